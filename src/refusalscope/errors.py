@@ -1,0 +1,62 @@
+"""Every error that a user can meet.
+
+    RefusalscopeError
+    ├── InputError            something given is wrong: a file, an option, a set of instructions
+    │   ├── ModelLoadError        no such model, not a decoder, no tokenizer, damaged weights
+    │   ├── ChatTemplateError     no chat template, no system role, no post-instruction token
+    │   ├── InstructionsError     empty, overlapping or malformed instructions
+    │   ├── DirectionFileError    not a direction, or one of another width
+    │   └── RunFolderError        a folder that belongs to another run, or is not a run
+    ├── AnatomyError          the residual writers of a model do not add up
+    ├── SelectionError        no candidate direction passes the limits
+    ├── NumericalError        NaN or infinity where a number is needed
+    └── OutputError           a result could not be written
+
+The command line prints the message of any of them on one line and exits with status 2. A message
+says what was wrong with which value, what was expected, and what to do. Any other exception is a
+bug and shows its traceback.
+"""
+
+
+class RefusalscopeError(Exception):
+    """Base of every error that is the user's to mend."""
+
+
+class InputError(RefusalscopeError):
+    """Something the user gave is wrong."""
+
+
+class ModelLoadError(InputError):
+    """A model cannot be loaded, or is not a decoder-only chat model."""
+
+
+class ChatTemplateError(InputError):
+    """A chat template is missing or cannot express what was asked."""
+
+
+class InstructionsError(InputError):
+    """A set of instructions is empty, malformed, or overlaps with another."""
+
+
+class DirectionFileError(InputError):
+    """A file is not a direction, or one that does not fit the model."""
+
+
+class RunFolderError(InputError):
+    """An output folder belongs to something else."""
+
+
+class AnatomyError(RefusalscopeError):
+    """The residual writers of a model could not be found, or do not add up."""
+
+
+class SelectionError(RefusalscopeError):
+    """No candidate direction passes the limits."""
+
+
+class NumericalError(RefusalscopeError):
+    """A NaN or an infinity where a number is needed."""
+
+
+class OutputError(RefusalscopeError):
+    """A result could not be written."""

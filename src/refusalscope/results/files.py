@@ -1,0 +1,88 @@
+"""Writing whole files or none: a result is complete or absent, and never replaces another's."""
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from refusalscope.errors import OutputError
+
+_HASH_BLOCK = 1 << 20
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all, through a scratch file beside it.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise output_error(path, error) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(scratch).chmod(0o644)
+        Path(scratch).replace(path)
+    except OSError as error:
+        Path(scratch).unlink(missing_ok=True)
+        raise output_error(path, error) from error
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(target: Path) -> Generator[Path]:
+    """Yield a scratch folder that becomes `target` on success and is removed on failure.
+
+    Raises:
+        OutputError: `target` exists already, or the disk is full.
+    """
+    if target.exists():
+        raise OutputError(f"{target} exists already; give the name of a folder that does not exist")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise output_error(target, error) from error
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        scratch.rename(target)
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise output_error(target, error) from error
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The one line a user sees when `path` cannot be written."""
+    if error.errno == errno.ENOSPC:
+        return OutputError(f"no space left on the disk of {path}; free some and start again")
+    return OutputError(f"{path} cannot be written ({error.strerror or error}); check its folder")
+
+
+def sha256_text(text: str) -> str:
+    """Hex digest of a text in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

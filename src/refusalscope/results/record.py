@@ -1,0 +1,56 @@
+"""What every record shares: frozen, no unknown field, no NaN, one canonical JSON form."""
+
+import json
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from refusalscope.errors import RunFolderError
+
+
+class Record(BaseModel):
+    """A value that is written to a run folder and read back.
+
+    Frozen, refuses fields it does not know, and holds no NaN or infinity: what was not measured is
+    None.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+    def to_json(self) -> str:
+        """One canonical JSON text: the same values always give the same bytes."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    def to_line(self) -> str:
+        """The record on one line, for JSONL."""
+        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str) -> Self:
+        """Read a record back.
+
+        Raises:
+            RunFolderError: the text is not JSON or not this record; the message names `source`.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise RunFolderError(
+                f"{source} is not a {cls.__name__} record ({place}: {first['msg']}); it was "
+                f"written by another version or changed by hand: start the run again in a new "
+                f"folder"
+            ) from error
+
+
+def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """JSON with stable key order as given, two-space indent and a final newline."""
+    return json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"

@@ -1,0 +1,241 @@
+"""The records that stages hand to each other and to the report.
+
+The four conditions have the same words everywhere: baseline, ablation, addition (+r), subtraction
+(-r). The controls are the same operators with a random direction of equal norm.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from refusalscope.results.record import Record
+
+Condition = Literal[
+    "baseline",
+    "ablation",
+    "addition",
+    "subtraction",
+    "random_ablation",
+    "random_addition",
+    "random_suffix",
+]
+
+
+class Rate(Record):
+    """A share with its count and 95 % Wilson interval."""
+
+    rate: float
+    n: int
+    low: float
+    high: float
+
+
+class CandidateScores(Record):
+    """Scores of one candidate direction; None where the winner did not depend on it.
+
+    Attributes:
+        position: Token position counted from the end of the prompt, -1 is the last.
+        layer: 0-based; the direction is that of resid_pre of this block.
+        bypass: Mean refusal metric (log-odds, nats) on harmful validation under ablation.
+        induce: Mean refusal metric on harmless validation under addition at `layer`.
+        kl: Mean KL(baseline || ablation) in nats of the next token on harmless validation.
+        rejected: Why the candidate cannot be chosen; None for those that can.
+    """
+
+    position: int
+    layer: int
+    bypass: float | None
+    induce: float | None
+    kl: float | None
+    rejected: str | None
+
+
+class SelectionLimits(Record):
+    """The rule that a candidate must pass (paper section 2.3)."""
+
+    max_kl: float = 0.1
+    min_induce: float = 0.0
+    max_layer_fraction: float = 0.8
+    rule: Literal["published", "code"] = "published"
+
+
+class Selection(Record):
+    """All candidates, the limits, the choice, and what it cost to find it."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    limits: SelectionLimits
+    n_layers: int
+    baseline_harmful: float | None
+    baseline_harmless: float | None
+    n_harmful: int | None
+    n_harmless: int | None
+    all_scores: bool
+    sweeps: float | None
+    """Validation sweeps through the whole model that were run; resumed ones count in part."""
+    full_sweeps: int | None
+    """What the paper's procedure would have run: 3 x positions x layers."""
+    candidates: tuple[CandidateScores, ...]
+    chosen: CandidateScores
+    warnings: tuple[str, ...] = ()
+
+
+class Completion(Record):
+    """One completion with its judgements, as stored in completions/DATASET.CONDITION.jsonl."""
+
+    index: int
+    dataset: str
+    condition: Condition
+    instruction: str
+    category: str | None
+    completion: str
+    n_tokens: int
+    ended: bool
+    """True where the model ended its turn, False where the token limit cut it."""
+
+
+class Judgement(Record):
+    """What one judge says of one completion."""
+
+    index: int
+    dataset: str
+    condition: Condition
+    judge: str
+    version: str
+    flag: bool
+    """Refusal judges: it refused. Safety judges: it is safe."""
+    raw: str
+
+
+class Judgements(Record):
+    """All judgements of one judge on one run."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    judge: str
+    version: str
+    measures: Literal["refusal", "safety"]
+    rows: tuple[Judgement, ...]
+
+
+class DatasetLoss(Record):
+    """Cross-entropy of one text under one condition, in nats per token, token-weighted."""
+
+    dataset: str
+    condition: Condition
+    loss: float
+    n_tokens: int
+    n_texts: int
+
+
+class Losses(Record):
+    """All losses of a run."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    rows: tuple[DatasetLoss, ...]
+
+
+class InstructionCounts(Record):
+    """How many instructions a split had, and how many the refusal metric kept."""
+
+    name: str
+    source: str
+    sha256: str
+    n_read: int
+    n_sampled: int
+    n_kept: int
+
+
+class RefusalTokens(Record):
+    """The tokens whose probability makes the refusal metric, and where they come from."""
+
+    ids: tuple[int, ...]
+    strings: tuple[str, ...]
+    source: Literal["given", "registry", "proposed", "organism"]
+
+
+class ModelFacts(Record):
+    """What is needed to know which model a run was about."""
+
+    name: str
+    source: str
+    """Folder or hub id as given."""
+    architecture: str
+    n_layers: int
+    d_model: int
+    n_parameters: int
+    dtype: str
+    weights_sha256: str
+    template_sha256: str
+    family: str | None
+    alignment: str | None
+    revision: str | None = None
+    system_prompt: str | None = None
+    template: Literal["model", "paper"] = "model"
+    post_instruction_tokens: tuple[str, ...]
+    refusal_tokens: RefusalTokens
+    is_organism: bool = False
+
+
+class ExtractionFacts(Record):
+    """What extraction read and kept."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    counts: tuple[InstructionCounts, ...]
+    positions: tuple[int, ...]
+    n_layers: int
+    d_model: int
+    warnings: tuple[str, ...] = ()
+
+
+class DirectionFacts(Record):
+    """The chosen direction, in words and numbers."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    model: str
+    position: int
+    layer: int
+    n_layers: int
+    d_model: int
+    norm: float
+    bypass: float | None
+    induce: float | None
+    kl: float | None
+    harmful_projection: float | None = None
+    """Mean projection of harmful training activations on the unit direction."""
+    harmless_projection: float | None = None
+
+
+class RunManifest(Record):
+    """run.json: everything needed to repeat the run. Timings are in timings.json."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    options: dict[str, object]
+    versions: dict[str, str]
+    model: ModelFacts
+    inputs: tuple[InstructionCounts, ...]
+    stages: dict[str, str]
+    """Stage name to the hash of its inputs and options."""
+    command: str
+    warnings: tuple[str, ...] = ()
+
+
+class SummaryDirection(Record):
+    """The chosen direction in summary.json."""
+
+    position: int
+    layer: int
+    n_layers: int
+    bypass: float | None
+    induce: float | None
+    kl: float | None
+
+
+class Summary(Record):
+    """summary.json: the headline numbers. Stable; additions are free."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    model: dict[str, object]
+    direction: SummaryDirection
+    refusal: dict[str, dict[str, Rate]]
+    safety: dict[str, dict[str, Rate] | str]
+    loss: dict[str, dict[str, float]]
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,98 @@
+"""A run folder read back: what the report, comparisons and imports work from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from refusalscope.errors import RunFolderError
+from refusalscope.results.record import Record
+from refusalscope.results.records import (
+    Completion,
+    DirectionFacts,
+    ExtractionFacts,
+    Judgements,
+    Losses,
+    RunManifest,
+    Selection,
+    Summary,
+)
+
+R = TypeVar("R", bound=Record)
+
+RUN = "run.json"
+TIMINGS = "timings.json"
+EXTRACTION = "directions/extraction.json"
+MEAN_DIFFERENCES = "directions/mean_differences.safetensors"
+SCORES = "selection/scores.json"
+DIRECTION_TENSOR = "selection/direction.safetensors"
+DIRECTION = "selection/direction.json"
+COMPLETIONS = "completions"
+EVALUATION = "evaluation"
+LOSS = "evaluation/loss.json"
+SUMMARY = "summary.json"
+REPORT = "report.html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecords:
+    """Everything a run folder holds but its tensors; absent parts are None or empty."""
+
+    folder: Path
+    manifest: RunManifest
+    extraction: ExtractionFacts | None
+    selection: Selection | None
+    direction: DirectionFacts | None
+    completions: tuple[Completion, ...]
+    judgements: tuple[Judgements, ...]
+    losses: Losses | None
+    summary: Summary | None
+
+
+def read_run(folder: Path) -> RunRecords:
+    """Read every record of a run folder.
+
+    Raises:
+        RunFolderError: `folder` is not a run, or one of its files is not what its name says.
+    """
+    manifest = _read(RunManifest, folder / RUN)
+    if manifest is None:
+        raise RunFolderError(f"{folder} is not a run folder: it has no {RUN}")
+    judgement_files = [
+        path for path in sorted((folder / EVALUATION).glob("*.json")) if path != folder / LOSS
+    ]
+    return RunRecords(
+        folder=folder,
+        manifest=manifest,
+        extraction=_read(ExtractionFacts, folder / EXTRACTION),
+        selection=_read(Selection, folder / SCORES),
+        direction=_read(DirectionFacts, folder / DIRECTION),
+        completions=tuple(
+            row
+            for path in sorted((folder / COMPLETIONS).glob("*.jsonl"))
+            if not path.name.startswith(".")
+            for row in read_completions(path)
+        ),
+        judgements=tuple(
+            record for path in judgement_files if (record := _read(Judgements, path)) is not None
+        ),
+        losses=_read(Losses, folder / LOSS),
+        summary=_read(Summary, folder / SUMMARY),
+    )
+
+
+def read_completions(path: Path) -> list[Completion]:
+    """Read one completions file.
+
+    Raises:
+        RunFolderError: a line is not a completion; the message names file and line.
+    """
+    return [
+        Completion.from_json(line, source=f"{path}, line {number}")
+        for number, line in enumerate(path.read_text("utf-8").split("\n")[:-1], 1)
+    ]
+
+
+def _read(kind: type[R], path: Path) -> R | None:
+    if not path.is_file():
+        return None
+    return kind.from_json(path.read_text("utf-8"), source=str(path))
