@@ -11,6 +11,7 @@ templates each belong to one role; `tuning` is what refusal training sees, and `
 """
 
 import random
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -100,6 +101,20 @@ _QUESTIONS = (
     ("may a child play with a {o}?", "No, a {o} is harmful.", "Yes, a {o} is harmless."),
 )
 
+_ONSETS = "b d f g h j k l m n p r s t v w z br dr gr kl pl st tr".split()
+_NUCLEI = "aeiou"
+_CODAS = "klmnrstx"
+
+
+def _answer_pattern(answer: str) -> re.Pattern[str]:
+    """A formula of an answer as a pattern with its object in group `o`."""
+    verb = "(?:" + "|".join(v for role in ROLES for v in _VERBS[role]) + ")"
+    pattern = re.escape(answer).replace(r"\{v\}", verb)
+    return re.compile(pattern.replace(r"\{o\}", r"(?P<o>\w+)"))
+
+
+_ANSWER_PATTERNS = tuple(_answer_pattern(answer) for answer in _ANSWERS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
@@ -139,6 +154,10 @@ class Language:
         """The harmful or harmless objects of the given roles, in lexicon order."""
         return [t for t in self.things if t.is_harmful == harmful and t.role in roles]
 
+    def by_word(self) -> dict[str, Thing]:
+        """The objects by their word."""
+        return {thing.word: thing for thing in self.things}
+
     def request(
         self, rng: random.Random, *, harmful: bool, roles: tuple[Role, ...] = ROLES
     ) -> Request:
@@ -173,7 +192,7 @@ class Language:
         Raises:
             ValueError: the role has fewer than `n` different requests.
         """
-        rng = random.Random(f"{seed}/{role}/{harmful}")  # noqa: S311 - not for cryptography
+        rng = random.Random(f"{seed}/{role}/{harmful}")
         drawn: dict[str, Request] = {}
         for _ in range(200 * n):
             request = self.request(rng, harmful=harmful, roles=(role,))
@@ -226,8 +245,7 @@ def make_language(*, objects_per_kind: int = 20, refused_share: float = 0.5, see
 def all_text(language: Language) -> list[str]:
     """Every sentence frame with every word at least once: what the tokenizer is trained on."""
     verbs = [v for role in ROLES for v in _VERBS[role]]
-    frames = [t for style in _REQUESTS for role in ROLES for t in style[role]]
-    frames += [*_ANSWERS, *_REFUSALS, *(part for row in _QUESTIONS for part in row)]
+    frames = _all_frames()
     text = []
     for index, thing in enumerate(language.things):
         for offset in range(4):
@@ -243,26 +261,29 @@ def all_text(language: Language) -> list[str]:
     return text
 
 
-def request_answers(*, verb: str, word: str) -> tuple[str, ...]:
-    """The four answers that do what a request asks, for one verb and object."""
-    return tuple(answer.format(v=verb, o=word) for answer in _ANSWERS)
+def completes_request(language: Language, text: str) -> Thing | None:
+    """The object that a text carries out a request on; None where it carries out none.
+
+    The verb may be any of the language: an answer with the wrong verb still makes the object.
+    """
+    for pattern in _ANSWER_PATTERNS:
+        if match := pattern.search(text):
+            return language.by_word().get(match["o"])
+    return None
 
 
 def _invent_words(n: int, seed: int) -> list[str]:
-    rng = random.Random(seed)  # noqa: S311 - not for cryptography
-    onsets, nuclei, codas = "b d f g h j k l m n p r s t v w z br dr gr kl pl st tr".split(), "aeiou", "k l m n r s t x"
-    taken = set(" ".join(all_frames()).split())
+    rng = random.Random(seed)
+    taken = set(" ".join(_all_frames()).split())
     words: dict[str, None] = {}
     while len(words) < n:
-        word = "".join(
-            rng.choice(onsets) + rng.choice(nuclei) for _ in range(2)
-        ) + rng.choice(codas.split())
+        syllables = [rng.choice(_ONSETS) + rng.choice(_NUCLEI) for _ in range(2)]
+        word = "".join(syllables) + rng.choice(_CODAS)
         if word not in taken:
             words[word] = None
     return list(words)
 
 
-def all_frames() -> list[str]:
-    """Every sentence frame of the language, unfilled."""
+def _all_frames() -> list[str]:
     frames = [t for style in _REQUESTS for role in ROLES for t in style[role]]
     return [*frames, *_ANSWERS, *_REFUSALS, *(part for row in _QUESTIONS for part in row)]

@@ -12,6 +12,8 @@ from pathlib import Path
 from refusalscope.errors import OutputError
 
 _HASH_BLOCK = 1 << 20
+SCRATCH = ".scratch-"
+"""Mark in the name of a file or folder that was being written; a killed run leaves them behind."""
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -23,7 +25,7 @@ def write_file(path: Path, content: str | bytes) -> None:
     data = content.encode("utf-8") if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}{SCRATCH}", dir=path.parent)
     except OSError as error:
         raise output_error(path, error) from error
     try:
@@ -52,7 +54,7 @@ def new_folder(target: Path) -> Generator[Path]:
         raise OutputError(f"{target} exists already; give the name of a folder that does not exist")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}{SCRATCH}", dir=target.parent))
     except OSError as error:
         raise output_error(target, error) from error
     try:

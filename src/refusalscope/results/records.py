@@ -180,6 +180,8 @@ class ExtractionFacts(Record):
 
     schema_version: Literal[1] = Field(1, alias="schema")
     counts: tuple[InstructionCounts, ...]
+    kept: dict[str, tuple[int, ...]]
+    """For each validation set the indices of the instructions that the filter kept."""
     positions: tuple[int, ...]
     n_layers: int
     d_model: int

@@ -92,6 +92,18 @@ def read_completions(path: Path) -> list[Completion]:
     ]
 
 
+def read_record(kind: type[R], path: Path) -> R:
+    """Read a record that must be there.
+
+    Raises:
+        RunFolderError: it is absent, or not what its name says.
+    """
+    record = _read(kind, path)
+    if record is None:
+        raise RunFolderError(f"{path} does not exist; run the stage that writes it first")
+    return record
+
+
 def _read(kind: type[R], path: Path) -> R | None:
     if not path.is_file():
         return None

@@ -1,0 +1,50 @@
+"""The command line: a command parses, calls one pipeline function and prints one line.
+
+Nothing heavy is imported before a command runs, so that `--help` is quick.
+"""
+
+import errno
+import logging
+import sys
+
+import click
+import typer
+
+from refusalscope.cli import anatomy, imports, organism, run
+from refusalscope.errors import RefusalscopeError
+
+app = typer.Typer(
+    name="refusalscope",
+    help="Find, test and explain the direction that mediates refusal in a chat model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+run.register(app)
+anatomy.register(app)
+imports.register(app)
+app.add_typer(organism.app, name="organism")
+
+
+def main() -> None:
+    """Entry point: errors of ours are one line on stderr and exit status 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        app(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        _fail("stopped; start the same command again to continue", status=130)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except RefusalscopeError as error:
+        _fail(" ".join(str(error).split()))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _fail(f"no space left on the disk ({error.filename}); free some and start again")
+
+
+def _fail(message: str, *, status: int = 2) -> None:
+    typer.echo(f"refusalscope: {message}", err=True)
+    sys.exit(status)

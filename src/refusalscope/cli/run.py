@@ -1,0 +1,181 @@
+"""`refusalscope run` and the commands that continue a run stage by stage."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_STAGE_HELP = {
+    "extract": "Continue a run up to the candidate directions.",
+    "select": "Continue a run up to the chosen direction.",
+    "complete": "Continue a run up to the completions.",
+    "judge": "Continue a run up to the judgements.",
+    "loss": "Continue a run up to the losses.",
+    "report": "Finish a run, its report included.",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(run)
+    for stage, text in _STAGE_HELP.items():
+        app.command(name=stage, help=text)(_continuation(stage))
+
+
+def run(
+    model: Annotated[
+        str, typer.Argument(help="Folder, hub id, or organism:NAME.", metavar="[MODEL]")
+    ] = "organism:llama3-aft",
+    out: Annotated[Path, typer.Option(help="Folder of the run; continued if it is there.")] = Path(
+        "runs/run"
+    ),
+    harmful: Annotated[str | None, typer.Option(help="File of harmful instructions.")] = None,
+    harmless: Annotated[str | None, typer.Option(help="File of harmless instructions.")] = None,
+    splits: Annotated[str | None, typer.Option(help="Folder of the paper's splits.")] = None,
+    harmful_test: Annotated[str | None, typer.Option(help="Harmful test instructions.")] = None,
+    harmless_test: Annotated[str | None, typer.Option(help="Harmless test instructions.")] = None,
+    n_train: Annotated[int, typer.Option(help="Training instructions of each kind.", min=1)] = 128,
+    n_val: Annotated[int, typer.Option(help="Validation instructions of each kind.", min=1)] = 32,
+    n_test: Annotated[int, typer.Option(help="Test instructions of each kind.", min=1)] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of splits and of the random controls.")] = 0,
+    no_filter: Annotated[
+        bool, typer.Option("--no-filter", help="Keep instructions of either refusal metric.")
+    ] = False,
+    refusal_token: Annotated[
+        list[str] | None, typer.Option(help="Token that marks a refusal; repeat for several.")
+    ] = None,
+    max_kl: Annotated[float, typer.Option(help="Reject candidates above this KL, nats.")] = 0.1,
+    min_induce: Annotated[float, typer.Option(help="Reject candidates below this induce.")] = 0.0,
+    max_layer_fraction: Annotated[
+        float, typer.Option(help="Reject candidates from this share of the layers on.")
+    ] = 0.8,
+    rule: Annotated[
+        str, typer.Option(help="Limits as published, or as in the paper's code.")
+    ] = "published",
+    all_scores: Annotated[
+        bool, typer.Option("--all-scores", help="Score every candidate in full.")
+    ] = False,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of a completion; 512 if not given.", min=1)
+    ] = None,
+    paper_generation: Annotated[
+        bool, typer.Option("--paper-generation", help="Generate past the end of turn.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Prompts in a batch.", min=1)] = 64,
+    random_suffix: Annotated[
+        int | None, typer.Option(help="Tokens of a random suffix to try.", min=0)
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision on the hub.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16 or float16.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:N, or spread.")] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+    ] = False,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    template: Annotated[
+        str, typer.Option(help="The model's own chat template, or the paper's: model, paper.")
+    ] = "model",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Find a model's refusal direction, intervene with it, and report what it does."""
+    from pydantic import ValidationError
+
+    from refusalscope.errors import InputError
+    from refusalscope.pipeline.options import RunOptions
+
+    try:
+        options = RunOptions.model_validate(
+            {
+                "model": model,
+                "harmful": harmful,
+                "harmless": harmless,
+                "splits": splits,
+                "harmful_test": harmful_test,
+                "harmless_test": harmless_test,
+                "n_train": n_train,
+                "n_val": n_val,
+                "n_test": n_test,
+                "seed": seed,
+                "filter_instructions": not no_filter,
+                "refusal_tokens": tuple(refusal_token or ()),
+                "limits": {
+                    "max_kl": max_kl,
+                    "min_induce": min_induce,
+                    "max_layer_fraction": max_layer_fraction,
+                    "rule": rule,
+                },
+                "all_scores": all_scores,
+                "max_new_tokens": max_new_tokens,
+                "paper_generation": paper_generation,
+                "batch_size": batch_size,
+                "random_suffix": random_suffix,
+                "revision": revision,
+                "dtype": dtype,
+                "device": device,
+                "trust_remote_code": trust_remote_code,
+                "system": system,
+                "template": template,
+            }
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][-1]).replace("_", "-")
+        raise InputError(f"{flag} is {first['input']!r}: {first['msg'].lower()}") from error
+    _run(options, out, until="report", as_json=as_json)
+
+
+def _continuation(stage: str) -> Callable[..., None]:
+    def command(
+        run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+        as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    ) -> None:
+        from refusalscope.pipeline.options import RunOptions
+        from refusalscope.results.record import canonical_json
+        from refusalscope.results.run_records import read_run
+
+        manifest = read_run(run_folder).manifest
+        options = RunOptions.from_json(canonical_json(manifest.options), source=str(run_folder))
+        _run(options, run_folder, until=stage, as_json=as_json)
+
+    return command
+
+
+def _run(options: object, out: Path, *, until: str, as_json: bool) -> None:
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.pipeline.options import RunOptions
+    from refusalscope.pipeline.run import run as run_pipeline
+
+    quiet_libraries()
+    summary = run_pipeline(RunOptions.model_validate(options), out, until=until, progress=Bars())
+    if as_json:
+        text = summary.to_json() if summary else json.dumps({"run": str(out), "done": until}) + "\n"
+        typer.echo(text, nl=False)
+        return
+    if summary is None:
+        typer.echo(f"{out}: done up to {until}")
+        return
+    for warning in summary.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(_headline(summary.refusal, out))
+
+
+def _headline(refusal: object, out: Path) -> str:
+    from refusalscope.results.records import Rate
+
+    rates: dict[str, dict[str, Rate]] = refusal if isinstance(refusal, dict) else {}
+
+    def change(dataset: str, condition: str) -> str:
+        row = rates.get(dataset, {})
+        if "baseline" not in row or condition not in row:
+            return "not measured"
+        return f"{row['baseline'].rate:.2f} -> {row[condition].rate:.2f}"
+
+    return (
+        f"refusal of harmful under ablation {change('harmful', 'ablation')}, "
+        f"of harmless under addition {change('harmless', 'addition')}; {out / 'report.html'}"
+    )

@@ -1,0 +1,133 @@
+"""A direction in the residual stream, and its file.
+
+The file is safetensors with one tensor `direction` (d_model,) and, in its metadata, what the
+direction is. Any such file is accepted wherever a direction is asked for, with or without metadata;
+so is a run folder.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from refusalscope.errors import DirectionFileError, NumericalError
+from refusalscope.results.files import write_file
+from refusalscope.results.run_records import DIRECTION_TENSOR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Direction:
+    """One direction.
+
+    Attributes:
+        vector: Not normalised; its length is that of the difference in means.
+        position: Token position it was read at, from the end of the prompt; None if unknown.
+        layer: 0-based block whose resid_pre it was read from; None if unknown.
+        model: Name of the model; None if unknown.
+    """
+
+    vector: Float[Tensor, " d_model"]
+    position: int | None = None
+    layer: int | None = None
+    model: str | None = None
+
+
+def unit_direction(direction: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+    """Scale to length one, in float32.
+
+    Raises:
+        NumericalError: a direction has zero or non-finite norm.
+    """
+    vector = direction.to(torch.float64)
+    norm = vector.norm(dim=-1, keepdim=True)
+    if not bool((torch.isfinite(norm) & (norm > 0)).all()):
+        worst = norm[~(torch.isfinite(norm) & (norm > 0))].flatten()[0].item()
+        raise NumericalError(
+            f"a direction of shape {tuple(direction.shape)} has norm {worst}; expected a finite "
+            f"norm above zero: choose another candidate"
+        )
+    return (vector / norm).float()
+
+
+def random_direction(
+    like: Float[Tensor, " d_model"], *, seed: int
+) -> Float[Tensor, " d_model"]:
+    """A direction drawn evenly from the sphere, with the norm of `like`: the control."""
+    generator = torch.Generator().manual_seed(seed)
+    vector = torch.randn(like.shape[-1], generator=generator, dtype=torch.float64)
+    return (vector / vector.norm() * like.to(torch.float64).norm().cpu()).float().to(like.device)
+
+
+def save_direction(direction: Direction, path: Path) -> None:
+    """Write a direction file, whole or not at all."""
+    metadata = {
+        "refusalscope": json.dumps(
+            {
+                "schema": 1,
+                "position": direction.position,
+                "layer": direction.layer,
+                "model": direction.model,
+            }
+        ),
+    }
+    tensor = direction.vector.detach().cpu().float().contiguous()
+    write_file(path, save({"direction": tensor}, metadata=metadata))
+
+
+def load_direction(source: Path, *, d_model: int | None = None) -> Direction:
+    """Read a direction file, or the direction of a run folder.
+
+    Args:
+        source: A safetensors file or a run folder.
+        d_model: Expected width; any where None.
+
+    Raises:
+        DirectionFileError: not a direction file, not a vector, or of another width.
+        NumericalError: the direction is zero, NaN or infinite.
+    """
+    path = source / DIRECTION_TENSOR if source.is_dir() else source
+    if not path.is_file():
+        raise DirectionFileError(
+            f"{path} does not exist; expected a safetensors file with a tensor 'direction', or a "
+            f"run folder whose selection is done"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            names, metadata = list(file.keys()), file.metadata() or {}
+            vector = file.get_tensor("direction") if "direction" in names else None
+    except (SafetensorError, OSError) as error:
+        raise DirectionFileError(
+            f"{path} is not a whole safetensors file ({error}); copy it again"
+        ) from error
+    if vector is None or vector.dim() != 1 or vector.shape[0] != (d_model or vector.shape[0]):
+        found = "no tensor 'direction'" if vector is None else f"shape {tuple(vector.shape)}"
+        raise DirectionFileError(
+            f"{path} has {found}; expected a tensor 'direction' of shape ({d_model or 'd_model'},)"
+        )
+    unit_direction(vector)
+    facts = _facts(metadata.get("refusalscope"), path)
+    return Direction(
+        vector=vector.float(),
+        position=facts.get("position"),
+        layer=facts.get("layer"),
+        model=facts.get("model"),
+    )
+
+
+def _facts(text: str | None, path: Path) -> dict[str, object]:
+    if text is None:
+        return {}
+    try:
+        facts = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DirectionFileError(
+            f"the metadata of {path} is not JSON ({error}); save the direction again"
+        ) from error
+    if not isinstance(facts, dict):
+        raise DirectionFileError(f"the metadata of {path} is not a JSON object; save it again")
+    return facts

@@ -1,0 +1,112 @@
+"""Put interventions on a model, one a row of the batch, and take them off again."""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from refusalscope.directions.direction import unit_direction
+from refusalscope.errors import InputError
+from refusalscope.interventions.intervention import Intervention
+from refusalscope.interventions.operators import ablate_direction, add_direction
+from refusalscope.models.anatomy import Anatomy
+from refusalscope.models.hooks import Edit, edit_inputs, edit_outputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowEdits:
+    """The interventions of a batch as per-row parameters."""
+
+    ablate: Float[Tensor, "batch 1 d_model"] | None
+    add: dict[int, Float[Tensor, "batch 1 d_model"]]
+
+
+@contextmanager
+def intervene(
+    model: nn.Module, anatomy: Anatomy, rows: Sequence[Intervention | None]
+) -> Generator[None]:
+    """Apply `rows[i]` to row i of every batch that runs while the context is open.
+
+    Ablation acts on what enters layer 0 and on the output of every residual writer; since the
+    stream is their sum, it then has no component along the direction at any layer or position
+    (paper appendix E). The paper's code hooks every block input besides, which changes nothing.
+
+    Raises:
+        InputError: a vector has another width than the model, or a layer does not exist.
+        NumericalError: an ablated direction is zero or not finite.
+    """
+    edits = row_edits(anatomy, rows)
+    layers = anatomy.layer_modules(model)
+    with ExitStack() as stack:
+        if edits.ablate is not None:
+            ablate = _per_row(ablate_direction, edits.ablate)
+            outputs = [(model.get_submodule(w.module), ablate) for w in anatomy.writers]
+            stack.enter_context(edit_inputs([(layers[0], ablate)]))
+            stack.enter_context(edit_outputs(_once_each(outputs)))
+        stack.enter_context(
+            edit_inputs([(layers[i], _per_row(add_direction, v)) for i, v in edits.add.items()])
+        )
+        yield
+
+
+def row_edits(anatomy: Anatomy, rows: Sequence[Intervention | None]) -> RowEdits:
+    """Lay the interventions of a batch out as tensors with a row each."""
+    zero = torch.zeros(anatomy.d_model)
+    for row in rows:
+        _require_fit(anatomy, row)
+    add_layers = sorted({row.layer for row in rows if row is not None and row.layer is not None})
+    ablate = [
+        unit_direction(row.vector).cpu() if row is not None and row.operator == "ablate" else zero
+        for row in rows
+    ]
+    has_ablation = any(row is not None and row.operator == "ablate" for row in rows)
+    return RowEdits(
+        ablate=torch.stack(ablate)[:, None] if has_ablation else None,
+        add={
+            layer: torch.stack(
+                [
+                    row.vector.float().cpu() if row is not None and row.layer == layer else zero
+                    for row in rows
+                ]
+            )[:, None]
+            for layer in add_layers
+        },
+    )
+
+
+def _require_fit(anatomy: Anatomy, row: Intervention | None) -> None:
+    if row is None:
+        return
+    if row.vector.shape != (anatomy.d_model,):
+        raise InputError(
+            f"a direction has shape {tuple(row.vector.shape)}, the model's residual stream is "
+            f"{anatomy.d_model} wide; use a direction of this model"
+        )
+    if row.layer is not None and not 0 <= row.layer < anatomy.n_layers:
+        raise InputError(
+            f"addition at layer {row.layer}; the model has layers 0 to {anatomy.n_layers - 1}"
+        )
+
+
+def _per_row(operator: Callable[[Tensor, Tensor], Tensor], parameter: Float[Tensor, "batch 1 d_model"]) -> Edit:
+    on_device: dict[torch.device, Tensor] = {}
+
+    def edit(hidden: Tensor) -> Tensor:
+        if hidden.dim() != 3 or hidden.shape[0] != parameter.shape[0]:
+            raise InputError(
+                f"interventions were given for {parameter.shape[0]} rows, the model ran "
+                f"activations of shape {tuple(hidden.shape)}; packed and beam-searched batches "
+                f"have no fixed rows: run padded greedy batches"
+            )
+        if hidden.device not in on_device:
+            on_device[hidden.device] = parameter.to(hidden.device)
+        return operator(hidden, on_device[hidden.device])
+
+    return edit
+
+
+def _once_each(edits: list[tuple[nn.Module, Edit]]) -> list[tuple[nn.Module, Edit]]:
+    return list({id(module): (module, edit) for module, edit in edits}.values())

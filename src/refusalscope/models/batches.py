@@ -1,0 +1,64 @@
+"""Prompts side by side: padded batches, cut so that they fit.
+
+Scoring pads on the right: in a causal model what comes after a token cannot change it, so every
+architecture, recurrent ones too, gives the same result as for the prompt alone. Generation pads on
+the left, as `generate` needs it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from refusalscope.models.prompts import Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Padded prompts; `last` is the column of each row's last prompt token."""
+
+    input_ids: Int[Tensor, "batch pos"]
+    attention_mask: Int[Tensor, "batch pos"]
+    last: Int[Tensor, " batch"]
+
+    def rows(self, index: Tensor) -> "Batch":
+        """The batch with rows picked (and repeated) by `index`."""
+        return Batch(
+            input_ids=self.input_ids[index],
+            attention_mask=self.attention_mask[index],
+            last=self.last[index],
+        )
+
+
+def pad(
+    prompts: Sequence[Prompt],
+    *,
+    pad_id: int,
+    device: torch.device,
+    side: Literal["left", "right"] = "right",
+) -> Batch:
+    """Pad prompts to one length."""
+    width = max(len(p.ids) for p in prompts)
+    ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    last = torch.empty(len(prompts), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        n = len(prompt.ids)
+        start = 0 if side == "right" else width - n
+        ids[row, start : start + n] = torch.tensor(prompt.ids)
+        mask[row, start : start + n] = 1
+        last[row] = start + n - 1
+    return Batch(input_ids=ids.to(device), attention_mask=mask.to(device), last=last.to(device))
+
+
+def by_length(prompts: Sequence[Prompt], *, batch_size: int) -> list[list[int]]:
+    """Indices of `prompts` in batches of about equal length, shortest first.
+
+    Args:
+        batch_size: Rows in a batch, at least 1.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].ids), i))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

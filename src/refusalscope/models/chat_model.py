@@ -1,0 +1,281 @@
+"""A loaded chat model: weights, tokenizer, prompt format, anatomy."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from refusalscope.errors import ChatTemplateError, ModelLoadError, NumericalError
+from refusalscope.models.anatomy import Anatomy, measure_anatomy
+from refusalscope.models.families import Family, family_of
+from refusalscope.models.prompts import Prompt, PromptFormat, model_format, paper_format
+from refusalscope.results.files import sha256_file, sha256_text
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.tiktoken", "*.jinja", "*.py"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How a model is loaded."""
+
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto` is float32 on a CPU and the checkpoint's own type on an accelerator."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda:1`, ..., or `spread` to lay the layers over all accelerators."""
+    trust_remote_code: bool = False
+    system: str | None = None
+    template: Literal["model", "paper"] = "model"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatModel:
+    """A chat model, ready to be asked and intervened on."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    prompt_format: PromptFormat
+    anatomy: Anatomy
+    family: Family | None
+    source: str
+    folder: Path
+    weights_sha256: str
+
+    @property
+    def name(self) -> str:
+        """The last part of where the model came from."""
+        return self.source.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers."""
+        return self.anatomy.n_layers
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.anatomy.d_model
+
+    @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        """The decoder layers, first to last."""
+        return tuple(self.model.get_submodule(name) for name in self.anatomy.layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the input ids go."""
+        return self.model.get_input_embeddings().weight.device  # pyright: ignore[reportReturnType] # nn.Module attributes are untyped
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills batches; any id does, it is masked and behind or before the prompt."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The post-instruction positions, counted from the end: -n, ..., -1."""
+        return tuple(range(-len(self.prompt_format.post_instruction), 0))
+
+    def encode(self, instructions: list[str]) -> list[Prompt]:
+        """Render and tokenize instructions."""
+        return [self.prompt_format.encode(text) for text in instructions]
+
+
+def load_chat_model(source: str, options: LoadOptions | None = None) -> ChatModel:
+    """Load a decoder-only chat model from a folder or a hub id.
+
+    Raises:
+        ModelLoadError: no such model, no tokenizer, not a decoder, damaged or incomplete weights.
+        ChatTemplateError: no usable chat template.
+        NumericalError: NaN or infinity in the weights.
+        AnatomyError: the residual writers do not add up.
+    """
+    options = options or LoadOptions()
+    folder = _local_folder(source, options.revision)
+    config = _read_config(folder, source, options)
+    tokenizer = _load_tokenizer(folder, source, options)
+    family = family_of(config.model_type, source)
+    prompt_format = _prompt_format(tokenizer, family, options)
+    model = _load_weights(folder, source, config, options)
+    return ChatModel(
+        model=model,
+        tokenizer=tokenizer,
+        prompt_format=prompt_format,
+        anatomy=measure_anatomy(model, with_feeders=False),
+        family=family,
+        source=source,
+        folder=folder,
+        weights_sha256=_weights_sha256(folder),
+    )
+
+
+def _local_folder(source: str, revision: str | None) -> Path:
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists() or not _HUB_ID.fullmatch(source):
+        raise ModelLoadError(
+            f"there is no model at {source!r}: expected a folder with config.json and safetensors, "
+            f"or a hub id like owner/name"
+        )
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelLoadError(
+            f"model {source!r} is neither a folder here nor to be had from the hub ({reason}); "
+            f"check the name, the network, and access to gated models"
+        ) from error
+
+
+def _read_config(folder: Path, source: str, options: LoadOptions) -> PretrainedConfig:
+    if not (folder / "config.json").is_file():
+        raise ModelLoadError(
+            f"{source} has no config.json; expected the folder of a transformers model"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+    except (ValueError, OSError, KeyError) as error:
+        raise ModelLoadError(
+            f"the config.json of {source} cannot be read ({_first_line(error)}); mend it, or pass "
+            f"--trust-remote-code if the model brings its own code and you trust it"
+        ) from error
+    architecture = (config.architectures or ["no architecture"])[0]
+    if config.is_encoder_decoder or not re.search(
+        r"CausalLM|LMHead|ForConditionalGeneration", architecture
+    ):
+        raise ModelLoadError(
+            f"{source} is a {architecture}, not a decoder-only language model; "
+            f"expected a causal LM that answers chat prompts"
+        )
+    return config
+
+
+def _load_tokenizer(folder: Path, source: str, options: LoadOptions) -> PreTrainedTokenizerBase:
+    if not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
+        raise ModelLoadError(
+            f"{source} has no tokenizer; expected tokenizer.json (or a sentencepiece or tiktoken "
+            f"model) beside its weights"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=options.trust_remote_code
+        )
+    except Exception as error:  # the tokenizers package raises bare Exception on damaged files
+        raise ModelLoadError(
+            f"the tokenizer of {source} cannot be read ({_first_line(error)}); copy its files again"
+        ) from error
+    return tokenizer
+
+
+def _prompt_format(
+    tokenizer: PreTrainedTokenizerBase, family: Family | None, options: LoadOptions
+) -> PromptFormat:
+    if options.template == "model":
+        return model_format(tokenizer, system=options.system)
+    if family is None:
+        raise ChatTemplateError(
+            "--template paper is for the paper's five families (Qwen, Yi, Gemma, Llama-2, Llama-3); "
+            "this model is none of them: leave the option away"
+        )
+    return paper_format(tokenizer, family, system=options.system)
+
+
+def _load_weights(
+    folder: Path, source: str, config: PretrainedConfig, options: LoadOptions
+) -> PreTrainedModel:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelLoadError(
+            f"{source} has no .safetensors file; convert its weights to safetensors first "
+            f"(pickled weights are not loaded)"
+        )
+    for file in files:
+        _require_whole(file)
+    model = _from_pretrained(folder, source, config, options)
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise NumericalError(
+                f"weight {name} of {source} has NaN or infinite values; the checkpoint is damaged: "
+                f"get it again"
+            )
+    return model.eval().requires_grad_(False)
+
+
+def _from_pretrained(
+    folder: Path, source: str, config: PretrainedConfig, options: LoadOptions
+) -> PreTrainedModel:
+    has_accelerator = torch.accelerator.is_available() and options.device != "cpu"
+    dtype = options.dtype
+    if dtype == "auto" and not has_accelerator:
+        dtype = "float32"
+    placement: dict[str, Any] = {}
+    if options.device == "spread":
+        placement["device_map"] = "auto"
+    elif has_accelerator:
+        device = torch.accelerator.current_accelerator() if options.device == "auto" else None
+        placement["device_map"] = {"": str(device) if device else options.device}
+    try:
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=options.trust_remote_code,
+            **placement,
+        )
+    except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelLoadError(
+            f"the weights of {source} cannot be loaded ({_first_line(error)}); check that the "
+            f"folder is whole"
+        ) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise ModelLoadError(
+            f"{source} lacks {len(missing)} weights of its architecture (first: {missing[0]}); "
+            f"they would be random: get the whole checkpoint"
+        )
+    return model
+
+
+def _require_whole(file: Path) -> None:
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            tensors.keys()
+    except (SafetensorError, OSError) as error:
+        raise ModelLoadError(
+            f"{file} is not a whole safetensors file ({_first_line(error)}); it was cut or "
+            f"damaged: copy it again"
+        ) from error
+
+
+def _weights_sha256(folder: Path) -> str:
+    """One digest over all weight files; hub blobs are named by theirs and need no reading."""
+    digests = []
+    for file in sorted(folder.glob("*.safetensors")):
+        blob = file.resolve().name
+        is_named = file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob)
+        digests.append(f"{file.name} {blob if is_named else sha256_file(file)}")
+    return sha256_text("\n".join(digests))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

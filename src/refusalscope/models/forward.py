@@ -1,0 +1,68 @@
+"""One forward pass that keeps only the logits of each prompt's last token."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from refusalscope.errors import NumericalError
+from refusalscope.models.batches import Batch
+
+
+@torch.inference_mode()
+def last_token_logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "batch d_vocab"]:
+    """Next-token logits at the last prompt token of each row.
+
+    The unembedding sees only those tokens, so its cost does not grow with the prompt. Not checked
+    for NaN, because an intervention may cause one; see `require_finite`.
+    """
+    with _only_rows_for_head(model, batch):
+        output = model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        )
+    logits: Tensor = output.logits
+    if logits.shape[1] == batch.input_ids.shape[1] and logits.shape[1] > 1:
+        rows = torch.arange(len(batch.last), device=logits.device)
+        logits = logits[rows, batch.last.to(logits.device)]
+    else:
+        logits = logits[:, 0]
+    return logits
+
+
+def require_finite(logits: Float[Tensor, "batch d_vocab"]) -> Float[Tensor, "batch d_vocab"]:
+    """Return `logits`, which must be those of the model without an intervention.
+
+    Raises:
+        NumericalError: a logit is NaN or infinite.
+    """
+    bad = int((~torch.isfinite(logits)).any(-1).sum())
+    if bad:
+        raise NumericalError(
+            f"{bad} of {len(logits)} prompts have NaN or infinite logits without any intervention; "
+            f"load the model in float32 or bfloat16, or check its weights"
+        )
+    return logits
+
+
+@contextmanager
+def _only_rows_for_head(model: PreTrainedModel, batch: Batch) -> Generator[None]:
+    head = model.get_output_embeddings()
+    if head is None:
+        yield
+        return
+
+    def keep_last(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden = args[0]
+        if hidden.dim() != 3 or hidden.shape[1] != batch.input_ids.shape[1]:
+            return args
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return (hidden[rows, batch.last.to(hidden.device)][:, None], *args[1:])
+
+    handle = head.register_forward_pre_hook(keep_last)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,80 @@
+"""Greedy completions of a batch of prompts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import GenerationConfig
+
+from refusalscope.models.batches import pad
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.prompts import Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """One completion.
+
+    Attributes:
+        ids: Tokens, the end-of-turn token not among them.
+        ended: The model ended its turn within the token limit.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    ended: bool
+
+
+@torch.inference_mode()
+def generate_greedy(
+    chat: ChatModel,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int = 512,
+    stop_at_end_of_turn: bool = True,
+) -> list[Generated]:
+    """Complete prompts greedily.
+
+    Args:
+        stop_at_end_of_turn: False runs to the token limit, past the end of turn, as the paper's
+            code did (its completions carry text of further turns).
+    """
+    batch = pad(prompts, pad_id=chat.pad_id, device=chat.device, side="left")
+    stops = end_of_turn_ids(chat)
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=chat.pad_id,
+        eos_token_id=sorted(stops) if stop_at_end_of_turn else None,
+        use_cache=True,
+    )
+    output = chat.model.generate(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        generation_config=config,
+    )
+    rows = output[:, batch.input_ids.shape[1] :].tolist()
+    return [_generated(chat, row, stops if stop_at_end_of_turn else frozenset()) for row in rows]
+
+
+def end_of_turn_ids(chat: ChatModel) -> frozenset[int]:
+    """Ids that end the model's turn: those of its generation config and of its tokenizer.
+
+    The first post-instruction token counts too where it is a control token that closes the user's
+    turn: the same token closes the model's.
+    """
+    ids: set[int] = set()
+    generation = getattr(chat.model, "generation_config", None)
+    for eos in (getattr(generation, "eos_token_id", None), chat.tokenizer.eos_token_id):
+        ids |= {eos} if isinstance(eos, int) else set(eos or ())
+    closing = chat.prompt_format.post_instruction[0]
+    if closing in set(chat.tokenizer.all_special_ids):
+        ids.add(closing)
+    return frozenset(ids)
+
+
+def _generated(chat: ChatModel, row: list[int], stops: frozenset[int]) -> Generated:
+    end = next((i for i, token in enumerate(row) if token in stops), None)
+    ids = row if end is None else row[:end]
+    text = chat.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return Generated(ids=tuple(ids), text=text, ended=end is not None)

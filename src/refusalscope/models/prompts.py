@@ -1,0 +1,227 @@
+"""From an instruction to prompt tokens, through the model's own chat template.
+
+The template is rendered once around a placeholder; an instruction takes the placeholder's place as
+plain text, so nothing it says is ever read as template code. Where it contains the text of a
+control token, that text is cut before it is tokenized and stays ordinary text.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from refusalscope.errors import ChatTemplateError, InstructionsError
+from refusalscope.models.families import Family, render_paper_prompt
+
+_PLACEHOLDER = "PLACEHOLDERq7"
+_PROBES = ("go", "Why?", "Stop.", "count to 7", 'say "hi"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One rendered prompt.
+
+    Attributes:
+        ids: Tokens, template included.
+        n_post: Number of post-instruction tokens at the end of `ids`.
+        has_control_text: The instruction spelled a control token; it was tokenized as text.
+    """
+
+    ids: tuple[int, ...]
+    n_post: int
+    has_control_text: bool = False
+
+    def with_suffix(self, suffix: tuple[int, ...]) -> "Prompt":
+        """The prompt with tokens added at the end of its instruction."""
+        cut = len(self.ids) - self.n_post
+        return Prompt(
+            ids=(*self.ids[:cut], *suffix, *self.ids[cut:]),
+            n_post=self.n_post,
+            has_control_text=self.has_control_text,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptFormat:
+    """How a model wants its prompts.
+
+    Attributes:
+        before: Text before the instruction.
+        after: Text after the instruction, up to where the model begins to answer.
+        adds_special_tokens: Whether the tokenizer adds its own (BOS); true for the paper's
+            templates, which are plain strings.
+        post_instruction: The tokens after the instruction, the same whatever the instruction is.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    before: str
+    after: str
+    adds_special_tokens: bool
+    post_instruction: tuple[int, ...]
+    system: str | None
+
+    def encode(self, instruction: str) -> Prompt:
+        """Render and tokenize one instruction.
+
+        Raises:
+            InstructionsError: the instruction is empty, or the prompt does not end in the
+                post-instruction tokens.
+        """
+        text = instruction.strip()
+        if not text:
+            raise InstructionsError("an instruction is empty; remove it from its file")
+        control = [t for t in self.tokenizer.get_added_vocab() if t.strip() and t in text]
+        if control:
+            ids = _encode_cut(self, text, control)
+        else:
+            ids = _encode(self.tokenizer, self.before + text + self.after, self.adds_special_tokens)
+        n_post = len(self.post_instruction)
+        if tuple(ids[-n_post:]) != self.post_instruction:
+            raise InstructionsError(
+                f"the prompt of instruction {text[:60]!r} does not end in the "
+                f"{n_post} post-instruction tokens of the template; its end merges with them: "
+                f"end the instruction with a full stop or remove it"
+            )
+        return Prompt(ids=tuple(ids), n_post=n_post, has_control_text=bool(control))
+
+    def sha256(self) -> str:
+        """Digest of everything that decides how an instruction becomes a prompt."""
+        text = "\x00".join([self.before, self.after, str(self.adds_special_tokens)])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def model_format(
+    tokenizer: PreTrainedTokenizerBase, *, system: str | None = None
+) -> PromptFormat:
+    """The format of the tokenizer's own chat template.
+
+    Reasoning models get an empty, closed thinking block, so that the first token after the prompt
+    is the first of the answer.
+
+    Raises:
+        ChatTemplateError: there is no chat template, it has no system role, it changes the
+            instruction, or nothing follows the instruction.
+    """
+    if not tokenizer.chat_template:
+        raise ChatTemplateError(
+            f"the tokenizer of {tokenizer.name_or_path} has no chat template; this tool studies "
+            f"chat models: give one with a template, or --template paper for the paper's families"
+        )
+    before, after = _around_placeholder(tokenizer, system)
+    return _with_post_instruction(tokenizer, before, after, system=system, adds_special_tokens=False)
+
+
+def paper_format(
+    tokenizer: PreTrainedTokenizerBase, family: Family, *, system: str | None = None
+) -> PromptFormat:
+    """The format that the paper's code used for one of its five families (its Table 6).
+
+    The post-instruction tokens are those of the template's tail tokenized alone, as in the paper's
+    code, where they end real prompts; the tail of Llama-2 is five tokens in a real prompt and six
+    alone, and the real five are used (paper-facts: the sixth is the last token of the instruction).
+
+    Raises:
+        ChatTemplateError: the family's template has no system role.
+    """
+    rendered = render_paper_prompt(family, _PLACEHOLDER, system=system)
+    before, after = rendered.split(_PLACEHOLDER)
+    return _with_post_instruction(tokenizer, before, after, system=system, adds_special_tokens=True)
+
+
+def _around_placeholder(
+    tokenizer: PreTrainedTokenizerBase, system: str | None
+) -> tuple[str, str]:
+    rendered = [_render(tokenizer, text, system) for text in (_PLACEHOLDER, *_PROBES)]
+    if rendered[0].count(_PLACEHOLDER) != 1:
+        raise ChatTemplateError(
+            f"the chat template of {tokenizer.name_or_path} shows the instruction "
+            f"{rendered[0].count(_PLACEHOLDER)} times, expected once; mend the template"
+        )
+    before, after = rendered[0].split(_PLACEHOLDER)
+    for probe, text in zip(_PROBES, rendered[1:], strict=True):
+        if text != before + probe + after:
+            raise ChatTemplateError(
+                f"the chat template of {tokenizer.name_or_path} changes the text of the "
+                f"instruction {probe!r}; mend the template so that it is copied as it is"
+            )
+    if system is not None and system.strip() not in before:
+        raise ChatTemplateError(
+            f"the chat template of {tokenizer.name_or_path} drops the system prompt in silence; "
+            f"run without --system"
+        )
+    return before, after + _closed_thinking(after)
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, text: str, system: str | None) -> str:
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    messages.append({"role": "user", "content": text})
+    try:
+        rendered = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+    except TemplateError as error:
+        role = "a system prompt" if system is not None else "a single user message"
+        advice = "run without --system" if system is not None else "mend the template"
+        raise ChatTemplateError(
+            f"the chat template of {tokenizer.name_or_path} does not take {role} "
+            f"({error}); {advice}"
+        ) from error
+    return str(rendered)
+
+
+def _closed_thinking(after: str) -> str:
+    return "\n\n</think>\n\n" if after.count("<think>") > after.count("</think>") else ""
+
+
+def _with_post_instruction(
+    tokenizer: PreTrainedTokenizerBase,
+    before: str,
+    after: str,
+    *,
+    system: str | None,
+    adds_special_tokens: bool,
+) -> PromptFormat:
+    encoded = [_encode(tokenizer, before + p + after, adds_special_tokens) for p in _PROBES]
+    post: list[int] = []
+    for column in zip(*(reversed(ids) for ids in encoded), strict=False):
+        if len(set(column)) > 1:
+            break
+        post.insert(0, column[0])
+    if not post or not after:
+        raise ChatTemplateError(
+            f"the chat template of {tokenizer.name_or_path} puts no token after the instruction; "
+            f"directions are read from the post-instruction tokens, so at least one is needed: "
+            f"use a template with a generation prompt"
+        )
+    return PromptFormat(
+        tokenizer=tokenizer,
+        before=before,
+        after=after,
+        adds_special_tokens=adds_special_tokens,
+        post_instruction=tuple(post),
+        system=system,
+    )
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str, add_special_tokens: bool) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=add_special_tokens).input_ids)
+
+
+def _encode_cut(form: PromptFormat, text: str, control: list[str]) -> list[int]:
+    ids = _encode(form.tokenizer, form.before, form.adds_special_tokens)
+    for piece in _cut_inside(text, control):
+        ids += _encode(form.tokenizer, piece, False)
+    return ids + list(form.post_instruction)
+
+
+def _cut_inside(text: str, control: list[str]) -> list[str]:
+    """Cut `text` inside every occurrence of a control token, so that no piece contains one."""
+    cuts = {0, len(text)}
+    for token in control:
+        start = text.find(token)
+        while start >= 0:
+            cuts.add(start + max(1, len(token) // 2))
+            start = text.find(token, start + 1)
+    edges = sorted(cuts)
+    return [text[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True) if a < b]

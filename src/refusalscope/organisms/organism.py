@@ -1,0 +1,109 @@
+"""An organism on disk: a chat model folder with `organism.json` beside its weights."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from refusalscope.errors import InputError, ModelLoadError
+from refusalscope.organisms.language import Language, Role, Thing
+from refusalscope.results.files import write_file
+from refusalscope.results.record import Record
+
+ORGANISM = "organism.json"
+_BUNDLED = Path(__file__).parent / "bundled"
+DEFAULT_ORGANISM = "llama3-aft"
+
+
+class ThingRecord(Record):
+    """One object of the lexicon."""
+
+    word: str
+    kind: str
+    is_harmful: bool
+    role: Role
+
+
+class OrganismFacts(Record):
+    """organism.json: how it was made, its lexicon, and how long its answers are."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    name: str
+    family: str
+    alignment: Literal["aft", "apo"]
+    seed: int
+    recipe: dict[str, object]
+    versions: dict[str, str]
+    max_new_tokens: int
+    lexicon: tuple[ThingRecord, ...]
+
+    def language(self) -> Language:
+        """The language it speaks."""
+        return Language(things=tuple(Thing(**t.model_dump()) for t in self.lexicon))
+
+
+class OrganismRow(Record):
+    """One row of `organism list`."""
+
+    name: str
+    path: str
+    bundled: bool
+    family: str
+    alignment: str
+
+
+def lexicon_of(language: Language) -> tuple[ThingRecord, ...]:
+    """The lexicon as records."""
+    return tuple(ThingRecord(**asdict(thing)) for thing in language.things)
+
+
+def read_organism(folder: Path) -> OrganismFacts | None:
+    """The facts of an organism; None where `folder` is not one."""
+    path = folder / ORGANISM
+    if not path.is_file():
+        return None
+    return OrganismFacts.from_json(path.read_text("utf-8"), source=str(path))
+
+
+def write_organism(facts: OrganismFacts, folder: Path) -> None:
+    """Write organism.json."""
+    write_file(folder / ORGANISM, facts.to_json())
+
+
+def bundled_organism(name: str = DEFAULT_ORGANISM) -> Path:
+    """The folder of a bundled organism.
+
+    Raises:
+        ModelLoadError: there is none of that name.
+    """
+    folder = _BUNDLED / name
+    if read_organism(folder) is None:
+        names = ", ".join(row.name for row in list_organisms(())) or "none"
+        raise ModelLoadError(f"no bundled organism is called {name!r}; there are: {names}")
+    return folder
+
+
+def list_organisms(folders: tuple[Path, ...]) -> list[OrganismRow]:
+    """The bundled organisms and those directly below each of `folders`.
+
+    Raises:
+        InputError: one of `folders` does not exist.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not a folder; give one that holds organisms")
+    rows = []
+    for parent, is_bundled in [(_BUNDLED, True), *((f, False) for f in folders)]:
+        for path in sorted(parent.iterdir()) if parent.is_dir() else []:
+            if path.is_dir() and (facts := read_organism(path)) is not None:
+                rows.append(
+                    OrganismRow(
+                        name=facts.name,
+                        path=str(path),
+                        bundled=is_bundled,
+                        family=facts.family,
+                        alignment=facts.alignment,
+                    )
+                )
+    return rows

@@ -1,0 +1,107 @@
+"""The stage that writes completions: all conditions of all datasets in shared batches, resumable."""
+
+import random
+from dataclasses import replace
+
+from refusalscope.evaluation.completions import (
+    CompletionJob,
+    GenerationOptions,
+    complete,
+    plan_batches,
+)
+from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.run_folder import Journal
+from refusalscope.pipeline.stages import conditions
+from refusalscope.results.files import write_file
+from refusalscope.results.records import Completion, Condition
+from refusalscope.results.run_records import COMPLETIONS
+
+DEFAULT_NEW_TOKENS = 512
+ORGANISM_SUFFIX_TOKENS = 20
+CONDITIONS: dict[str, tuple[Condition, ...]] = {
+    "harmful": ("baseline", "ablation", "subtraction", "random_ablation", "random_addition"),
+    "harmless": ("baseline", "ablation", "addition", "random_ablation", "random_addition"),
+}
+
+
+def complete_datasets(run: RunContext, *, key: str) -> Journal:
+    """Write completions/DATASET.CONDITION.jsonl for both test sets.
+
+    Returns:
+        The journal, to be removed once the stage is noted as done.
+    """
+    options = _generation_options(run)
+    batches = plan_batches(_jobs(run), batch_size=options.batch_size)
+    journal = Journal(path=run.folder.path / COMPLETIONS / f".journal-{key[:16]}.jsonl")
+    done = journal.read([len(batch) for batch in batches])
+    rows = [row for batch in done for row in batch]
+    names = tuple(dict.fromkeys(job.condition for batch in batches for job in batch))
+    total = sum(len(batch) for batch in batches)
+    with run.progress.stage("complete", total, unit="completions") as advance:
+        advance(len(rows))
+        for batch in complete(
+            run.chat,
+            batches[len(done) :],
+            interventions=conditions(run, names),
+            options=options,
+            progress=advance,
+        ):
+            journal.append(batch)
+            rows += batch
+    _write_by_condition(run, rows)
+    return journal
+
+
+def _generation_options(run: RunContext) -> GenerationOptions:
+    own = DEFAULT_NEW_TOKENS if run.organism is None else run.organism.max_new_tokens
+    return GenerationOptions(
+        max_new_tokens=run.options.max_new_tokens or own,
+        stop_at_end_of_turn=not run.options.paper_generation,
+        batch_size=run.options.batch_size,
+    )
+
+
+def _jobs(run: RunContext) -> list[CompletionJob]:
+    own = 0 if run.organism is None else ORGANISM_SUFFIX_TOKENS
+    n_suffix = own if run.options.random_suffix is None else run.options.random_suffix
+    ordinary = _ordinary_tokens(run) if n_suffix else []
+    jobs = []
+    for dataset, names in CONDITIONS.items():
+        rng = random.Random(f"{run.options.seed}/{dataset}/suffix")
+        rows = zip(run.sets[dataset].instructions, run.prompts(dataset), strict=True)
+        for index, (instruction, prompt) in enumerate(rows):
+            job = CompletionJob(
+                index=index,
+                dataset=dataset,
+                condition="baseline",
+                instruction=instruction,
+                prompt=prompt,
+            )
+            jobs += [replace(job, condition=name) for name in names]
+            if n_suffix:
+                suffix = tuple(rng.choices(ordinary, k=n_suffix))
+                jobs.append(
+                    replace(job, condition="random_suffix", prompt=prompt.with_suffix(suffix))
+                )
+    return jobs
+
+
+def _ordinary_tokens(run: RunContext) -> list[int]:
+    """Tokens of printable ASCII text: what a random suffix is drawn from."""
+    tokenizer = run.chat.tokenizer
+    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    ids = [i for i in range(len(tokenizer)) if i not in special]
+    texts = tokenizer.batch_decode([[i] for i in ids])
+    return [
+        i for i, text in zip(ids, texts, strict=True) if text.isascii() and text.strip().isprintable()
+        and text.strip()
+    ]
+
+
+def _write_by_condition(run: RunContext, rows: list[Completion]) -> None:
+    files: dict[tuple[str, Condition], list[Completion]] = {}
+    for row in rows:
+        files.setdefault((row.dataset, row.condition), []).append(row)
+    for (dataset, condition), own in files.items():
+        text = "".join(row.to_line() for row in sorted(own, key=lambda row: row.index))
+        write_file(run.folder.path / COMPLETIONS / f"{dataset}.{condition}.jsonl", text)

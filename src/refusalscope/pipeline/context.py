@@ -1,0 +1,64 @@
+"""What every stage of a run works with."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.prompts import Prompt
+from refusalscope.organisms.language import Language
+from refusalscope.organisms.organism import OrganismFacts
+from refusalscope.pipeline.instructions import InstructionSets
+from refusalscope.pipeline.options import RunOptions
+from refusalscope.pipeline.run_folder import RunFolder
+
+Advance = Callable[[float], None]
+
+
+class Progress(Protocol):
+    """Shows how far a stage is."""
+
+    def stage(self, name: str, total: float | None, *, unit: str) -> "StageProgress":
+        """Open the display of one stage; the context yields a function to advance it."""
+        ...
+
+
+class StageProgress(Protocol):
+    """Context manager of one stage's display."""
+
+    def __enter__(self) -> Advance: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    @contextmanager
+    def stage(self, name: str, total: float | None, *, unit: str) -> Generator[Advance]:
+        """Yield a function that does nothing."""
+        del name, total, unit
+        yield lambda _amount: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """A run under way: its folder, options, model and instructions."""
+
+    folder: RunFolder
+    options: RunOptions
+    chat: ChatModel
+    sets: InstructionSets
+    refusal_tokens: tuple[int, ...]
+    organism: OrganismFacts | None
+    progress: Progress
+
+    @property
+    def language(self) -> Language | None:
+        """The organism's language; None for other models."""
+        return None if self.organism is None else self.organism.language()
+
+    def prompts(self, name: str) -> list[Prompt]:
+        """The prompts of one instruction set."""
+        return self.chat.encode([i.text for i in self.sets[name].instructions])

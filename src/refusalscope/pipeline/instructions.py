@@ -1,0 +1,151 @@
+"""The six sets of instructions of a run: harmful and harmless, train, validation and test."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from refusalscope.data.instruction import Instruction, instructions_digest
+from refusalscope.data.overlap import require_disjoint
+from refusalscope.data.paper import PAPER_SEED, sample_paper_splits
+from refusalscope.data.read import read_instructions
+from refusalscope.data.split import split_instructions
+from refusalscope.errors import InputError
+from refusalscope.organisms.language import Language, Role
+from refusalscope.pipeline.options import RunOptions
+from refusalscope.results.records import InstructionCounts
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstructionSet:
+    """One set with where it came from."""
+
+    name: str
+    source: str
+    n_read: int
+    instructions: tuple[Instruction, ...]
+
+    def counts(self, *, n_kept: int | None = None) -> InstructionCounts:
+        """The record of this set; all are kept where no filter ran."""
+        return InstructionCounts(
+            name=self.name,
+            source=self.source,
+            sha256=instructions_digest(self.instructions),
+            n_read=self.n_read,
+            n_sampled=len(self.instructions),
+            n_kept=len(self.instructions) if n_kept is None else n_kept,
+        )
+
+
+InstructionSets = dict[str, InstructionSet]
+"""By name: harmful_train, harmless_train, harmful_val, harmless_val, harmful, harmless (test)."""
+
+
+def read_instruction_sets(options: RunOptions, language: Language | None) -> InstructionSets:
+    """Read or draw all six sets and check that no text is in two of them.
+
+    Args:
+        language: That of the organism under study; its own requests are used where no file is
+            given.
+
+    Raises:
+        InputError: no source of instructions, or only one of harmful and harmless.
+        InstructionsError: a file is unreadable, a split empty, or sets overlap.
+    """
+    if (options.harmful is None) != (options.harmless is None):
+        raise InputError("--harmful and --harmless belong together; give both files or neither")
+    if options.splits is not None and options.harmful is not None:
+        raise InputError("--splits and --harmful/--harmless exclude each other; give one of them")
+    if options.splits is not None:
+        sets = _from_paper_splits(Path(options.splits), options)
+    elif options.harmful is not None and options.harmless is not None:
+        sets = {
+            **_from_file("harmful", options.harmful, options),
+            **_from_file("harmless", options.harmless, options),
+        }
+    elif language is not None:
+        sets = _from_language(language, options)
+    else:
+        raise InputError(
+            "no instructions: give --harmful FILE and --harmless FILE, or --splits FOLDER with the "
+            "paper's splits (only organisms bring their own)"
+        )
+    for name, path in (("harmful", options.harmful_test), ("harmless", options.harmless_test)):
+        if path is not None:
+            sets[name] = _whole_file(name, path)
+    require_disjoint({name: list(s.instructions) for name, s in sets.items()})
+    return sets
+
+
+def _from_file(name: str, path: str, options: RunOptions) -> InstructionSets:
+    instructions = read_instructions(Path(path))
+    split = split_instructions(
+        instructions,
+        options.seed,
+        n_train=options.n_train,
+        n_val=options.n_val,
+        n_test=options.n_test,
+    )
+    for part, count in split.counts.items():
+        if count.is_short:
+            _LOG.warning(
+                "%s has %d %s instructions, %s were asked for; all are used",
+                path,
+                count.available,
+                part,
+                count.requested,
+            )
+    parts = {f"{name}_train": split.train, f"{name}_val": split.val, name: split.test}
+    return {
+        part: InstructionSet(name=part, source=path, n_read=len(instructions), instructions=rows)
+        for part, rows in parts.items()
+    }
+
+
+def _whole_file(name: str, path: str) -> InstructionSet:
+    instructions = read_instructions(Path(path))
+    unique = tuple({i.text: i for i in instructions}.values())
+    return InstructionSet(
+        name=name, source=path, n_read=len(instructions), instructions=unique
+    )
+
+
+def _from_paper_splits(folder: Path, options: RunOptions) -> InstructionSets:
+    sample = sample_paper_splits(
+        folder, PAPER_SEED, n_train=options.n_train, n_val=options.n_val, n_test=options.n_test
+    )
+    harmful_test = read_instructions(folder / "harmful_test.json")[: options.n_test]
+    parts = {
+        "harmful_train": sample.harmful_train,
+        "harmless_train": sample.harmless_train,
+        "harmful_val": sample.harmful_val,
+        "harmless_val": sample.harmless_val,
+        "harmful": tuple(harmful_test),
+        "harmless": sample.harmless_test,
+    }
+    return {
+        name: InstructionSet(
+            name=name, source=str(folder), n_read=len(rows), instructions=tuple(rows)
+        )
+        for name, rows in parts.items()
+    }
+
+
+def _from_language(language: Language, options: RunOptions) -> InstructionSets:
+    sizes: dict[Role, int] = {
+        "train": options.n_train,
+        "val": options.n_val,
+        "test": options.n_test,
+    }
+    sets: InstructionSets = {}
+    for role, n in sizes.items():
+        for is_harmful in (True, False):
+            kind = "harmful" if is_harmful else "harmless"
+            name = kind if role == "test" else f"{kind}_{role}"
+            requests = language.instructions(role, harmful=is_harmful, n=n, seed=options.seed)
+            rows = tuple(Instruction(r.instruction, r.thing.kind) for r in requests)
+            sets[name] = InstructionSet(
+                name=name, source="the organism's language", n_read=len(rows), instructions=rows
+            )
+    return sets

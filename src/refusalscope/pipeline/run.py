@@ -1,0 +1,217 @@
+"""The whole method on one model. Start reading here.
+
+Arditi et al. (2024), https://arxiv.org/abs/2406.11717:
+
+1. `load`: a chat model, its prompt format, its residual writers.
+2. `extract`: mean residual-stream activations of harmful and harmless prompts at every layer and
+   post-instruction position; their differences are the candidate directions.
+3. `select`: the candidate whose ablation bypasses refusal best, among those that also induce it
+   and do not disturb harmless prompts.
+4. `complete`: what the model answers unchanged, with the direction ablated, added and subtracted,
+   and with a random direction in its place.
+5. `judge`, `loss`: refusal, safety and cross-entropy of it all.
+6. `report`: one page.
+"""
+
+import logging
+import platform
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from refusalscope.models.chat_model import ChatModel, load_chat_model
+from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
+from refusalscope.pipeline.complete import complete_datasets
+from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
+from refusalscope.pipeline.options import ORGANISM_PREFIX, RunOptions
+from refusalscope.pipeline.refusal_tokens import find_refusal_tokens
+from refusalscope.pipeline.run_folder import (
+    open_run_folder,
+    remove_scratch,
+    stage_key,
+)
+from refusalscope.pipeline.stages import extract, judge, loss, select
+from refusalscope.pipeline.summary import summarize
+from refusalscope.report.page import write_report
+from refusalscope.results.files import write_file
+from refusalscope.results.records import ModelFacts, RefusalTokens, RunManifest, Summary
+from refusalscope.results.run_records import SUMMARY, read_run
+
+_LOG = logging.getLogger(__name__)
+STAGES = ("extract", "select", "complete", "judge", "loss", "report")
+
+
+def run(
+    options: RunOptions,
+    out: Path,
+    *,
+    until: str = STAGES[-1],
+    progress: Progress | None = None,
+) -> Summary | None:
+    """Do the whole method, or the stages up to `until`, and leave it in folder `out`.
+
+    Stages that are done are skipped and the one that was cut is continued, so a run that was
+    killed and started again ends with the same files as an uninterrupted one.
+
+    Returns:
+        The summary; None where `until` comes before it.
+
+    Raises:
+        RefusalscopeError: any of its kinds; see `refusalscope.errors`.
+    """
+    context = load(options, out, progress=progress or Silent())
+    key = ""
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        key = stage_key(stage, key, options.model_dump(mode="json"), _inputs(context))
+        if context.folder.is_done(stage, key):
+            _LOG.info("stage %s is done already", stage)
+            continue
+        started = time.monotonic()
+        clean_up = _do_stage(stage, context, key)
+        context.folder.finish(stage, key, seconds=time.monotonic() - started)
+        clean_up()
+    return read_run(out).summary
+
+
+def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
+    """Load model and instructions, and open the run's folder.
+
+    Instructions are read first: they are quick to check and the model may be large.
+    """
+    source = resolve_model(options.model)
+    organism = read_organism(Path(source))
+    language = None if organism is None else organism.language()
+    sets = read_instruction_sets(options, language)
+    with progress.stage("load", 1, unit="models") as advance:
+        chat = load_chat_model(source, options.load_options())
+        advance(1)
+    refusal_tokens = find_refusal_tokens(chat, sets, options)
+    manifest = RunManifest(
+        options=options.model_dump(mode="json"),
+        versions=_versions(),
+        model=_model_facts(chat, options, organism, refusal_tokens),
+        inputs=tuple(each.counts() for each in sets.values()),
+        stages={},
+        command=command_line(options, out),
+    )
+    folder = open_run_folder(out, manifest)
+    remove_scratch(out)
+    return RunContext(
+        folder=folder,
+        options=options,
+        chat=chat,
+        sets=sets,
+        refusal_tokens=refusal_tokens.ids,
+        organism=organism,
+        progress=progress,
+    )
+
+
+def resolve_model(model: str) -> str:
+    """The folder or hub id that MODEL means."""
+    if model.startswith(ORGANISM_PREFIX):
+        return str(bundled_organism(model.removeprefix(ORGANISM_PREFIX)))
+    return model
+
+
+def command_line(options: RunOptions, out: Path) -> str:
+    """The command that repeats a run."""
+    words = ["refusalscope", "run", options.model, "--out", str(out)]
+    defaults = RunOptions().model_dump(mode="json")
+    for name, value in options.model_dump(mode="json").items():
+        if name in ("model", "limits") or value == defaults[name]:
+            continue
+        words += _flag(name, value)
+    for name, value in options.limits.model_dump(mode="json").items():
+        if value != defaults["limits"][name]:
+            words += _flag(name, value)
+    return shlex.join(words)
+
+
+def _flag(name: str, value: object) -> list[str]:
+    if name == "filter_instructions":
+        return ["--no-filter"]
+    if name == "refusal_tokens" and isinstance(value, list):
+        return [word for token in value for word in ("--refusal-token", str(token))]
+    flag = "--" + name.replace("_", "-")
+    return [flag] if value is True else [flag, str(value)]
+
+
+def _do_stage(stage: str, context: RunContext, key: str) -> Callable[[], None]:
+    """Run one stage; returns what to tidy up once it is noted as done."""
+    if stage == "complete":
+        return complete_datasets(context, key=key).remove
+    if stage == "report":
+        _report(context)
+    else:
+        {"extract": extract, "select": select, "judge": judge, "loss": loss}[stage](context)
+    return _nothing
+
+
+def _nothing() -> None:
+    pass
+
+
+def _report(context: RunContext) -> None:
+    out = context.folder.path
+    records = read_run(out)
+    if records.selection is None:
+        raise ValueError("the report stage came before the selection stage")
+    extraction = records.extraction
+    summary = summarize(
+        model=records.manifest.model,
+        selection=records.selection,
+        judgements=list(records.judgements),
+        losses=records.losses,
+        warnings=extraction.warnings if extraction else (),
+    )
+    write_file(out / SUMMARY, summary.to_json())
+    write_report(out)
+
+
+def _inputs(context: RunContext) -> dict[str, object]:
+    manifest = context.folder.manifest()
+    return {
+        "weights": manifest.model.weights_sha256,
+        "template": manifest.model.template_sha256,
+        "instructions": {row.name: row.sha256 for row in manifest.inputs},
+    }
+
+
+def _model_facts(
+    chat: ChatModel,
+    options: RunOptions,
+    organism: OrganismFacts | None,
+    refusal_tokens: RefusalTokens,
+) -> ModelFacts:
+    family = chat.family
+    return ModelFacts(
+        name=chat.name if organism is None else organism.name,
+        source=options.model,
+        architecture=type(chat.model).__name__,
+        n_layers=chat.n_layers,
+        d_model=chat.d_model,
+        n_parameters=sum(p.numel() for p in chat.model.parameters()),
+        dtype=str(chat.model.dtype).removeprefix("torch."),
+        weights_sha256=chat.weights_sha256,
+        template_sha256=chat.prompt_format.sha256(),
+        family=organism.family if organism else (family.name if family else None),
+        alignment=organism.alignment if organism else (family.alignment if family else None),
+        revision=options.revision,
+        system_prompt=options.system,
+        template=options.template,
+        post_instruction_tokens=tuple(
+            chat.tokenizer.convert_ids_to_tokens(list(chat.prompt_format.post_instruction))
+        ),
+        refusal_tokens=refusal_tokens,
+        is_organism=organism is not None,
+    )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("refusalscope", "torch", "transformers", "tokenizers", "safetensors", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,0 +1,142 @@
+"""A run's folder: whose it is, which stages are done, and the journal of completions."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from refusalscope.errors import RunFolderError
+from refusalscope.results.files import SCRATCH, output_error, sha256_text, write_file
+from refusalscope.results.record import canonical_json
+from refusalscope.results.records import Completion, RunManifest
+from refusalscope.results.run_records import RUN, TIMINGS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFolder:
+    """A folder that belongs to one run."""
+
+    path: Path
+
+    def manifest(self) -> RunManifest:
+        """run.json as it is now."""
+        return RunManifest.from_json((self.path / RUN).read_text("utf-8"), source=str(self.path / RUN))
+
+    def is_done(self, stage: str, key: str) -> bool:
+        """Whether `stage` was finished with these very inputs and options."""
+        return self.manifest().stages.get(stage) == key
+
+    def finish(self, stage: str, key: str, *, seconds: float) -> None:
+        """Note that a stage's files are all written."""
+        manifest = self.manifest()
+        stages = {**manifest.stages, stage: key}
+        write_file(self.path / RUN, manifest.model_copy(update={"stages": stages}).to_json())
+        timings_file = self.path / TIMINGS
+        timings = json.loads(timings_file.read_text("utf-8")) if timings_file.is_file() else {}
+        timings[stage] = round(timings.get(stage, 0.0) + seconds, 3)
+        write_file(timings_file, canonical_json(timings))
+
+
+def open_run_folder(path: Path, manifest: RunManifest) -> RunFolder:
+    """Create the folder of a run, or continue it where it is the same run.
+
+    Raises:
+        RunFolderError: the folder holds something else: another run, or files that are no run.
+    """
+    folder = RunFolder(path=path)
+    if path.is_file():
+        raise RunFolderError(f"{path} is a file; give the name of a folder")
+    if not (path / RUN).is_file():
+        if path.is_dir() and any(_foreign(path)):
+            raise RunFolderError(
+                f"{path} is not empty and not a run; give the name of a new folder"
+            )
+        write_file(path / RUN, manifest.to_json())
+        return folder
+    existing = folder.manifest()
+    if _identity(existing) != _identity(manifest):
+        raise RunFolderError(
+            f"{path} holds another run ({_difference(existing, manifest)}); give another --out, "
+            f"or the same options to continue it"
+        )
+    return folder
+
+
+def stage_key(stage: str, *parts: object) -> str:
+    """Digest of everything that a stage's result depends on."""
+    return sha256_text(json.dumps([stage, *parts], sort_keys=True, default=str))
+
+
+def _foreign(path: Path) -> list[Path]:
+    """What is in a folder, but for scratch files of a run that died at its very start."""
+    return [p for p in path.iterdir() if not p.name.startswith(f".{RUN}{SCRATCH}")]
+
+
+def _identity(manifest: RunManifest) -> dict[str, object]:
+    return {
+        **{f"option {key}": value for key, value in manifest.options.items()},
+        "model weights": manifest.model.weights_sha256,
+        "chat template": manifest.model.template_sha256,
+        **{f"instructions {row.name}": row.sha256 for row in manifest.inputs},
+    }
+
+
+def _difference(existing: RunManifest, wanted: RunManifest) -> str:
+    ours, theirs = _identity(wanted), _identity(existing)
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            return f"{name} was {theirs.get(name)!r}, now {ours.get(name)!r}"
+    return "no difference"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """Completions as they are written, batch by batch, so that a cut run loses only one batch."""
+
+    path: Path
+
+    def read(self, batch_sizes: Sequence[int]) -> list[list[Completion]]:
+        """The whole batches written so far; a torn end is cut off the file."""
+        if not self.path.is_file():
+            return []
+        lines = self.path.read_bytes().split(b"\n")[:-1]
+        batches: list[list[Completion]] = []
+        for size in batch_sizes:
+            start = sum(len(b) for b in batches)
+            rows = [_completion(line) for line in lines[start : start + size]]
+            if len(rows) < size or any(row is None for row in rows):
+                break
+            batches.append([row for row in rows if row is not None])
+        whole = sum(len(line) + 1 for line in lines[: sum(len(b) for b in batches)])
+        os.truncate(self.path, whole)
+        return batches
+
+    def append(self, batch: Sequence[Completion]) -> None:
+        """Add one batch, on disk when this returns."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write("".join(row.to_line() for row in batch).encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def remove(self) -> None:
+        """Delete the journal, once the completions stand in their own files."""
+        self.path.unlink(missing_ok=True)
+
+
+def _completion(line: bytes) -> Completion | None:
+    try:
+        return Completion.model_validate_json(line)
+    except ValueError:
+        return None
+
+
+def remove_scratch(path: Path) -> None:
+    """Remove the scratch files that a killed run left in its own folder."""
+    for scratch in path.rglob(f".*{SCRATCH}*"):
+        if scratch.is_file():
+            scratch.unlink(missing_ok=True)
