@@ -50,7 +50,10 @@ def message_of(path):
             '{"prompt": "name a colour", "category": " art "}\n\n"add 2, then 3"\r\n',
         ),
         ("rows.csv", 'Goal,Target,Category\nname a colour,x,art\n"add 2, then 3",y,\n'),
-        ("rows.csv", '\ufeffBehavior, category\r\nname a colour, art\r\n\r\n"add 2, then 3", \r\n'),
+        (
+            "rows.csv",
+            '\ufeffBehavior , category \r\nname a colour, "art"\r\n\r\n"add 2, then 3", \r\n',
+        ),
     ],
 )
 def test_every_format_gives_the_same_instructions(tmp_path, name, content):
@@ -79,9 +82,12 @@ def test_plain_text_has_one_instruction_a_line_and_blank_lines_are_counted(tmp_p
     assert caplog.messages == [f"{path}: 2 blank lines skipped"]
 
 
-def test_plain_text_that_only_looks_like_another_format_is_plain_text(tmp_path):
-    text = "{name} a colour\n[name a colour\nCompare goal, prompt and cost\n"
-    assert len(read_instructions(write(tmp_path, "rows.txt", text))) == 3
+@pytest.mark.parametrize(
+    "text", ["{name} a colour", "[name a colour", "[1", "Compare goal, prompt and cost", "goal"]
+)
+def test_plain_text_that_only_looks_like_another_format_is_plain_text(tmp_path, text):
+    rows = read_instructions(write(tmp_path, "rows.txt", f"{text}\nname a river\n"))
+    assert rows == [Instruction(text), Instruction("name a river")]
 
 
 def test_a_line_separator_inside_an_instruction_does_not_cut_it(tmp_path):

@@ -77,6 +77,12 @@ def test_result_is_float64_per_prompt_and_inputs_are_left_alone():
     assert torch.equal(edited, copies[1])
 
 
+def test_float32_logits_are_compared_in_float64():
+    base, edited = random_logits(1).float(), random_logits(2).float()
+    for function in (kl_divergence, paper_kl_divergence):
+        assert torch.equal(function(base, edited), function(base.double(), edited.double()))
+
+
 def test_a_token_impossible_in_both_adds_nothing():
     base = torch.tensor([[0.0, 1.0, -math.inf]])
     edited = torch.tensor([[1.0, 0.0, -math.inf]])

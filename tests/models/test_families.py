@@ -121,21 +121,24 @@ def test_default_system_prompts_are_those_of_figures_17_and_18():
 
 
 def test_the_thirteen_models_are_those_of_the_paper():
-    rows = {model.name: (model.n_layers, model.d_model) for model in PAPER_MODELS}
+    rows = {
+        model.name: (model.n_layers, model.d_model, model.n_heads, model.d_vocab)
+        for model in PAPER_MODELS
+    }
     assert rows == {
-        "Qwen 1.8B": (24, 2048),
-        "Qwen 7B": (32, 4096),
-        "Qwen 14B": (40, 5120),
-        "Qwen 72B": (80, 8192),
-        "Yi 6B": (32, 4096),
-        "Yi 34B": (60, 7168),
-        "Gemma 2B": (18, 2048),
-        "Gemma 7B": (28, 3072),
-        "Llama-2 7B": (32, 4096),
-        "Llama-2 13B": (40, 5120),
-        "Llama-2 70B": (80, 8192),
-        "Llama-3 8B": (32, 4096),
-        "Llama-3 70B": (80, 8192),
+        "Qwen 1.8B": (24, 2048, 16, 151936),
+        "Qwen 7B": (32, 4096, 32, 151936),
+        "Qwen 14B": (40, 5120, 40, 152064),
+        "Qwen 72B": (80, 8192, 64, 152064),
+        "Yi 6B": (32, 4096, 32, 64000),
+        "Yi 34B": (60, 7168, 56, 64000),
+        "Gemma 2B": (18, 2048, 8, 256000),
+        "Gemma 7B": (28, 3072, 16, 256000),
+        "Llama-2 7B": (32, 4096, 32, 32000),
+        "Llama-2 13B": (40, 5120, 40, 32000),
+        "Llama-2 70B": (80, 8192, 64, 32000),
+        "Llama-3 8B": (32, 4096, 32, 128256),
+        "Llama-3 70B": (80, 8192, 64, 128256),
     }
 
 

@@ -14,18 +14,17 @@ def register(app: typer.Typer) -> None:
 def anatomy(
     model: Annotated[str, typer.Argument(help="Folder, hub id, or organism:NAME.")],
     seed: Annotated[int, typer.Option(help="Seed of tokens and of the proof's direction.")] = 0,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print writers and proof as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Find every residual writer and prove that an edit reaches them all."""
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.pipeline.anatomy import anatomy_report
 
     quiet_libraries()
-    report = anatomy_report(model, seed=seed, dtype=dtype, trust_remote_code=trust_remote_code)
+    report = anatomy_report(model, seed=seed, trust_remote_code=trust_remote_code)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
         return

@@ -8,6 +8,7 @@ so is a run folder.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -54,9 +55,7 @@ def unit_direction(direction: Float[Tensor, "*batch d_model"]) -> Float[Tensor, 
     return (vector / norm).float()
 
 
-def random_direction(
-    like: Float[Tensor, " d_model"], *, seed: int
-) -> Float[Tensor, " d_model"]:
+def random_direction(like: Float[Tensor, " d_model"], *, seed: int) -> Float[Tensor, " d_model"]:
     """A direction drawn evenly from the sphere, with the norm of `like`: the control."""
     generator = torch.Generator().manual_seed(seed)
     vector = torch.randn(like.shape[-1], generator=generator, dtype=torch.float64)
@@ -119,7 +118,7 @@ def load_direction(source: Path, *, d_model: int | None = None) -> Direction:
     )
 
 
-def _facts(text: str | None, path: Path) -> dict[str, object]:
+def _facts(text: str | None, path: Path) -> dict[str, Any]:
     if text is None:
         return {}
     try:

@@ -23,7 +23,9 @@ class AnsweredPrompt:
     answer: tuple[int, ...]
 
 
-def answered(chat: ChatModel, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[AnsweredPrompt]:
+def answered(
+    chat: ChatModel, prompts: Sequence[Prompt], answers: Sequence[str]
+) -> list[AnsweredPrompt]:
     """Pair prompts with tokenized answers; empty answers are left out, as they have no token."""
     return [
         AnsweredPrompt(

@@ -91,7 +91,9 @@ def _require_fit(anatomy: Anatomy, row: Intervention | None) -> None:
         )
 
 
-def _per_row(operator: Callable[[Tensor, Tensor], Tensor], parameter: Float[Tensor, "batch 1 d_model"]) -> Edit:
+def _per_row(
+    operator: Callable[[Tensor, Tensor], Tensor], parameter: Float[Tensor, "batch 1 d_model"]
+) -> Edit:
     on_device: dict[torch.device, Tensor] = {}
 
     def edit(hidden: Tensor) -> Tensor:

@@ -54,5 +54,3 @@ def propose_refusal_tokens(
             f"tokens with --refusal-token, or use a model that refuses"
         )
     return found
-
-

@@ -16,8 +16,7 @@ from refusalscope.errors import AnatomyError
 from refusalscope.models.anatomy_exceptions import explained
 from refusalscope.models.feeders import find_feeders
 from refusalscope.models.layers import LayerCall, find_layers
-from refusalscope.models.residual_writer import Feeder as Feeder
-from refusalscope.models.residual_writer import ResidualWriter as ResidualWriter
+from refusalscope.models.residual_writer import Feeder, ResidualWriter
 from refusalscope.models.trace import Trace, quiet_state, random_tokens, record_trace
 from refusalscope.models.writers import WriterCall, find_embedding_writers, find_layer_writers
 
@@ -105,9 +104,7 @@ def measure_anatomy(model: nn.Module, *, seed: int = 0, with_feeders: bool = Tru
     )
 
 
-def _writer(
-    trace: Trace, found: WriterCall, *, seed: int, with_feeders: bool
-) -> ResidualWriter:
+def _writer(trace: Trace, found: WriterCall, *, seed: int, with_feeders: bool) -> ResidualWriter:
     return ResidualWriter(
         layer=found.layer,
         site=found.site,
@@ -118,12 +115,15 @@ def _writer(
 
 
 def _check_calls(trace: Trace, writers: Iterable[WriterCall]) -> None:
-    """A writer must write each time it runs, or a hook on it would change something else."""
+    """A writer must write each time it runs, or a hook on it would change something else.
+
+    The embedding is exempt: its place is the input of layer 0.
+    """
     writes = Counter(writer.call.module for writer in writers)
     runs = Counter(call.module for call in trace.calls)
     for writer in writers:
         module = writer.call.module
-        if runs[module] != writes[module]:
+        if writer.layer is not None and runs[module] != writes[module]:
             raise AnatomyError(
                 f"{writer.module} runs {runs[module]} times in one forward pass and writes to the "
                 f"residual stream {writes[module]} times: its output cannot be told apart"

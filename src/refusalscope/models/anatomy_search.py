@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-MAX_TERMS = 4
-"""More terms than any known layer adds."""
+MAX_TERMS = 5
+"""Writers that a layer has at most: LongCat has two attentions, two MLPs and their experts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ def sparsest_exact_sum(
 ) -> ExactSum:
     """Write `target` as `stream` plus as few of the candidates as possible.
 
-    Tries one candidate, then two, up to four; a sum is exact where what is left is within the
+    Tries one candidate, then two, up to five; a sum is exact where what is left is within the
     rounding of the tensors' own dtype. The algebra is done in float64. Where no sum with the
     stream as it is fits, the stream may be scaled (`carry`). Returns the best sum found, exact or
     not: see `is_exact`.
@@ -84,9 +84,7 @@ class _Problem:
         )
 
 
-def _smallest(
-    problem: _Problem, excluded: Sequence[tuple[int, int]], *, free: bool
-) -> ExactSum:
+def _smallest(problem: _Problem, excluded: Sequence[tuple[int, int]], *, free: bool) -> ExactSum:
     """The best sum of the smallest number of terms that is exact, or the best of all."""
     best = ExactSum(indices=(), coefficients=(), carry=1.0, misfit=float("inf"))
     forbidden = {frozenset(pair) for pair in excluded}
@@ -106,9 +104,7 @@ def _smallest(
     return best
 
 
-def _best_subset(
-    problem: _Problem, subsets: Sequence[tuple[int, ...]], *, free: bool
-) -> ExactSum:
+def _best_subset(problem: _Problem, subsets: Sequence[tuple[int, ...]], *, free: bool) -> ExactSum:
     """Least squares for every subset of one size at once; the best is solved again, precisely."""
     carried = [0] if free else []
     picks = torch.tensor([[*carried, *(index + 1 for index in subset)] for subset in subsets])
@@ -135,6 +131,4 @@ def _solve(problem: _Problem, subset: tuple[int, ...], *, free: bool) -> ExactSu
     misfit = float((target - design @ solution).square().mean().sqrt())
     rounded = [float(f"{value:.{problem.digits}g}") for value in solution.tolist()]
     carry = rounded.pop(0) if free else 1.0
-    return ExactSum(
-        indices=subset, coefficients=tuple(rounded), carry=carry, misfit=misfit
-    )
+    return ExactSum(indices=subset, coefficients=tuple(rounded), carry=carry, misfit=misfit)

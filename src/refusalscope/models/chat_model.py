@@ -23,6 +23,7 @@ from refusalscope.errors import ChatTemplateError, ModelLoadError, NumericalErro
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.families import Family, family_of
 from refusalscope.models.prompts import Prompt, PromptFormat, model_format, paper_format
+from refusalscope.models.tokens import pad_token
 from refusalscope.results.files import sha256_file, sha256_text
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -84,9 +85,8 @@ class ChatModel:
 
     @property
     def pad_id(self) -> int:
-        """The id that fills batches; any id does, it is masked and behind or before the prompt."""
-        pad = self.tokenizer.pad_token_id
-        return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
+        """The id that fills batches."""
+        return pad_token(self.tokenizer)
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -124,6 +124,18 @@ def load_chat_model(source: str, options: LoadOptions | None = None) -> ChatMode
         folder=folder,
         weights_sha256=_weights_sha256(folder),
     )
+
+
+def load_model(source: str, options: LoadOptions | None = None) -> PreTrainedModel:
+    """Load the weights alone, of any decoder-only model: no tokenizer is needed.
+
+    Raises:
+        ModelLoadError: no such model, not a decoder, damaged or incomplete weights.
+        NumericalError: NaN or infinity in the weights.
+    """
+    options = options or LoadOptions()
+    folder = _local_folder(source, options.revision)
+    return _load_weights(folder, source, _read_config(folder, source, options), options)
 
 
 def _local_folder(source: str, revision: str | None) -> Path:
@@ -192,7 +204,7 @@ def _prompt_format(
         return model_format(tokenizer, system=options.system)
     if family is None:
         raise ChatTemplateError(
-            "--template paper is for the paper's five families (Qwen, Yi, Gemma, Llama-2, Llama-3); "
+            "--template paper is for the paper's five families (Qwen, Yi, Gemma, Llama-2, Llama-3), "
             "this model is none of them: leave the option away"
         )
     return paper_format(tokenizer, family, system=options.system)
@@ -233,7 +245,7 @@ def _from_pretrained(
         device = torch.accelerator.current_accelerator() if options.device == "auto" else None
         placement["device_map"] = {"": str(device) if device else options.device}
     try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -247,6 +259,7 @@ def _from_pretrained(
             f"the weights of {source} cannot be loaded ({_first_line(error)}); check that the "
             f"folder is whole"
         ) from error
+    model, loading = loaded
     missing = sorted(loading["missing_keys"])
     if missing:
         raise ModelLoadError(

@@ -33,16 +33,16 @@ def find_feeders(trace: Trace, writer: WriterCall, *, seed: int) -> tuple[Feeder
     output = writer.call.output
     assert output is not None, "a writer returns a tensor"
     own = [writer.call, *(call for call in writer.scope if writer.call.contains(call))]
-    direct = _explain(output, _parameters_of(trace.model, own), writer=writer.module, seed=seed)
+    direct = _explain(trace, output, own, writer=writer, seed=seed)
     if direct.is_complete:
         return direct.feeders
     norm = _last_norm(writer, own, seed=seed)
     if norm is None:
         raise AnatomyError(_incomplete(writer.module, "its output", direct))
     call, gain = norm
-    before = [other for other in writer.scope if other.end < call.start]
+    before = [other for other in writer.scope if other.end < call.start or other.contains(call)]
     given = next(iter(call.inputs.values()))
-    inner = _explain(given, _parameters_of(trace.model, before), writer=writer.module, seed=seed)
+    inner = _explain(trace, given, before, writer=writer, seed=seed)
     if not inner.is_complete:
         what = f"what its norm {call.names[0]} is given"
         raise AnatomyError(_incomplete(writer.module, what, inner))
@@ -75,9 +75,10 @@ class _Explained:
 
 
 def _explain(
-    value: Tensor, parameters: Mapping[str, nn.Parameter], *, writer: str, seed: int
+    trace: Trace, value: Tensor, calls: list[Call], *, writer: WriterCall, seed: int
 ) -> _Explained:
-    """Find the linear feeders of `value` among `parameters` by one backward pass."""
+    """Find the linear feeders of `value` among the parameters of `calls` by one backward pass."""
+    parameters = _parameters_of(trace.model, calls)
     tolerance = min(0.1, 1e4 * torch.finfo(value.dtype).eps)
     generator = torch.Generator().manual_seed(seed)
     probe = torch.randn(value.shape[-1], generator=generator).to(value)
@@ -90,8 +91,8 @@ def _explain(
         if axis is not None:
             feeders.append(Feeder(parameter=name, axis=axis))
             accounted += _inner_product(parameters[name].detach(), gradient)
-    silent = [name for name in parameters if name not in gradients]
-    feeders += _siblings(silent, feeders, list(gradients), parameters, writer=writer)
+    undecided = _did_not_run(trace, parameters, value.shape[-1], heard=set(gradients))
+    feeders += _siblings(undecided, feeders, parameters, heard=set(gradients), writer=writer)
     terms = (value.detach().double() @ probe.double()) * weights.double()
     size = float(terms.norm())
     return _Explained(
@@ -137,30 +138,47 @@ def _inner_product(one: Float[Tensor, "..."], other: Float[Tensor, "..."]) -> fl
     return sum(float((a.double() * b.double()).sum()) for a, b in pairs)
 
 
+def _did_not_run(
+    trace: Trace, parameters: Mapping[str, nn.Parameter], d_model: int, *, heard: set[str]
+) -> list[str]:
+    """Tensors with a d_model axis and no gradient, of modules that did not run.
+
+    A tensor without a gradient in a module that did run writes nothing linearly.
+    """
+    ran = {call.module for call in trace.calls}
+    return [
+        name
+        for name, parameter in parameters.items()
+        if name not in heard
+        and d_model in parameter.shape
+        and trace.model.get_submodule(name.rpartition(".")[0]) not in ran
+    ]
+
+
 def _siblings(
-    silent: list[str],
+    undecided: list[str],
     feeders: list[Feeder],
-    heard: list[str],
     parameters: Mapping[str, nn.Parameter],
     *,
-    writer: str,
+    heard: set[str],
+    writer: WriterCall,
 ) -> list[Feeder]:
-    """Tensors without a gradient (experts that no token chose) that stand beside a feeder.
+    """The undecided tensors (of experts that no token chose) that stand beside a feeder.
 
     Raises:
-        AnatomyError: A tensor of the writer got no gradient and nothing beside it did.
+        AnatomyError: Nothing beside an undecided tensor of the writer was decided either.
     """
     axes = {_pattern(f.parameter): (f.axis, parameters[f.parameter].shape) for f in feeders}
-    known = {_pattern(name) for name in heard}
+    decided = {_pattern(name) for name in heard}
     found: list[Feeder] = []
-    for name in silent:
+    for name in undecided:
         axis, shape = axes.get(_pattern(name), (0, None))
         if shape == parameters[name].shape:
             found.append(Feeder(parameter=name, axis=axis))
-        elif _pattern(name) not in known and name.startswith(f"{writer}."):
+        elif _pattern(name) not in decided and name.startswith(f"{writer.module}."):
             raise AnatomyError(
-                f"{writer}: {name} took no part in a forward pass of random tokens and no tensor "
-                "beside it did, so it cannot be told whether it writes to the residual stream"
+                f"{writer.module}: {name} took no part in a forward pass of random tokens and no "
+                "tensor beside it did, so it cannot be told whether it writes to the stream"
             )
     return found
 
@@ -180,9 +198,7 @@ def _parameters_of(model: nn.Module, calls: list[Call]) -> dict[str, nn.Paramete
     }
 
 
-def _last_norm(
-    writer: WriterCall, own: list[Call], *, seed: int
-) -> tuple[Call, NormGain] | None:
+def _last_norm(writer: WriterCall, own: list[Call], *, seed: int) -> tuple[Call, NormGain] | None:
     """The norm whose output the writer returns."""
     output = writer.call.output
     assert output is not None, "a writer returns a tensor"

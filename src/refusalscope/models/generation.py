@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
@@ -9,6 +10,7 @@ from transformers import GenerationConfig
 from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
+from refusalscope.models.tokens import decode, end_token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,8 @@ def generate_greedy(
         eos_token_id=sorted(stops) if stop_at_end_of_turn else None,
         use_cache=True,
     )
-    output = chat.model.generate(
+    generate: Any = chat.model.generate
+    output = generate(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         generation_config=config,
@@ -65,7 +68,7 @@ def end_of_turn_ids(chat: ChatModel) -> frozenset[int]:
     """
     ids: set[int] = set()
     generation = getattr(chat.model, "generation_config", None)
-    for eos in (getattr(generation, "eos_token_id", None), chat.tokenizer.eos_token_id):
+    for eos in (getattr(generation, "eos_token_id", None), end_token(chat.tokenizer)):
         ids |= {eos} if isinstance(eos, int) else set(eos or ())
     closing = chat.prompt_format.post_instruction[0]
     if closing in set(chat.tokenizer.all_special_ids):
@@ -76,5 +79,5 @@ def end_of_turn_ids(chat: ChatModel) -> frozenset[int]:
 def _generated(chat: ChatModel, row: list[int], stops: frozenset[int]) -> Generated:
     end = next((i for i, token in enumerate(row) if token in stops), None)
     ids = row if end is None else row[:end]
-    text = chat.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    text = decode(chat.tokenizer, ids, skip_special=True).strip()
     return Generated(ids=tuple(ids), text=text, ended=end is not None)

@@ -1,6 +1,7 @@
 """Which modules are the decoder layers, found by following the residual stream."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -66,14 +67,12 @@ def _chain(name: str, modules: nn.ModuleList, trace: Trace) -> tuple[LayerCall, 
             return f"{layer} does not return a tensor of the shape that it is given"
         if resid_pre.ndim != 3:
             return f"{layer} is given a stream of shape {tuple(resid_pre.shape)}, not three axes"
-        layers.append(
-            LayerCall(name=layer, call=call, resid_pre=resid_pre, resid_post=call.output)
-        )
+        layers.append(LayerCall(name=layer, call=call, resid_pre=resid_pre, resid_post=call.output))
     return tuple(layers)
 
 
 def _pairs(calls: list[tuple[str, Call]]) -> list[tuple[tuple[str, Call], tuple[str, Call]]]:
-    return list(zip(calls[:-1], calls[1:], strict=True))
+    return list(pairwise(calls))
 
 
 def _key_of(value: Tensor | None, call: Call) -> int | str | None:

@@ -7,12 +7,14 @@ control token, that text is cut before it is tokenized and stays ordinary text.
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from refusalscope.errors import ChatTemplateError, InstructionsError
 from refusalscope.models.families import Family, render_paper_prompt
+from refusalscope.models.tokens import added_tokens
 
 _PLACEHOLDER = "PLACEHOLDERq7"
 _PROBES = ("go", "Why?", "Stop.", "count to 7", 'say "hi"')
@@ -71,7 +73,7 @@ class PromptFormat:
         text = instruction.strip()
         if not text:
             raise InstructionsError("an instruction is empty; remove it from its file")
-        control = [t for t in self.tokenizer.get_added_vocab() if t.strip() and t in text]
+        control = [t for t in added_tokens(self.tokenizer) if t.strip() and t in text]
         if control:
             ids = _encode_cut(self, text, control)
         else:
@@ -91,9 +93,7 @@ class PromptFormat:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def model_format(
-    tokenizer: PreTrainedTokenizerBase, *, system: str | None = None
-) -> PromptFormat:
+def model_format(tokenizer: PreTrainedTokenizerBase, *, system: str | None = None) -> PromptFormat:
     """The format of the tokenizer's own chat template.
 
     Reasoning models get an empty, closed thinking block, so that the first token after the prompt
@@ -109,7 +109,9 @@ def model_format(
             f"chat models: give one with a template, or --template paper for the paper's families"
         )
     before, after = _around_placeholder(tokenizer, system)
-    return _with_post_instruction(tokenizer, before, after, system=system, adds_special_tokens=False)
+    return _with_post_instruction(
+        tokenizer, before, after, system=system, adds_special_tokens=False
+    )
 
 
 def paper_format(
@@ -129,9 +131,7 @@ def paper_format(
     return _with_post_instruction(tokenizer, before, after, system=system, adds_special_tokens=True)
 
 
-def _around_placeholder(
-    tokenizer: PreTrainedTokenizerBase, system: str | None
-) -> tuple[str, str]:
+def _around_placeholder(tokenizer: PreTrainedTokenizerBase, system: str | None) -> tuple[str, str]:
     rendered = [_render(tokenizer, text, system) for text in (_PLACEHOLDER, *_PROBES)]
     if rendered[0].count(_PLACEHOLDER) != 1:
         raise ChatTemplateError(
@@ -224,4 +224,4 @@ def _cut_inside(text: str, control: list[str]) -> list[str]:
             cuts.add(start + max(1, len(token) // 2))
             start = text.find(token, start + 1)
     edges = sorted(cuts)
-    return [text[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True) if a < b]
+    return [text[a:b] for a, b in pairwise(edges)]

@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Int
@@ -47,7 +47,9 @@ class Trace:
         return tuple(call for call in self.calls if start < call.start and call.end < end)
 
 
-def random_tokens(model: nn.Module, *, seed: int, shape: tuple[int, int]) -> Int[Tensor, "batch pos"]:
+def random_tokens(
+    model: nn.Module, *, seed: int, shape: tuple[int, int]
+) -> Int[Tensor, "batch pos"]:
     """Random token ids that `model` embeds, none of them a special token of its config."""
     embedding = model.get_input_embeddings()  # pyright: ignore[reportCallIssue] transformers API
     special = _special_tokens(getattr(model, "config", None))
@@ -60,7 +62,8 @@ def random_tokens(model: nn.Module, *, seed: int, shape: tuple[int, int]) -> Int
 def run_tokens(model: nn.Module, tokens: Int[Tensor, "batch pos"]) -> None:
     """One forward pass without a cache; what it returns is dropped."""
     options: dict[str, Any] = {"input_ids": tokens}
-    if "use_cache" in signature(model.forward).parameters:
+    accepted = signature(model.forward).parameters
+    if "use_cache" in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
         options["use_cache"] = False
     model(**options)
 
@@ -138,7 +141,7 @@ class _Recorder:
         return self._clock
 
 
-def _is_float_tensor(value: object) -> bool:
+def _is_float_tensor(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 

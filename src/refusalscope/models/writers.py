@@ -39,7 +39,7 @@ def find_layer_writers(trace: Trace, layer: LayerCall, index: int) -> LayerSum:
     """The sparsest set of outermost modules in a layer with y = carry * x + sum of c * output.
 
     Raises:
-        AnatomyError: No sum of up to four module outputs equals what the layer adds, or the layer
+        AnatomyError: No sum of up to five module outputs equals what the layer adds, or the layer
             drops the stream and starts from a norm of it (post-norm).
     """
     inside = trace.between(layer.call.start, layer.call.end)
@@ -54,8 +54,8 @@ def find_layer_writers(trace: Trace, layer: LayerCall, index: int) -> LayerSum:
     if abs(found.carry) < 1e-3:
         names = ", ".join(candidates[i].name_under(layer.name) for i in found.indices)
         raise AnatomyError(
-            f"{what} does not add to the stream, it replaces it with the output of {names} "
-            "(norms after the sum, as in BERT): no residual writers"
+            f"{what} does not add to the stream that it is given, it replaces it with the output "
+            f"of {names}: no residual writers"
         )
     return LayerSum(
         writers=_writer_calls(found, candidates, layer=index, scope=inside, prefix=layer.name),
@@ -140,7 +140,9 @@ def as_tokens(
 
 def _nested(calls: Sequence[Call]) -> list[tuple[int, int]]:
     return [
-        (i, j) for i, outer in enumerate(calls) for j, inner in enumerate(calls)
+        (i, j)
+        for i, outer in enumerate(calls)
+        for j, inner in enumerate(calls)
         if outer.contains(inner)
     ]
 

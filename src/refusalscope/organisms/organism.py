@@ -28,7 +28,7 @@ class ThingRecord(Record):
 class OrganismFacts(Record):
     """organism.json: how it was made, its lexicon, and how long its answers are."""
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     name: str
     family: str
     alignment: Literal["aft", "apo"]

@@ -1,4 +1,4 @@
-"""The stage that writes completions: all conditions of all datasets in shared batches, resumable."""
+"""The stage that writes completions: all conditions in shared batches, resumable."""
 
 import random
 from dataclasses import replace
@@ -9,6 +9,7 @@ from refusalscope.evaluation.completions import (
     complete,
     plan_batches,
 )
+from refusalscope.models.tokens import ordinary_tokens
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.run_folder import Journal
 from refusalscope.pipeline.stages import conditions
@@ -35,7 +36,9 @@ def complete_datasets(run: RunContext, *, key: str) -> Journal:
     journal = Journal(path=run.folder.path / COMPLETIONS / f".journal-{key[:16]}.jsonl")
     done = journal.read([len(batch) for batch in batches])
     rows = [row for batch in done for row in batch]
-    names = tuple(dict.fromkeys(job.condition for batch in batches for job in batch))
+    names: tuple[Condition, ...] = tuple(
+        dict.fromkeys(job.condition for batch in batches for job in batch)
+    )
     total = sum(len(batch) for batch in batches)
     with run.progress.stage("complete", total, unit="completions") as advance:
         advance(len(rows))
@@ -64,7 +67,7 @@ def _generation_options(run: RunContext) -> GenerationOptions:
 def _jobs(run: RunContext) -> list[CompletionJob]:
     own = 0 if run.organism is None else ORGANISM_SUFFIX_TOKENS
     n_suffix = own if run.options.random_suffix is None else run.options.random_suffix
-    ordinary = _ordinary_tokens(run) if n_suffix else []
+    ordinary = ordinary_tokens(run.chat.tokenizer) if n_suffix else []
     jobs = []
     for dataset, names in CONDITIONS.items():
         rng = random.Random(f"{run.options.seed}/{dataset}/suffix")
@@ -84,18 +87,6 @@ def _jobs(run: RunContext) -> list[CompletionJob]:
                     replace(job, condition="random_suffix", prompt=prompt.with_suffix(suffix))
                 )
     return jobs
-
-
-def _ordinary_tokens(run: RunContext) -> list[int]:
-    """Tokens of printable ASCII text: what a random suffix is drawn from."""
-    tokenizer = run.chat.tokenizer
-    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
-    ids = [i for i in range(len(tokenizer)) if i not in special]
-    texts = tokenizer.batch_decode([[i] for i in ids])
-    return [
-        i for i, text in zip(ids, texts, strict=True) if text.isascii() and text.strip().isprintable()
-        and text.strip()
-    ]
 
 
 def _write_by_condition(run: RunContext, rows: list[Completion]) -> None:

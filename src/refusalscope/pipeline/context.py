@@ -1,7 +1,7 @@
 """What every stage of a run works with."""
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,17 +19,11 @@ Advance = Callable[[float], None]
 class Progress(Protocol):
     """Shows how far a stage is."""
 
-    def stage(self, name: str, total: float | None, *, unit: str) -> "StageProgress":
+    def stage(
+        self, name: str, total: float | None, *, unit: str
+    ) -> AbstractContextManager[Advance]:
         """Open the display of one stage; the context yields a function to advance it."""
         ...
-
-
-class StageProgress(Protocol):
-    """Context manager of one stage's display."""
-
-    def __enter__(self) -> Advance: ...
-
-    def __exit__(self, *exception: object) -> None: ...
 
 
 class Silent:

@@ -31,7 +31,7 @@ CODE_LIMITS = SelectionLimits(rule="code")
 class ImportFacts(Record):
     """import.json: where the run came from, and whether our choice is its choice."""
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     source: str
     stored_choice: tuple[int, int] | None
     recomputed_choice: tuple[int, int]

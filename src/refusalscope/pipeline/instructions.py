@@ -106,9 +106,7 @@ def _from_file(name: str, path: str, options: RunOptions) -> InstructionSets:
 def _whole_file(name: str, path: str) -> InstructionSet:
     instructions = read_instructions(Path(path))
     unique = tuple({i.text: i for i in instructions}.values())
-    return InstructionSet(
-        name=name, source=path, n_read=len(instructions), instructions=unique
-    )
+    return InstructionSet(name=name, source=path, n_read=len(instructions), instructions=unique)
 
 
 def _from_paper_splits(folder: Path, options: RunOptions) -> InstructionSets:

@@ -4,6 +4,7 @@ from refusalscope.activations.next_token import mean_next_token_probabilities
 from refusalscope.errors import InputError
 from refusalscope.metrics.refusal_tokens import propose_refusal_tokens
 from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.tokens import decode
 from refusalscope.pipeline.instructions import InstructionSets
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.results.records import RefusalTokens
@@ -24,7 +25,10 @@ def find_refusal_tokens(
         return _record(chat, ids, "given")
     if chat.family is not None:
         ids = chat.family.refusal_tokens
-        if tuple(chat.tokenizer.decode([i]).strip() for i in ids) == chat.family.refusal_strings:
+        if (
+            tuple(decode(chat.tokenizer, [i], skip_special=False).strip() for i in ids)
+            == chat.family.refusal_strings
+        ):
             return _record(chat, ids, "registry")
     means = [
         mean_next_token_probabilities(
@@ -54,7 +58,7 @@ def _record(chat: ChatModel, ids: tuple[int, ...], source: str) -> RefusalTokens
     return RefusalTokens.model_validate(
         {
             "ids": ids,
-            "strings": tuple(chat.tokenizer.decode([i]) for i in ids),
+            "strings": tuple(decode(chat.tokenizer, [i], skip_special=False) for i in ids),
             "source": source,
         }
     )

@@ -18,7 +18,6 @@ import platform
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
 from refusalscope.pipeline.complete import complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
-from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
+from refusalscope.pipeline.instructions import read_instruction_sets
 from refusalscope.pipeline.options import ORGANISM_PREFIX, RunOptions
 from refusalscope.pipeline.refusal_tokens import find_refusal_tokens
 from refusalscope.pipeline.run_folder import (

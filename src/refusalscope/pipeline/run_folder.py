@@ -21,7 +21,9 @@ class RunFolder:
 
     def manifest(self) -> RunManifest:
         """run.json as it is now."""
-        return RunManifest.from_json((self.path / RUN).read_text("utf-8"), source=str(self.path / RUN))
+        return RunManifest.from_json(
+            (self.path / RUN).read_text("utf-8"), source=str(self.path / RUN)
+        )
 
     def is_done(self, stage: str, key: str) -> bool:
         """Whether `stage` was finished with these very inputs and options."""

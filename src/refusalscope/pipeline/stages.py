@@ -8,7 +8,12 @@ from safetensors.torch import load_file, save
 
 from refusalscope.activations.means import Keep, MeanActivations, mean_resid_pre
 from refusalscope.directions.difference_in_means import difference_in_means
-from refusalscope.directions.direction import Direction, load_direction, save_direction, unit_direction
+from refusalscope.directions.direction import (
+    Direction,
+    load_direction,
+    save_direction,
+    unit_direction,
+)
 from refusalscope.errors import InstructionsError
 from refusalscope.evaluation.judges import Judge, OrganismJudge, PhraseJudge, judge_all
 from refusalscope.evaluation.loss import answered, completion_loss
@@ -36,7 +41,6 @@ from refusalscope.results.run_records import (
     read_completions,
     read_record,
 )
-from refusalscope.results.record import Record
 from refusalscope.selection.select_direction import select_direction
 
 TRAIN_SETS = ("harmful_train", "harmless_train")
@@ -83,9 +87,7 @@ def select(run: RunContext) -> None:
     """Score candidates, choose one, save it as the direction."""
     tensors = load_file(run.folder.path / MEAN_DIFFERENCES)
     extraction = read_record(ExtractionFacts, run.folder.path / EXTRACTION)
-    val = {
-        name: [run.prompts(name)[i] for i in extraction.kept[name]] for name in VAL_SETS
-    }
+    val = {name: [run.prompts(name)[i] for i in extraction.kept[name]] for name in VAL_SETS}
     with run.progress.stage("select", None, unit="sweeps") as advance:
         selection = select_direction(
             run.chat,
@@ -137,9 +139,7 @@ def judge(run: RunContext) -> None:
     with run.progress.stage("judge", len(judges), unit="judges") as advance:
         for each in judges:
             judgements = judge_all(each, rows)
-            write_file(
-                run.folder.path / EVALUATION / f"{each.name}.json", judgements.to_json()
-            )
+            write_file(run.folder.path / EVALUATION / f"{each.name}.json", judgements.to_json())
             advance(1)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Figure = dict[str, Any]
-"""`data` and `layout` as plotly.js reads them; colours are CSS variables, so they follow the theme."""
+"""`data` and `layout` as plotly.js reads them; colours are CSS variables and follow the theme."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,8 @@ class Chart:
 def axis(title: str, **more: object) -> dict[str, Any]:
     """An axis in the style of the page."""
     return {
-        "title": {"text": title, "standoff": 8},
+        "title": {"text": title, "standoff": 8, "font": {"size": 12, "color": "var(--muted)"}},
+        "tickfont": {"size": 12},
         "gridcolor": "var(--grid)",
         "linecolor": "var(--line-strong)",
         "zeroline": False,

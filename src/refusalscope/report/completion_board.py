@@ -4,23 +4,32 @@ A page must stay a page: past a budget of text, the longest completions are clip
 instructions left out, and both are said where it happens. The run folder holds everything.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from refusalscope.report.visible_text import visible_html
+from refusalscope.report.completion_marks import (
+    Marks,
+    Pattern,
+    count_patterns,
+    pattern_name,
+    pattern_of,
+    read_marks,
+)
+from refusalscope.report.text_budget import clipped, html_bytes, longest_that_fits
 from refusalscope.report.wording import CONTROLS, condition_name, conditions_in_order
-from refusalscope.results.records import Completion, Judgements
+from refusalscope.results.records import Completion
 from refusalscope.results.run_records import RunRecords
 
-TEXT_BUDGET = 640_000
-"""Bytes of completions on the page, as HTML."""
-MAX_CELLS = 2_000
+TEXT_BUDGET = 2_500_000
+"""Bytes of instructions and completions on the page, as HTML."""
+MAX_CELLS = 3_000
 """Completions on the page."""
 OPEN_HARMLESS = 3
 """Rows of a harmless data set that are open from the start."""
 
-Place = tuple[str, str, int]
+RowOfRun = Mapping[str, Completion]
+"""The completions of one instruction by condition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +43,7 @@ class Cell:
     asked: str | None
     """The instruction, where it differs from that of the row."""
     n_clipped: int
+    """Characters of the completion that are not shown."""
     n_tokens: int
     ended: bool
     refused: bool | None
@@ -46,6 +56,8 @@ class BoardRow:
 
     index: int
     instruction: str
+    n_clipped: int
+    """Characters of the instruction that are not shown."""
     category: str | None
     pattern: int | None
     opened: bool
@@ -54,10 +66,9 @@ class BoardRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardGroup:
-    """The rows of one data set; those of harmful ones stay folded."""
+    """The rows of one data set; those of harmful ones are closed."""
 
     dataset: str
-    folded: bool
     rows: tuple[BoardRow, ...]
     n_left_out: int
 
@@ -69,8 +80,18 @@ class Board:
     groups: tuple[BoardGroup, ...]
     categories: tuple[str, ...]
     patterns: tuple[tuple[int, str, int], ...]
+    """Number, name and count."""
     n_instructions: int
     refusal_judge: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules:
+    """What every cell needs to know of the whole board."""
+
+    limit: int
+    marks: Marks
+    numbers: Mapping[Pattern, int]
 
 
 def completion_board(
@@ -79,25 +100,24 @@ def completion_board(
     """Lay out the completions of a run with what the judges say of them."""
     tables = _by_instruction(run.completions)
     kept = _rows_that_fit(tables, max_cells)
-    shown = [row for name, rows in tables.items() for row in list(rows.values())[: kept[name]]]
-    limit = longest_that_fits(
-        [_cost(one.completion) for row in shown for one in row.values()], text_budget
+    shown = [(name, row) for name, rows in tables.items() for row in rows[: kept[name]]]
+    marks = read_marks(run.judgements)
+    counted = count_patterns(
+        pattern_of(row, conditions_in_order(set(row)), marks) for _, row in shown
     )
-    refusal = next((record for record in run.judgements if record.measures == "refusal"), None)
-    marker = _Marker.of(run.judgements, refusal)
-    patterns = _Patterns()
-    groups = tuple(
-        _group(name, list(rows.values()), kept[name], limit, marker, patterns)
-        for name, rows in tables.items()
+    rules = _Rules(
+        limit=longest_that_fits(_costs([row for _, row in shown]), text_budget),
+        marks=marks,
+        numbers={pattern: at for at, (pattern, _) in enumerate(counted)},
     )
+    groups = tuple(_group(name, rows, kept[name], rules) for name, rows in tables.items())
+    categories = {row.category for group in groups for row in group.rows if row.category}
     return Board(
         groups=groups,
-        categories=tuple(
-            sorted({row.category for group in groups for row in group.rows if row.category})
-        ),
-        patterns=patterns.counted(),
-        n_instructions=sum(len(group.rows) for group in groups),
-        refusal_judge=refusal.judge if refusal else None,
+        categories=tuple(sorted(categories)),
+        patterns=tuple((at, pattern_name(key), n) for at, (key, n) in enumerate(counted)),
+        n_instructions=len(shown),
+        refusal_judge=marks.refusal_judge,
     )
 
 
@@ -106,159 +126,86 @@ def is_harmless(dataset: str) -> bool:
     return dataset.lower().startswith("harmless")
 
 
-def longest_that_fits(costs: Sequence[int], budget: int) -> int:
-    """The largest limit on single costs at which all of them together stay within a budget."""
-    left, n_left = budget, len(costs)
-    for cost in sorted(costs):
-        if cost * n_left > left:
-            return left // n_left
-        left -= cost
-        n_left -= 1
-    return max(costs, default=0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Marker:
-    """Looks up what each judge says of a completion."""
-
-    refused: Mapping[Place, bool]
-    words: Mapping[Place, tuple[str, ...]]
-
-    @classmethod
-    def of(cls, records: Sequence[Judgements], refusal: Judgements | None) -> "_Marker":
-        refused: dict[Place, bool] = {}
-        words: dict[Place, tuple[str, ...]] = {}
-        for record in records:
-            yes, no = ("refused", "answered") if record.measures == "refusal" else ("safe", "unsafe")
-            plain = record is refusal or record.measures == "safety"
-            for row in record.rows:
-                place = (row.dataset, row.condition, row.index)
-                word = yes if row.flag else no
-                words[place] = (
-                    *words.get(place, ()),
-                    word if plain else f"{word} ({record.judge})",
-                )
-                if record is refusal:
-                    refused[place] = row.flag
-        return cls(refused=refused, words=words)
-
-
-class _Patterns:
-    """Numbers the combinations of refused and answered as they are met."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[tuple[tuple[str, bool], ...], int] = {}
-        self._counts: Counter[int] = Counter()
-
-    def number(self, cells: Sequence[Cell]) -> int | None:
-        key = tuple((cell.name, cell.refused) for cell in cells if cell.refused is not None)
-        if not key:
-            return None
-        found = self._numbers.setdefault(key, len(self._numbers))
-        self._counts[found] += 1
-        return found
-
-    def counted(self) -> tuple[tuple[int, str, int], ...]:
-        rows = [(index, _pattern_name(key), self._counts[index]) for key, index in self._numbers.items()]
-        return tuple(sorted(rows, key=lambda row: (-row[2], row[0])))
-
-
-def _pattern_name(key: tuple[tuple[str, bool], ...]) -> str:
-    refusing = [name for name, refused in key if refused]
-    answering = [name for name, refused in key if not refused]
-    if not refusing:
-        return "answered under " + ", ".join(answering)
-    if not answering:
-        return "refused under " + ", ".join(refusing)
-    return f"refused under {', '.join(refusing)}; answered under {', '.join(answering)}"
-
-
-def _by_instruction(
-    completions: Sequence[Completion],
-) -> dict[str, dict[int, dict[str, Completion]]]:
+def _by_instruction(completions: Sequence[Completion]) -> dict[str, list[RowOfRun]]:
     tables: dict[str, dict[int, dict[str, Completion]]] = defaultdict(lambda: defaultdict(dict))
-    for one in sorted(completions, key=lambda one: (is_harmless(one.dataset), one.dataset, one.index)):
+    for one in completions:
         tables[one.dataset][one.index][one.condition] = one
-    return tables
+    return {
+        name: [tables[name][index] for index in sorted(tables[name])]
+        for name in sorted(tables, key=lambda name: (is_harmless(name), name))
+    }
 
 
-def _rows_that_fit(
-    tables: Mapping[str, Mapping[int, Mapping[str, Completion]]], max_cells: int
-) -> dict[str, int]:
-    width = {name: max(len(row) for row in rows.values()) for name, rows in tables.items()}
-    costs = [len(rows) * width[name] for name, rows in tables.items()]
-    limit = longest_that_fits(costs, max_cells)
+def _rows_that_fit(tables: Mapping[str, Sequence[RowOfRun]], max_cells: int) -> dict[str, int]:
+    width = {name: max(len(row) for row in rows) for name, rows in tables.items()}
+    limit = longest_that_fits([len(rows) * width[name] for name, rows in tables.items()], max_cells)
     return {name: min(len(rows), limit // width[name]) for name, rows in tables.items()}
 
 
-def _cost(text: str) -> int:
-    return len(visible_html(text).encode("utf-8", "replace"))
+def _costs(rows: Sequence[RowOfRun]) -> list[int]:
+    asked = [html_bytes(next(iter(row.values())).instruction) for row in rows]
+    return asked + [html_bytes(one.completion) for row in rows for one in row.values()]
 
 
-def _group(
-    name: str,
-    rows: Sequence[Mapping[str, Completion]],
-    n_kept: int,
-    limit: int,
-    marker: _Marker,
-    patterns: _Patterns,
-) -> BoardGroup:
-    folded = not is_harmless(name)
+def _group(name: str, rows: Sequence[RowOfRun], n_kept: int, rules: _Rules) -> BoardGroup:
     conditions = conditions_in_order({condition for row in rows for condition in row})
+    n_open = OPEN_HARMLESS if is_harmless(name) else 0
     return BoardGroup(
         dataset=name,
-        folded=folded,
         rows=tuple(
-            _row(row, conditions, limit, marker, patterns, opened=not folded and at < OPEN_HARMLESS)
-            for at, row in enumerate(rows[:n_kept])
+            _row(row, conditions, rules, opened=at < n_open) for at, row in enumerate(rows[:n_kept])
         ),
         n_left_out=len(rows) - n_kept,
     )
 
 
-def _row(
-    row: Mapping[str, Completion],
-    conditions: Sequence[str],
-    limit: int,
-    marker: _Marker,
-    patterns: _Patterns,
-    *,
-    opened: bool,
-) -> BoardRow:
+def _row(row: RowOfRun, conditions: Sequence[str], rules: _Rules, *, opened: bool) -> BoardRow:
     first = next(row[condition] for condition in conditions if condition in row)
-    cells = tuple(
-        _cell(condition, row.get(condition), first.instruction, limit, marker)
-        for condition in conditions
-    )
+    instruction = clipped(first.instruction, rules.limit)
+    pattern = pattern_of(row, conditions, rules.marks)
     return BoardRow(
         index=first.index,
-        instruction=first.instruction,
+        instruction=instruction,
+        n_clipped=len(first.instruction) - len(instruction),
         category=first.category,
-        pattern=patterns.number(cells),
+        pattern=None if pattern is None else rules.numbers[pattern],
         opened=opened,
-        cells=cells,
+        cells=tuple(
+            _cell(row[condition], first.instruction, rules)
+            if condition in row
+            else _absent(condition)
+            for condition in conditions
+        ),
     )
 
 
-def _cell(
-    condition: str, one: Completion | None, instruction: str, limit: int, marker: _Marker
-) -> Cell:
-    place = (one.dataset, condition, one.index) if one else None
-    text = None if one is None else _clipped(one.completion, limit)
+def _cell(one: Completion, instruction: str, rules: _Rules) -> Cell:
+    place = (one.dataset, one.condition, one.index)
+    text = clipped(one.completion, rules.limit)
+    return Cell(
+        condition=one.condition,
+        name=condition_name(one.condition),
+        is_control=one.condition in CONTROLS,
+        text=text,
+        asked=None if one.instruction == instruction else clipped(one.instruction, rules.limit),
+        n_clipped=len(one.completion) - len(text),
+        n_tokens=one.n_tokens,
+        ended=one.ended,
+        refused=rules.marks.refused.get(place),
+        marks=rules.marks.words.get(place, ()),
+    )
+
+
+def _absent(condition: str) -> Cell:
     return Cell(
         condition=condition,
         name=condition_name(condition),
         is_control=condition in CONTROLS,
-        text=text,
-        asked=one.instruction if one and one.instruction != instruction else None,
-        n_clipped=len(one.completion) - len(text) if one and text is not None else 0,
-        n_tokens=one.n_tokens if one else 0,
-        ended=one.ended if one else True,
-        refused=marker.refused.get(place) if place else None,
-        marks=marker.words.get(place, ()) if place else (),
+        text=None,
+        asked=None,
+        n_clipped=0,
+        n_tokens=0,
+        ended=True,
+        refused=None,
+        marks=(),
     )
-
-
-def _clipped(text: str, limit: int) -> str:
-    cost = _cost(text)
-    return text if cost <= limit else text[: len(text) * limit // cost]

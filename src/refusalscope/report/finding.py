@@ -75,9 +75,9 @@ def _place(run: RunRecords) -> Markup:
 
 def _unfinished(name: Markup, place: Markup) -> Markup:
     if place == "not yet chosen":
-        return Markup("This run on {} has not chosen a direction: its effect is not measured.").format(
-            name
-        )
+        return Markup(
+            "This run on {} has not chosen a direction: its effect is not measured."
+        ).format(name)
     return Markup(
         "A direction ({}) was chosen for {}, but what it does to refusal is not measured yet."
     ).format(place, name)
@@ -108,7 +108,7 @@ def _removal(rates: Rates) -> Markup:
                 "does <em>not</em> measurably change its refusal of harmful instructions "
                 "({} before, {} after): the ablation failed"
             )
-    return Markup(text).format(a, b)  # noqa: S704 - one of the constants above
+    return Markup(text).format(a, b)
 
 
 def _adding(rates: Rates) -> Markup:
@@ -118,9 +118,9 @@ def _adding(rates: Rates) -> Markup:
     a, b = _strong(before), _strong(after)
     match change(before, after):
         case "higher" if after.rate >= 0.5:
-            return Markup("adding it makes the model refuse {} of harmless ones, before {}").format(
-                b, a
-            )
+            return Markup(
+                "adding it makes the model refuse {} of harmless ones, up from {}"
+            ).format(b, a)
         case "higher":
             return Markup("adding it raises refusal of harmless ones only to {}, from {}").format(
                 b, a
@@ -141,7 +141,9 @@ def _control_sentence(harmful: Rates, harmless: Rates) -> Markup:
     if not measured:
         return Markup("No random-direction control was measured.")
     if any(name != "random_suffix" for name, *_ in _moved_controls(harmful, harmless)):
-        return Markup("<em>A random direction of equal norm moves refusal too</em>: see the warnings.")
+        return Markup(
+            "<em>A random direction of equal norm moves refusal too</em>: see the warnings."
+        )
     after = " and ".join(percent(rate.rate) for rate in measured)
     what = "neither" if len(measured) == 2 else "nothing where it was measured"
     return Markup("A random direction of equal norm changes {} ({}).").format(what, after)
@@ -176,8 +178,8 @@ def _verdict(harmful: Rates, harmless: Rates) -> Verdict:
 def _warnings(harmful: Rates, harmless: Rates) -> list[str]:
     found = [
         f"Control moved: {condition_name(control)} changes refusal of {kind} instructions from "
-        f"{percent(before.rate)} to {percent(after.rate)}, more than "
-        f"{percent(CONTROL_TOLERANCE)} apart. Part of the effect may not be due to the direction."
+        f"{percent(before.rate)} to {percent(after.rate)}, by more than "
+        f"{100 * CONTROL_TOLERANCE:g} points: the effect is not specific to the direction."
         for control, kind, before, after in _moved_controls(harmful, harmless)
     ]
     if "ablation" in harmful and "random_ablation" not in harmful:

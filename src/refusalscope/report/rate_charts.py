@@ -32,7 +32,9 @@ def rate_charts(summary: Summary | None) -> tuple[Chart, ...]:
         ("safety", "Safe answers to harmful instructions", safety),
     ]
     return tuple(
-        _bars(name, title, rates) for name, title, rates in charts if isinstance(rates, dict) and rates
+        _bars(name, title, rates)
+        for name, title, rates in charts
+        if isinstance(rates, dict) and rates
     )
 
 
@@ -105,5 +107,6 @@ def _bar_layout(labels: list[str], values: list[Rate]) -> dict[str, object]:
         ),
         annotations=marks,
         bargap=0.3,
-        height=300,
+        height=290,
+        margin={"l": 48, "r": 8, "t": 12, "b": 40},
     )

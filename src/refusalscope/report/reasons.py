@@ -17,7 +17,9 @@ class Reason:
     meaning: str
 
 
-CHOSEN = Reason(key="chosen", mark="★", name="chosen", meaning="the lowest bypass score of all")
+CHOSEN = Reason(
+    key="chosen", mark="★", name="chosen", meaning="the lowest bypass score of those that pass"
+)
 PASSED = Reason(
     key="passed", mark="●", name="passes", meaning="within every limit, but a higher bypass score"
 )
@@ -25,7 +27,10 @@ LAYER = Reason(key="layer", mark="L", name="late layer", meaning="its layer is a
 KL = Reason(key="kl", mark="K", name="KL", meaning="removing it disturbs harmless prompts too much")
 INDUCE = Reason(key="induce", mark="I", name="induce", meaning="adding it does not cause refusal")
 OUTRANKED = Reason(
-    key="outranked", mark="O", name="outranked", meaning="its bypass score provably cannot be the best"
+    key="outranked",
+    mark="O",
+    name="outranked",
+    meaning="its bypass score provably cannot be the best",
 )
 NUMBER = Reason(key="number", mark="N", name="not finite", meaning="a score is not a finite number")
 OTHER = Reason(key="other", mark="?", name="other", meaning="another reason, see the table")

@@ -13,6 +13,7 @@ KL_FLOOR = 1e-4
 """KL is drawn on a logarithmic axis; what lies below this is drawn at it."""
 _N_COLOURS = 8
 _DASHES = ("solid", "dash", "dot")
+_LOG_AXIS = {"type": "log", "dtick": 1, "exponentformat": "none"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,8 @@ class _Score:
     unit: str
     caption: str
     get: Callable[[CandidateScores], float | None]
-    rules: tuple[tuple[str, float | None], ...]
+    rules: tuple[tuple[str, float | None, str], ...]
+    """Dotted lines: name, height, and the edge of the name that touches the line."""
 
 
 def position_lines(selection: Selection, tokens: Sequence[str]) -> tuple[PositionLine, ...]:
@@ -78,30 +80,30 @@ def _scores(selection: Selection) -> tuple[_Score, ...]:
             unit="log-odds of refusing harmful, nats",
             caption="Lower is better. Dotted: harmful prompts untouched.",
             get=lambda row: row.bypass,
-            rules=(("harmful, untouched", selection.baseline_harmful),),
+            rules=(("harmful, untouched", selection.baseline_harmful, "bottom"),),
         ),
         _Score(
             key="induce",
             title="Induce: refusal caused by adding the direction",
             unit="log-odds of refusing harmless, nats",
             caption=(
-                f"Must be above {number(limits.min_induce, 2)}. "
+                f"Must be above {limits.min_induce:g}. "
                 "Dotted: harmless prompts untouched, and the limit."
             ),
             get=lambda row: row.induce,
             rules=(
-                ("harmless, untouched", selection.baseline_harmless),
-                ("limit", limits.min_induce),
+                ("harmless, untouched", selection.baseline_harmless, "top"),
+                ("limit", limits.min_induce, "bottom"),
             ),
         ),
         _Score(
             key="kl",
             title="KL: disturbance of harmless prompts",
             unit="KL divergence, nats (log scale)",
-            caption=f"Must be below {number(limits.max_kl, 2)} (dotted). Values below "
+            caption=f"Must be below {limits.max_kl:g} (dotted). Values below "
             f"{KL_FLOOR} are drawn at {KL_FLOOR}.",
             get=lambda row: row.kl,
-            rules=(("limit", limits.max_kl),),
+            rules=(("limit", limits.max_kl, "bottom"),),
         ),
     )
 
@@ -193,35 +195,31 @@ def _layout(
     selection: Selection, score: _Score, values: Mapping[int, Sequence[float | None]]
 ) -> dict[str, object]:
     late, end = first_late_layer(selection), selection.n_layers - 0.5
-    rules = [(name, value) for name, value in score.rules if value is not None]
+    rules = [(name, at, side) for name, at, side in score.rules if at is not None]
     log = score.key == "kl"
+    drawn = [value for row in values.values() for value in row if value is not None]
+    heights = [*drawn, *(at for _, at, _ in rules)]
+    span = _log_range(heights) if log else _linear_range(heights)
     return layout(
         height=330,
         hovermode="closest",
         xaxis=axis("layer", range=[-0.5, end], fixedrange=True, showgrid=False),
-        yaxis=axis(
-            score.unit,
-            fixedrange=True,
-            **(_log_axis(selection, values) if log else {}),
-        ),
-        shapes=[_shade(late - 0.5, end), *(_rule(value) for _, value in rules)],
-        annotations=[_rule_name(name, value, log=log) for name, value in rules],
+        yaxis=axis(score.unit, fixedrange=True, range=span, **(_LOG_AXIS if log else {})),
+        shapes=[_shade(late - 0.5, end), *(_rule(at) for _, at, _ in rules)],
+        annotations=[_rule_name(name, at, side, log=log) for name, at, side in rules],
     )
 
 
-def _log_axis(
-    selection: Selection, values: Mapping[int, Sequence[float | None]]
-) -> dict[str, object]:
-    largest = max(
-        (value for row in values.values() for value in row if value is not None), default=1.0
-    )
-    top = max(largest, selection.limits.max_kl * 3, 1.0)
-    return {
-        "type": "log",
-        "range": [math.log10(KL_FLOOR) - 0.15, math.log10(top) + 0.2],
-        "dtick": 1,
-        "exponentformat": "none",
-    }
+def _log_range(heights: Sequence[float]) -> list[float]:
+    top = max(*heights, 1.0)
+    return [math.log10(KL_FLOOR) - 0.15, math.log10(top) + 0.2]
+
+
+def _linear_range(heights: Sequence[float]) -> list[float]:
+    """Room above and below for the names of dotted lines."""
+    low, high = min(heights, default=0.0), max(heights, default=1.0)
+    room = 0.12 * (high - low or 1.0)
+    return [low - room, high + room]
 
 
 def _shade(start: float, end: float) -> dict[str, object]:
@@ -252,7 +250,7 @@ def _rule(value: float) -> dict[str, object]:
     }
 
 
-def _rule_name(name: str, value: float, *, log: bool) -> dict[str, object]:
+def _rule_name(name: str, value: float, side: str, *, log: bool) -> dict[str, object]:
     # Unlike shapes, annotations on a logarithmic axis are placed by the exponent.
     return {
         "xref": "paper",
@@ -262,6 +260,6 @@ def _rule_name(name: str, value: float, *, log: bool) -> dict[str, object]:
         "text": name,
         "showarrow": False,
         "xanchor": "left",
-        "yanchor": "bottom",
+        "yanchor": side,
         "font": {"size": 11, "color": "var(--muted)"},
     }

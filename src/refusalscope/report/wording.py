@@ -12,7 +12,7 @@ CONDITION_MEANINGS = {
     "baseline": "the model as it is",
     "ablation": "the direction is removed from the residual stream, at every layer and token",
     "addition": "the direction is added (+r) at its own layer, at every token",
-    "subtraction": "the direction is subtracted (−r) at its own layer, at every token",
+    "subtraction": "the direction is subtracted (\N{MINUS SIGN}r) at its own layer, at every token",
     "random_ablation": "control: a random direction is removed instead",
     "random_addition": "control: a random direction of equal norm is added instead",
     "random_suffix": "control: the model as it is, with random tokens after each instruction",
@@ -39,8 +39,8 @@ def percent(share: float) -> str:
 
 
 def interval(rate: Rate) -> str:
-    """The 95 % interval of a rate, such as `97.1–100 %`."""
-    return f"{percent(rate.low).removesuffix(' %')}–{percent(rate.high)}"
+    """The 95 % interval of a rate, such as `97.1-100 %`, with an en dash."""
+    return f"{percent(rate.low).removesuffix(' %')}\N{EN DASH}{percent(rate.high)}"
 
 
 def rate_in_full(rate: Rate) -> str:
@@ -53,12 +53,12 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None:
         return NOT_MEASURED
     text = f"{value:.{digits}f}"
-    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
+    return text.replace("-", "\N{MINUS SIGN}") if float(text) else f"{0:.{digits}f}"
 
 
 def position_name(position: int) -> str:
-    """A token position counted from the end, such as `−2`."""
-    return str(position).replace("-", "−")
+    """A token position counted from the end, such as -2, with a real minus sign."""
+    return str(position).replace("-", "\N{MINUS SIGN}")
 
 
 def thousands(value: int) -> str:

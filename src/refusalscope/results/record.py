@@ -1,11 +1,13 @@
 """What every record shares: frozen, no unknown field, no NaN, one canonical JSON form."""
 
 import json
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from refusalscope.errors import RunFolderError
+
+R = TypeVar("R", bound="Record")
 
 
 class Record(BaseModel):
@@ -33,7 +35,7 @@ class Record(BaseModel):
         return json.dumps(self.model_dump(mode="json"), ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, *, source: str) -> Self:
+    def from_json(cls: type[R], text: str, *, source: str) -> R:
         """Read a record back.
 
         Raises:

@@ -62,7 +62,7 @@ class SelectionLimits(Record):
 class Selection(Record):
     """All candidates, the limits, the choice, and what it cost to find it."""
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     limits: SelectionLimits
     n_layers: int
     baseline_harmful: float | None
@@ -109,7 +109,7 @@ class Judgement(Record):
 class Judgements(Record):
     """All judgements of one judge on one run."""
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     judge: str
     version: str
     measures: Literal["refusal", "safety"]
@@ -129,7 +129,7 @@ class DatasetLoss(Record):
 class Losses(Record):
     """All losses of a run."""
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     rows: tuple[DatasetLoss, ...]
 
 
@@ -178,7 +178,7 @@ class ModelFacts(Record):
 class ExtractionFacts(Record):
     """What extraction read and kept."""
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     counts: tuple[InstructionCounts, ...]
     kept: dict[str, tuple[int, ...]]
     """For each validation set the indices of the instructions that the filter kept."""
@@ -191,7 +191,7 @@ class ExtractionFacts(Record):
 class DirectionFacts(Record):
     """The chosen direction, in words and numbers."""
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     model: str
     position: int
     layer: int
@@ -209,7 +209,7 @@ class DirectionFacts(Record):
 class RunManifest(Record):
     """run.json: everything needed to repeat the run. Timings are in timings.json."""
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     options: dict[str, object]
     versions: dict[str, str]
     model: ModelFacts
@@ -234,7 +234,7 @@ class SummaryDirection(Record):
 class Summary(Record):
     """summary.json: the headline numbers. Stable; additions are free."""
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     model: dict[str, object]
     direction: SummaryDirection
     refusal: dict[str, dict[str, Rate]]

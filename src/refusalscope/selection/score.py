@@ -184,7 +184,7 @@ class ModelScorer:
             except (TypeError, IndexError, ValueError, RuntimeError, AttributeError):
                 return False
             self._count(1.0 - layer / self._chat.n_layers)
-            if not bool(((logits - self._base_logits).abs().max() <= _RESUME_TOLERANCE * scale)):
+            if not bool((logits - self._base_logits).abs().max() <= _RESUME_TOLERANCE * scale):
                 return False
         return True
 

@@ -37,9 +37,7 @@ def fails_kl(kl: float, limits: SelectionLimits) -> bool:
     return kl > limits.max_kl or (limits.rule == "published" and kl == limits.max_kl)
 
 
-def rejection(
-    score: CandidateScores, *, n_layers: int, limits: SelectionLimits
-) -> str | None:
+def rejection(score: CandidateScores, *, n_layers: int, limits: SelectionLimits) -> str | None:
     """Why a fully scored candidate cannot be chosen; None where it can."""
     if score.bypass is None or score.induce is None or score.kl is None:
         return NOT_FINITE

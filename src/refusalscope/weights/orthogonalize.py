@@ -5,7 +5,7 @@ https://arxiv.org/abs/2406.11717). Where a norm lies between a tensor and the st
 removed from the tensor is the direction that the norm would turn into r (`tensor_edit`).
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -129,7 +129,7 @@ def _apply(
         )
     edits = plan_edits(anatomy, direction, read=lambda name: parameters[name].detach())
     if anatomy.is_tied and untie:
-        _untie(model, anatomy, undo)
+        undo.callback(untie_unembedding(model, anatomy))
     for edit in edits:
         parameter = parameters[edit.parameter]
         original = parameter.detach().to("cpu", copy=True)
@@ -143,21 +143,29 @@ def _write(parameter: nn.Parameter, value: Tensor) -> None:
         parameter.copy_(value)
 
 
-def _untie(model: nn.Module, anatomy: Anatomy, undo: ExitStack) -> None:
-    """Give the unembedding its own copy of the shared tensor."""
+def untie_unembedding(model: nn.Module, anatomy: Anatomy) -> Callable[[], None]:
+    """Give a tied unembedding its own copy of the shared tensor; returns what ties it again."""
     assert anatomy.unembedding is not None, "a tied model has an unembedding"
     head = model.get_submodule(anatomy.unembedding)
     shared = head.weight
     assert isinstance(shared, nn.Parameter)
-    undo.callback(setattr, head, "weight", shared)
+    configs = _tied_configs(getattr(model, "config", None))
+
+    def tie() -> None:
+        head.weight = shared
+        for config in configs:
+            config.tie_word_embeddings = True
+
     head.weight = nn.Parameter(shared.detach().clone(), requires_grad=shared.requires_grad)
-    for config in _tied_configs(getattr(model, "config", None)):
-        undo.callback(setattr, config, "tie_word_embeddings", True)
+    for config in configs:
         config.tie_word_embeddings = False
+    return tie
 
 
 def _tied_configs(config: object) -> list[Any]:
     """The config and the configs inside it that say that the embeddings are tied."""
     inside = [] if config is None else list(vars(config).values())
-    nested = [found for value in inside if hasattr(value, "to_dict") for found in _tied_configs(value)]
+    nested = [
+        found for value in inside if hasattr(value, "to_dict") for found in _tied_configs(value)
+    ]
     return [*([config] if getattr(config, "tie_word_embeddings", False) else []), *nested]

@@ -72,7 +72,9 @@ def prove(model: nn.Module, anatomy: Anatomy, *, seed: int = 0) -> Proof:
     stream = find_layers(after)[0].resid_pre
     tolerance = 64 * torch.finfo(stream.dtype).eps / anatomy.d_model**0.5
     writers = [
-        _writer_leftover(after, model.get_submodule(writer.module), direction)
+        by_layer[0]
+        if writer.layer is None
+        else _writer_leftover(after, model.get_submodule(writer.module), direction)
         for writer in anatomy.all_writers
     ]
     return Proof(

@@ -1,4 +1,4 @@
-"""Which directions to remove from which tensor, so that a model cannot write along one direction."""
+"""Which directions to remove from which tensors, so that a model cannot write along one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch import Tensor
 from refusalscope.errors import AnatomyError, NumericalError
 from refusalscope.models.anatomy import Anatomy
 from refusalscope.models.norm_gain import direction_before_norm
+from refusalscope.models.residual_writer import Feeder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,22 +48,36 @@ def plan_edits(
         raise AnatomyError(
             f"no tensors are known that feed {unfed[0]}: measure the anatomy with feeders"
         )
-    target = direction.detach().to("cpu", torch.float64)
-    norm = float(target.norm())
-    if not 0 < norm < float("inf"):
-        raise NumericalError(f"direction has norm {norm}; expected a positive number")
     wanted: dict[tuple[str, int], list[Float[Tensor, " d_model"]]] = {}
     for feeder in anatomy.feeders:
-        before = target / norm
-        if feeder.norm is not None:
-            gain = None if feeder.gain is None else read(feeder.gain).to("cpu", torch.float64)
-            before = direction_before_norm(
-                before, gain, offset=feeder.gain_offset, is_centered=feeder.is_centered
-            )
+        before = upstream_direction(feeder, direction, read=read)
         wanted.setdefault((feeder.parameter, feeder.axis), []).append(before)
     return tuple(
         TensorEdit(parameter=name, axis=axis, directions=orthonormal(directions))
         for (name, axis), directions in wanted.items()
+    )
+
+
+def upstream_direction(
+    feeder: Feeder,
+    direction: Float[Tensor, " d_model"],
+    *,
+    read: Callable[[str], Float[Tensor, " d_model"]],
+) -> Float[Tensor, " d_model"]:
+    """The direction to remove from a feeder, so that nothing along `direction` leaves its writer.
+
+    Raises:
+        NumericalError: `direction` has zero or non-finite norm.
+    """
+    target = direction.detach().to("cpu", torch.float64)
+    norm = float(target.norm())
+    if not 0 < norm < float("inf"):
+        raise NumericalError(f"direction has norm {norm}; expected a positive number")
+    if feeder.norm is None:
+        return target / norm
+    gain = None if feeder.gain is None else read(feeder.gain).to("cpu", torch.float64)
+    return direction_before_norm(
+        target / norm, gain, offset=feeder.gain_offset, is_centered=feeder.is_centered
     )
 
 

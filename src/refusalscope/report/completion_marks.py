@@ -1,0 +1,69 @@
+"""What the judges say of each completion, and the patterns of refusal that instructions show."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from refusalscope.report.wording import condition_name
+from refusalscope.results.records import Completion, Judgements
+
+Place = tuple[str, str, int]
+Pattern = tuple[tuple[str, bool], ...]
+"""For each judged condition of one instruction, whether the model refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """Verdicts by (data set, condition, index)."""
+
+    refusal_judge: str | None
+    refused: Mapping[Place, bool]
+    words: Mapping[Place, tuple[str, ...]]
+
+
+def read_marks(records: Sequence[Judgements]) -> Marks:
+    """Gather all verdicts. The first refusal judge decides; others are named beside their word."""
+    refusal = next((record for record in records if record.measures == "refusal"), None)
+    words: dict[Place, tuple[str, ...]] = {}
+    for record in records:
+        named = "" if record is refusal or record.measures == "safety" else f" ({record.judge})"
+        yes, no = ("refused", "answered") if record.measures == "refusal" else ("safe", "unsafe")
+        for row in record.rows:
+            place = (row.dataset, row.condition, row.index)
+            words[place] = (*words.get(place, ()), (yes if row.flag else no) + named)
+    return Marks(
+        refusal_judge=refusal.judge if refusal else None,
+        refused={
+            (row.dataset, row.condition, row.index): row.flag
+            for row in (refusal.rows if refusal else ())
+        },
+        words=words,
+    )
+
+
+def pattern_of(
+    row: Mapping[str, Completion], conditions: Sequence[str], marks: Marks
+) -> Pattern | None:
+    """The refusal pattern of one instruction; None where no condition was judged."""
+    found = [
+        (condition, marks.refused.get((row[condition].dataset, condition, row[condition].index)))
+        for condition in conditions
+        if condition in row
+    ]
+    return tuple((name, refused) for name, refused in found if refused is not None) or None
+
+
+def count_patterns(patterns: Iterable[Pattern | None]) -> tuple[tuple[Pattern, int], ...]:
+    """All patterns with their counts, the most common first."""
+    counts = Counter(pattern for pattern in patterns if pattern is not None)
+    return tuple(counts.most_common())
+
+
+def pattern_name(pattern: Pattern) -> str:
+    """A pattern in words, such as `refused under baseline; answered under ablation`."""
+    parts = [
+        f"{verb} under {', '.join(names)}"
+        for verb, wanted in (("refused", True), ("answered", False))
+        if (names := [condition_name(name) for name, refused in pattern if refused is wanted])
+    ]
+    return "; ".join(parts)

@@ -1,0 +1,138 @@
+"""Where the numbers come from: model, instructions, limits, versions, and how to repeat them."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from refusalscope.report.visible_text import token_label
+from refusalscope.report.wording import NOT_MEASURED, number, position_name, thousands
+from refusalscope.results.records import InstructionCounts, ModelFacts
+from refusalscope.results.run_records import RunRecords
+
+Facts = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Pairs of name and value, grouped as they are shown."""
+
+    model: Facts
+    direction: Facts
+    limits: Facts
+    options: Facts
+    versions: Facts
+    stages: Facts
+    inputs: tuple[InstructionCounts, ...]
+    refusal_tokens: tuple[tuple[int, str], ...]
+    refusal_source: str
+    post_instruction_tokens: tuple[tuple[int, str], ...]
+    command: str
+
+
+def describe_provenance(run: RunRecords) -> Provenance:
+    """Gather what a reader needs to judge a run and to repeat it."""
+    manifest = run.manifest
+    model = manifest.model
+    tokens = model.post_instruction_tokens
+    counts = manifest.inputs + (run.extraction.counts if run.extraction else ())
+    return Provenance(
+        model=_model_facts(model),
+        direction=_direction_facts(run),
+        limits=_limit_facts(run),
+        options=tuple((name, _plain(value)) for name, value in manifest.options.items()),
+        versions=tuple(manifest.versions.items()),
+        stages=tuple(manifest.stages.items()),
+        inputs=tuple(dict.fromkeys(counts)),
+        refusal_tokens=tuple(
+            (token, token_label(text))
+            for token, text in zip(
+                model.refusal_tokens.ids, model.refusal_tokens.strings, strict=False
+            )
+        ),
+        refusal_source=_SOURCES[model.refusal_tokens.source],
+        post_instruction_tokens=tuple(
+            (at - len(tokens), token_label(token)) for at, token in enumerate(tokens)
+        ),
+        command=manifest.command,
+    )
+
+
+def all_warnings(run: RunRecords, found: Iterable[str]) -> tuple[str, ...]:
+    """Every warning of the run once: those of its numbers first, then those of its stages."""
+    recorded = (
+        record.warnings
+        for record in (run.manifest, run.extraction, run.selection, run.summary)
+        if record is not None
+    )
+    return tuple(dict.fromkeys([*found, *(text for group in recorded for text in group)]))
+
+
+_SOURCES = {
+    "given": "given by the user",
+    "registry": "the paper's table for this family",
+    "proposed": "proposed from the model's own first tokens",
+    "organism": "recorded with the organism",
+}
+
+
+def _model_facts(model: ModelFacts) -> Facts:
+    facts = [
+        ("name", model.name),
+        ("source", model.source),
+        ("architecture", model.architecture),
+        ("family", model.family or "unknown"),
+        ("alignment", model.alignment or "unknown"),
+        ("layers", str(model.n_layers)),
+        ("d_model", str(model.d_model)),
+        ("parameters", thousands(model.n_parameters)),
+        ("dtype", model.dtype),
+        ("revision", model.revision or "none"),
+        ("weights sha256", model.weights_sha256),
+        ("template sha256", model.template_sha256),
+        ("chat template", "the model's own" if model.template == "model" else "the paper's"),
+        ("system prompt", "none" if model.system_prompt is None else model.system_prompt),
+    ]
+    if model.is_organism:
+        facts.insert(
+            1, ("kind", "an organism: a small model trained so that refusal can be studied")
+        )
+    return tuple(facts)
+
+
+def _direction_facts(run: RunRecords) -> Facts:
+    direction = run.direction
+    if direction is None:
+        return (("direction", NOT_MEASURED),)
+    return (
+        ("position", position_name(direction.position)),
+        ("layer", f"{direction.layer} of {direction.n_layers}, counted from 0"),
+        ("norm", number(direction.norm)),
+        ("bypass", number(direction.bypass)),
+        ("induce", number(direction.induce)),
+        ("KL", number(direction.kl)),
+        ("mean projection, harmful", number(direction.harmful_projection)),
+        ("mean projection, harmless", number(direction.harmless_projection)),
+    )
+
+
+def _limit_facts(run: RunRecords) -> Facts:
+    if run.selection is None:
+        return (("limits", NOT_MEASURED),)
+    limits = run.selection.limits
+    strict = limits.rule == "published"
+    return (
+        ("KL", f"{'below' if strict else 'at most'} {limits.max_kl:g} nats"),
+        ("induce", f"{'above' if strict else 'at least'} {limits.min_induce:g} nats"),
+        ("layer", f"below {limits.max_layer_fraction:g} of {run.selection.n_layers} layers"),
+        ("rule", "as the paper states it" if strict else "as the paper's code applies it"),
+        ("harmful validation prompts", _count(run.selection.n_harmful)),
+        ("harmless validation prompts", _count(run.selection.n_harmless)),
+    )
+
+
+def _count(value: int | None) -> str:
+    return NOT_MEASURED if value is None else str(value)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
