@@ -36,5 +36,6 @@ def test_other_data_sets_get_columns_of_their_own(sample: SimpleNamespace):
 
 def test_without_a_summary_nothing_is_measured():
     table = headline_table(None)
+    assert len(table.rows) == 6
     assert all(rate is None for row in table.rows for rate in row.rates)
     assert table.safety_judge is None

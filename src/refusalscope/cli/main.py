@@ -6,12 +6,15 @@ Nothing heavy is imported before a command runs, so that `--help` is quick.
 import errno
 import logging
 import sys
+from typing import NoReturn
 
-import click
 import typer
 
 from refusalscope.cli import anatomy, imports, organism, run
 from refusalscope.errors import RefusalscopeError
+
+_INTERRUPTED = 130
+"""What typer returns for Ctrl-C: 128 + SIGINT."""
 
 app = typer.Typer(
     name="refusalscope",
@@ -30,21 +33,24 @@ def main() -> None:
     """Entry point: errors of ours are one line on stderr and exit status 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
-        app(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.Abort:
-        _fail("stopped; start the same command again to continue", status=130)
-    except click.ClickException as error:
+        status = app(standalone_mode=False)
+    except typer.Abort:
+        status = _INTERRUPTED
+    except typer.TyperException as error:
         _fail(error.format_message())
     except RefusalscopeError as error:
-        _fail(" ".join(str(error).split()))
+        _fail(str(error))
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         _fail(f"no space left on the disk ({error.filename}); free some and start again")
+    if status == _INTERRUPTED:
+        _fail("stopped; start the same command again to continue", status=_INTERRUPTED)
+    sys.exit(status)
 
 
-def _fail(message: str, *, status: int = 2) -> None:
-    typer.echo(f"refusalscope: {message}", err=True)
+def _fail(message: str, *, status: int = 2) -> NoReturn:
+    """Print one line and exit; without a message (help was shown instead), only exit."""
+    if line := " ".join(message.split()):
+        typer.echo(f"refusalscope: {line}", err=True)
     sys.exit(status)

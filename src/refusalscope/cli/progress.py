@@ -33,7 +33,7 @@ class Bars:
 
     @contextmanager
     def stage(
-        self, name: str, total: float | None, *, unit: str
+        self, name: str, total: int | None, *, unit: str
     ) -> Generator[Callable[[float], None]]:
         """Show a bar while the context is open; yields a function that advances it."""
         columns = (

@@ -1,7 +1,7 @@
 """Judges: whether a completion refuses, or is safe, by one interface."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from refusalscope.errors import InputError
 from refusalscope.metrics.intervals import rate_of
@@ -10,6 +10,7 @@ from refusalscope.organisms.language import Language, completes_request
 from refusalscope.results.records import Completion, Condition, Judgement, Judgements, Rate
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Judges one completion at a time; its name and version stand beside every judgement."""
 

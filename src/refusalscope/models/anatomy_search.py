@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import log10
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,10 @@ from torch import Tensor
 
 MAX_TERMS = 5
 """Writers that a layer has at most: LongCat has two attentions, two MLPs and their experts."""
+_SIGNIFICANT = 100.0
+"""Ten standard deviations."""
+_NEGLIGIBLE = 1e-3
+"""A smaller coefficient fits the rounding, it is none that a model multiplies an output with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,11 @@ def sparsest_exact_sum(
     return best
 
 
+def rounding_of(dtype: torch.dtype) -> float:
+    """The relative rounding error to expect of a model; float64 models compute parts in float32."""
+    return max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+
+
 def is_exact(found: ExactSum) -> bool:
     """Whether what is left of the sum is rounding."""
     return found.misfit < 1.0
@@ -57,12 +67,17 @@ def is_exact(found: ExactSum) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Problem:
-    """Normal equations in units of rounding error; the stream is column 0, the target the last."""
+    """Normal equations in units of rounding error; the stream is column 0, the target the last.
+
+    The unit is taken number by number, so that a few very large activations (as real models have
+    them) do not hide what is written to all others.
+    """
 
     gram: Float[Tensor, "columns columns"]
     columns: Float[Tensor, "columns values"]
     n_candidates: int
-    digits: int
+    precision: float
+    """How well a coefficient is known."""
 
     @staticmethod
     def build(
@@ -70,17 +85,17 @@ class _Problem:
         candidates: Sequence[Float[Tensor, "pos d_model"]],
         stream: Float[Tensor, "pos d_model"] | None,
     ) -> "_Problem":
-        eps = torch.finfo(target.dtype).eps
+        eps = rounding_of(target.dtype)
         parts = [stream if stream is not None else torch.zeros_like(target), *candidates, target]
         stacked = torch.stack([part.detach().to("cpu", torch.float64) for part in parts])
-        scale = stacked[0].square() + stacked[-1].square()
-        scale = eps * scale.mean(dim=-1, keepdim=True).sqrt().clamp_min(1e-30)
-        columns = (stacked / scale).flatten(1)
+        size = stacked[0].abs() + stacked[-1].abs()
+        row = size.square().mean(dim=-1, keepdim=True).sqrt()
+        columns = (stacked / (eps * (size + 0.05 * row).clamp_min(1e-30))).flatten(1)
         return _Problem(
             gram=columns @ columns.T,
             columns=columns,
             n_candidates=len(candidates),
-            digits=6 if eps < 1e-5 else 2,
+            precision=1e-5 if eps < 1e-5 else 0.05,
         )
 
 
@@ -100,8 +115,43 @@ def _smallest(problem: _Problem, excluded: Sequence[tuple[int, int]], *, free: b
         if found.misfit < best.misfit:
             best = found
         if is_exact(best):
-            return best
+            return _with_small_terms(problem, best, forbidden, free=free)
     return best
+
+
+def _with_small_terms(
+    problem: _Problem, found: ExactSum, forbidden: set[frozenset[int]], *, free: bool
+) -> ExactSum:
+    """Add the terms that are smaller than one number's rounding but show in all numbers together.
+
+    In bfloat16 a whole writer can be that small. Rounding is as good as random, so a candidate
+    that takes `_SIGNIFICANT` times its fair share out of what is left, with a coefficient that is
+    not negligible, is a term.
+    """
+    while len(found.indices) < MAX_TERMS:
+        design, target = _system(problem, found.indices, free=free)
+        basis = torch.linalg.qr(design).Q
+        left = target - basis @ (basis.T @ target)
+        others = [
+            index
+            for index in range(problem.n_candidates)
+            if index not in found.indices
+            and not any(frozenset((index, taken)) in forbidden for taken in found.indices)
+        ]
+        fair_share = float(left.square().mean())
+        if not others or fair_share == 0:
+            break
+        columns = problem.columns[[index + 1 for index in others]].T
+        beside = columns - basis @ (basis.T @ columns)
+        size = beside.square().sum(dim=0)
+        coefficient = (beside.T @ left) / size
+        is_new = (size > 1e-6 * columns.square().sum(dim=0)) & (coefficient.abs() > _NEGLIGIBLE)
+        taken_out = torch.where(is_new, coefficient.square() * size, 0.0)
+        best = int(taken_out.argmax())
+        if float(taken_out[best]) < _SIGNIFICANT * fair_share:
+            break
+        found = _solve(problem, tuple(sorted((*found.indices, others[best]))), free=free)
+    return found
 
 
 def _best_subset(problem: _Problem, subsets: Sequence[tuple[int, ...]], *, free: bool) -> ExactSum:
@@ -124,11 +174,25 @@ def _best_subset(problem: _Problem, subsets: Sequence[tuple[int, ...]], *, free:
 
 def _solve(problem: _Problem, subset: tuple[int, ...], *, free: bool) -> ExactSum:
     """Least squares for one subset, without the squaring of errors of the normal equations."""
-    rows = [*([0] if free else []), *(index + 1 for index in subset)]
-    design = problem.columns[rows].T
-    target = problem.columns[-1] - (0.0 if free else problem.columns[0])
+    design, target = _system(problem, subset, free=free)
     solution = torch.linalg.lstsq(design, target[:, None]).solution[:, 0]
     misfit = float((target - design @ solution).square().mean().sqrt())
-    rounded = [float(f"{value:.{problem.digits}g}") for value in solution.tolist()]
+    rounded = [_rounded(value, problem.precision) for value in solution.tolist()]
     carry = rounded.pop(0) if free else 1.0
     return ExactSum(indices=subset, coefficients=tuple(rounded), carry=carry, misfit=misfit)
+
+
+def _system(
+    problem: _Problem, subset: tuple[int, ...], *, free: bool
+) -> tuple[Float[Tensor, "values terms"], Float[Tensor, " values"]]:
+    """The columns of a subset (and the stream, where its factor is free) and what they make up."""
+    rows = [*([0] if free else []), *(index + 1 for index in subset)]
+    target = problem.columns[-1] - (0.0 if free else problem.columns[0])
+    return problem.columns[rows].T, target
+
+
+def _rounded(value: float, precision: float) -> float:
+    """A coefficient to as many digits as were measured, and 1.0 where it may be that."""
+    if abs(value - 1.0) < precision:
+        return 1.0
+    return float(f"{value:.{round(-log10(precision)) + 1}g}")

@@ -21,6 +21,7 @@ from transformers import (
 
 from refusalscope.errors import ChatTemplateError, ModelLoadError, NumericalError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
+from refusalscope.models.devices import device_map_of
 from refusalscope.models.families import Family, family_of
 from refusalscope.models.prompts import Prompt, PromptFormat, model_format, paper_format
 from refusalscope.models.tokens import pad_token
@@ -138,15 +139,25 @@ def load_model(source: str, options: LoadOptions | None = None) -> PreTrainedMod
     return _load_weights(folder, source, _read_config(folder, source, options), options)
 
 
-def _local_folder(source: str, revision: str | None) -> Path:
+def require_source(source: str) -> None:
+    """Refuse, without a look at the network, what is neither a folder nor could be a hub id.
+
+    Raises:
+        ModelLoadError: there can be no model of that name.
+    """
     folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists() or not _HUB_ID.fullmatch(source):
+    if not folder.is_dir() and (folder.exists() or not _HUB_ID.fullmatch(source)):
         raise ModelLoadError(
             f"there is no model at {source!r}: expected a folder with config.json and safetensors, "
             f"or a hub id like owner/name"
         )
+
+
+def _local_folder(source: str, revision: str | None) -> Path:
+    require_source(source)
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
@@ -204,8 +215,8 @@ def _prompt_format(
         return model_format(tokenizer, system=options.system)
     if family is None:
         raise ChatTemplateError(
-            "--template paper is for the paper's five families (Qwen, Yi, Gemma, Llama-2, Llama-3), "
-            "this model is none of them: leave the option away"
+            "--template paper is for the paper's five families (Qwen, Yi, Gemma, Llama-2, "
+            "Llama-3), this model is none of them: leave the option away"
         )
     return paper_format(tokenizer, family, system=options.system)
 
@@ -234,16 +245,10 @@ def _load_weights(
 def _from_pretrained(
     folder: Path, source: str, config: PretrainedConfig, options: LoadOptions
 ) -> PreTrainedModel:
-    has_accelerator = torch.accelerator.is_available() and options.device != "cpu"
+    device_map = device_map_of(options.device)
     dtype = options.dtype
-    if dtype == "auto" and not has_accelerator:
+    if dtype == "auto" and device_map is None:
         dtype = "float32"
-    placement: dict[str, Any] = {}
-    if options.device == "spread":
-        placement["device_map"] = "auto"
-    elif has_accelerator:
-        device = torch.accelerator.current_accelerator() if options.device == "auto" else None
-        placement["device_map"] = {"": str(device) if device else options.device}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -252,7 +257,7 @@ def _from_pretrained(
             use_safetensors=True,
             output_loading_info=True,
             trust_remote_code=options.trust_remote_code,
-            **placement,
+            **({} if device_map is None else {"device_map": device_map}),
         )
     except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelLoadError(

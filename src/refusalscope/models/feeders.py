@@ -15,8 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refusalscope.errors import AnatomyError
+from refusalscope.models.anatomy_search import rounding_of
+from refusalscope.models.module_sum import sum_of_modules
 from refusalscope.models.norm_gain import NormGain, measure_norm_gain
-from refusalscope.models.residual_writer import Feeder
+from refusalscope.models.residual_writer import Feeder, PassedNorm
 from refusalscope.models.trace import Call, Trace
 from refusalscope.models.writers import WriterCall
 
@@ -27,37 +29,73 @@ _CHUNK = 1 << 24
 def find_feeders(trace: Trace, writer: WriterCall, *, seed: int) -> tuple[Feeder, ...]:
     """The tensors that write linearly into `writer`, those of experts that did not run included.
 
+    Where they do not account for all of its output, the output of a norm is followed to what the
+    norm is given, and a sum of module outputs to each of them.
+
     Raises:
-        AnatomyError: They do not account for all of the writer's output.
+        AnatomyError: They still do not account for all of it.
     """
     output = writer.call.output
     assert output is not None, "a writer returns a tensor"
     own = [writer.call, *(call for call in writer.scope if writer.call.contains(call))]
-    direct = _explain(trace, output, own, writer=writer, seed=seed)
-    if direct.is_complete:
-        return direct.feeders
-    norm = _last_norm(writer, own, seed=seed)
-    if norm is None:
-        raise AnatomyError(_incomplete(writer.module, "its output", direct))
-    call, gain = norm
-    before = [other for other in writer.scope if other.end < call.start or other.contains(call)]
-    given = next(iter(call.inputs.values()))
-    inner = _explain(trace, given, before, writer=writer, seed=seed)
-    if not inner.is_complete:
-        what = f"what its norm {call.names[0]} is given"
-        raise AnatomyError(_incomplete(writer.module, what, inner))
-    name = call.name_under(writer.module)
-    through = tuple(
-        replace(
-            feeder,
-            norm=name,
+    search = _Search(trace=trace, writer=writer, seed=seed)
+    return tuple(search.follow(output, own, passed=()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Search:
+    """The way back from one writer's output to the tensors that feed it."""
+
+    trace: Trace
+    writer: WriterCall
+    seed: int
+
+    def follow(
+        self, value: Tensor, calls: list[Call], *, passed: tuple[PassedNorm, ...]
+    ) -> list[Feeder]:
+        """The feeders of `value` among the parameters of `calls`, or of what it is made of."""
+        direct = _explain(self.trace, value, calls, writer=self.writer, seed=self.seed)
+        if direct.is_complete:
+            return [replace(feeder, norms=passed) for feeder in direct.feeders]
+        norm = _last_norm(value, calls, seed=self.seed)
+        if norm is not None:
+            return self._follow_norm(*norm, direct, passed=passed)
+        total = sum_of_modules([call for call in calls if call.output is not value], value)
+        if not total.is_exact or len(total.terms) < 2:
+            names = ", ".join(feeder.parameter for feeder in direct.feeders) or "none"
+            place = f"what {passed[-1].module} is given" if passed else "its output"
+            raise AnatomyError(
+                f"{self.writer.module}: the tensors that write linearly into {place} ({names}) "
+                f"leave {direct.unexplained:.2g} of it unexplained; something else writes there, "
+                "or not linearly"
+            )
+        found: list[Feeder] = []
+        for call, _ in total.terms:
+            assert call.output is not None, "a term is a tensor"
+            own = [call, *(other for other in calls if call.contains(other))]
+            before = [other for other in calls if other.end < call.start]
+            found += self.follow(call.output, [*own, *before], passed=passed)
+        return list(dict.fromkeys(found))
+
+    def _follow_norm(
+        self, call: Call, gain: NormGain, direct: "_Explained", *, passed: tuple[PassedNorm, ...]
+    ) -> list[Feeder]:
+        """The feeders of what a norm is given, and the norm's own bias."""
+        name = call.name_under(self.writer.module)
+        norm = PassedNorm(
+            module=name,
             gain=None if gain.gain is None else f"{name}.{gain.gain}",
-            gain_offset=gain.offset,
+            offset=gain.offset,
             is_centered=gain.is_centered,
         )
-        for feeder in inner.feeders
-    )
-    return (*through, *(f for f in direct.feeders if f.parameter == f"{name}.{gain.bias}"))
+        scope = self.writer.scope
+        before = [other for other in scope if other.end < call.start or other.contains(call)]
+        given = next(iter(call.inputs.values()))
+        bias = [f for f in direct.feeders if f.parameter == f"{name}.{gain.bias}"]
+        return [
+            *self.follow(given, before, passed=(*passed, norm)),
+            *(replace(feeder, norms=passed) for feeder in bias),
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,40 +104,65 @@ class _Explained:
 
     feeders: tuple[Feeder, ...]
     unexplained: float
-    """Relative to the size of the value."""
+    """Relative to the size of the value; the larger of two independent measurements."""
     tolerance: float
 
     @property
     def is_complete(self) -> bool:
-        return self.unexplained < self.tolerance
+        return len(self.feeders) > 0 and self.unexplained < self.tolerance
 
 
 def _explain(
     trace: Trace, value: Tensor, calls: list[Call], *, writer: WriterCall, seed: int
 ) -> _Explained:
-    """Find the linear feeders of `value` among the parameters of `calls` by one backward pass."""
+    """Find the linear feeders of `value` among the parameters of `calls` by backward passes.
+
+    One pass finds them; where they seem complete a second one, with other random numbers, must
+    agree, because a single sum can come out right by chance.
+    """
     parameters = _parameters_of(trace.model, calls)
-    tolerance = min(0.1, 1e4 * torch.finfo(value.dtype).eps)
+    eps = rounding_of(value.dtype)
+    tolerance = min(0.05, 1e3 * eps)
     generator = torch.Generator().manual_seed(seed)
-    probe = torch.randn(value.shape[-1], generator=generator).to(value)
-    weights = torch.randn(value.shape[:-1], generator=generator).to(value)
-    gradients = _gradients(((value @ probe) * weights).sum(), parameters)
-    feeders: list[Feeder] = []
-    accounted = 0.0
-    for name, gradient in gradients.items():
-        axis = _axis_along(gradient, probe, tolerance)
-        if axis is not None:
-            feeders.append(Feeder(parameter=name, axis=axis))
-            accounted += _inner_product(parameters[name].detach(), gradient)
+    gradients, probe, size = _probe(value, parameters, generator)
+    axes = {
+        name: axis
+        for name, gradient in gradients.items()
+        if (axis := _axis_along(gradient, probe, min(0.1, 1e4 * eps))) is not None
+    }
+    feeders = [Feeder(parameter=name, axis=axis) for name, axis in axes.items()]
     undecided = _did_not_run(trace, parameters, value.shape[-1], heard=set(gradients))
     feeders += _siblings(undecided, feeders, parameters, heard=set(gradients), writer=writer)
-    terms = (value.detach().double() @ probe.double()) * weights.double()
-    size = float(terms.norm())
-    return _Explained(
-        feeders=tuple(feeders),
-        unexplained=abs(float(terms.sum()) - accounted) / size if size > 0 else 0.0,
-        tolerance=tolerance,
+    fed = {name: parameters[name] for name in axes}
+    unexplained = _unaccounted(gradients, fed, size)
+    if unexplained < tolerance and feeders:
+        gradients, _, size = _probe(value, fed, generator)
+        unexplained = max(unexplained, _unaccounted(gradients, fed, size))
+    return _Explained(feeders=tuple(feeders), unexplained=unexplained, tolerance=tolerance)
+
+
+def _probe(
+    value: Tensor, parameters: Mapping[str, nn.Parameter], generator: torch.Generator
+) -> tuple[dict[str, Tensor], Float[Tensor, " d_model"], float]:
+    """Gradients of the sum of |v . o| over tokens for a random v; also v, and that sum."""
+    probe = torch.randn(value.shape[-1], generator=generator).to(value)
+    along = value.detach().double() @ probe.double()
+    random = torch.rand(along.shape, generator=generator, dtype=torch.float64).to(value.device)
+    weights = (along.sign() * (0.5 + random)).to(value.dtype)
+    gradients = _gradients(((value @ probe) * weights).sum(), parameters)
+    return gradients, probe, float((along * weights.double()).sum())
+
+
+def _unaccounted(
+    gradients: Mapping[str, Tensor], fed: Mapping[str, nn.Parameter], size: float
+) -> float:
+    """The share of a probe's sum that the feeders do not make up."""
+    accounted = sum(
+        _inner_product(parameter.detach(), gradients[name])
+        for name, parameter in fed.items()
+        if name in gradients
     )
+    return abs(size - accounted) / size if size > 0 else 0.0
 
 
 def _gradients(loss: Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
@@ -198,27 +261,15 @@ def _parameters_of(model: nn.Module, calls: list[Call]) -> dict[str, nn.Paramete
     }
 
 
-def _last_norm(writer: WriterCall, own: list[Call], *, seed: int) -> tuple[Call, NormGain] | None:
-    """The norm whose output the writer returns."""
-    output = writer.call.output
-    assert output is not None, "a writer returns a tensor"
-    for call in own:
-        if call.output is None or len(call.inputs) != 1:
+def _last_norm(value: Tensor, calls: list[Call], *, seed: int) -> tuple[Call, NormGain] | None:
+    """The norm that returned `value`."""
+    for call in calls:
+        if call.output is None or len(call.inputs) != 1 or call.output.numel() != value.numel():
             continue
-        given = next(iter(call.inputs.values()))
-        if given.shape != call.output.shape or call.output.numel() != output.numel():
+        if next(iter(call.inputs.values())).shape != call.output.shape:
             continue
-        if torch.equal(call.output.detach().flatten(), output.detach().flatten()):
-            gain = measure_norm_gain(call.module, d_model=output.shape[-1], seed=seed)
+        if torch.equal(call.output.detach().flatten(), value.detach().flatten()):
+            gain = measure_norm_gain(call.module, d_model=value.shape[-1], seed=seed)
             if gain is not None:
                 return call, gain
     return None
-
-
-def _incomplete(writer: str, what: str, explained: _Explained) -> str:
-    names = ", ".join(feeder.parameter for feeder in explained.feeders) or "none"
-    return (
-        f"{writer}: the tensors that write linearly into {what} ({names}) leave "
-        f"{explained.unexplained:.2g} of it unexplained; something else writes there, or not "
-        "linearly"
-    )

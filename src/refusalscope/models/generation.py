@@ -1,11 +1,12 @@
 """Greedy completions of a batch of prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
 from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel
@@ -50,14 +51,30 @@ def generate_greedy(
         eos_token_id=sorted(stops) if stop_at_end_of_turn else None,
         use_cache=True,
     )
-    generate: Any = chat.model.generate
-    output = generate(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        generation_config=config,
-    )
+    with _no_defaults_of_its_own(chat.model):
+        generate: Any = chat.model.generate
+        output = generate(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            generation_config=config,
+        )
     rows = output[:, batch.input_ids.shape[1] :].tolist()
     return [_generated(chat, row, stops if stop_at_end_of_turn else frozenset()) for row in rows]
+
+
+@contextmanager
+def _no_defaults_of_its_own(model: PreTrainedModel) -> Generator[None]:
+    """Set the model's generation config aside.
+
+    `generate` fills what it is not told from that config: the tokens to stop at, and penalties on
+    repetition, with which a completion is no longer greedy.
+    """
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def end_of_turn_ids(chat: ChatModel) -> frozenset[int]:

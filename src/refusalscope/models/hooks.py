@@ -72,8 +72,7 @@ def resumed_at(
     """Skip every layer before `layer` and let `resid_pre` enter it.
 
     The model's own forward still prepares masks and positions, so it works for any architecture
-    whose layers pass on nothing but the hidden states; callers check that (see
-    `selection.resume.can_resume`).
+    whose layers pass on nothing but the hidden states; callers measure that on a whole pass first.
     """
 
     def skip(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401

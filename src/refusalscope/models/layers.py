@@ -1,5 +1,6 @@
 """Which modules are the decoder layers, found by following the residual stream."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -47,32 +48,55 @@ def find_layers(trace: Trace) -> tuple[LayerCall, ...]:
 
 def _chain(name: str, modules: nn.ModuleList, trace: Trace) -> tuple[LayerCall, ...] | str:
     """The members of a list as a chain of layers, or why they are none."""
-    calls: list[tuple[str, Call]] = []
+    calls: list[Call] = []
     for index, member in enumerate(modules):
         runs = [call for call in trace.calls if call.module is member]
         if len(runs) != 1:
             return f"{name}.{index} runs {len(runs)} times in one forward pass instead of once"
-        calls.append((f"{name}.{index}", runs[0]))
-    if any(before.end > after.start for (_, before), (_, after) in _pairs(calls)):
-        return f"{name} does not run in order"
-    keys = [_key_of(before.output, after) for (_, before), (_, after) in _pairs(calls)]
-    for index, key in enumerate(keys):
-        if key is None:
-            return f"{name}.{index + 1} is not given what {name}.{index} returns"
-    first_key = keys[0] if keys else _key_of_shape(calls[0][1])
+        calls += runs
+    keys = _keys_of_stream(name, calls)
+    if isinstance(keys, str):
+        return keys
     layers: list[LayerCall] = []
-    for (layer, call), key in zip(calls, [first_key, *keys], strict=True):
+    for index, (call, key) in enumerate(zip(calls, keys, strict=True)):
         resid_pre = call.inputs.get(key) if key is not None else None
         if resid_pre is None or call.output is None or resid_pre.shape != call.output.shape:
-            return f"{layer} does not return a tensor of the shape that it is given"
+            return f"{name}.{index} does not return a tensor of the shape that it is given"
         if resid_pre.ndim != 3:
-            return f"{layer} is given a stream of shape {tuple(resid_pre.shape)}, not three axes"
+            shape = tuple(resid_pre.shape)
+            return f"{name}.{index} is given a stream of shape {shape}, not three axes"
+        layer = f"{name}.{index}"
         layers.append(LayerCall(name=layer, call=call, resid_pre=resid_pre, resid_post=call.output))
     return tuple(layers)
 
 
-def _pairs(calls: list[tuple[str, Call]]) -> list[tuple[tuple[str, Call], tuple[str, Call]]]:
-    return list(pairwise(calls))
+def _keys_of_stream(name: str, calls: Sequence[Call]) -> list[int | str | None] | str:
+    """By layer, which argument is the stream; or why the calls are no chain."""
+    keys: list[int | str] = []
+    for index, (before, after) in enumerate(pairwise(calls)):
+        if before.end > after.start:
+            return f"{name} does not run in order"
+        key = _key_of(before.output, after)
+        if key is None:
+            return f"{name}.{index + 1} is not given what {name}.{index} returns"
+        if _has_second_stream(before, after, key):
+            return f"{name} hands on a second stream beside the first"
+        keys.append(key)
+    first = keys[0] if keys else _key_of_shape(calls[0])
+    return [first, *keys]
+
+
+def _has_second_stream(before: Call, after: Call, key: int | str) -> bool:
+    """Whether another argument of the stream's shape changes from one layer to the next."""
+    stream = after.inputs[key]
+    return any(
+        other != key
+        and given.shape == stream.shape
+        and other in before.inputs
+        and before.inputs[other].shape == given.shape
+        and not torch.equal(before.inputs[other], given)
+        for other, given in after.inputs.items()
+    )
 
 
 def _key_of(value: Tensor | None, call: Call) -> int | str | None:

@@ -7,7 +7,8 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from refusalscope.models.miniature_options import COUNTS, OVERRIDES, SMALL
+from refusalscope.errors import ModelLoadError
+from refusalscope.models.miniature_options import COUNTS, NOT_BUILT, OVERRIDES, SMALL
 
 
 def causal_lm_classes() -> dict[str, str]:
@@ -19,8 +20,14 @@ def miniature_config(model_type: str) -> PreTrainedConfig:
     """A small config of one architecture of transformers, its defaults otherwise.
 
     Raises:
-        KeyError: transformers knows no such model type.
+        ModelLoadError: transformers has no such architecture, or no miniature of it can be built.
     """
+    if model_type in NOT_BUILT:
+        raise ModelLoadError(f"no miniature of {model_type}: {NOT_BUILT[model_type]}")
+    if model_type not in CONFIG_MAPPING:
+        raise ModelLoadError(
+            f"{model_type} is not a model type of transformers; see docs/architectures.md"
+        )
     config_class = CONFIG_MAPPING[model_type]
     return config_class(**_merged(_small(config_class(), SMALL), OVERRIDES.get(model_type, {})))
 

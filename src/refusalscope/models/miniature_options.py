@@ -82,6 +82,10 @@ COUNTS = frozenset(
         "n_group",
         "topk_group",
         "layer_types",
+        "attn_layer_indices",
+        "layer_group_size",
+        "attn_layer_period",
+        "attn_layer_offset",
         "layers_block_type",
         "attention_types",
         "attn_layers",
@@ -89,25 +93,45 @@ COUNTS = frozenset(
         "num_kv_shared_layers",
         "is_decoder",
         "rope_parameters",
+        "embedding_multiplier",
+        "attention_out_multiplier",
+        "ssm_out_multiplier",
+        "enable_moe_block",
+        "top_k_experts",
         "default_language",
         "residual_multiplier",
     }
 )
 """Options that decide which parameters there are, not how wide they are."""
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
-_LATENT = {"num_key_value_heads": 4}
+_LATENT_ATTENTION = {"num_key_value_heads": 4}
+"""Keys and values are compressed for all heads together."""
+_GRANITE = {"residual_multiplier": 0.22, "embedding_multiplier": 12.0}
+_HYBRID = ["linear_attention", "hybrid", "linear_attention", "hybrid"]
+_GEMMA4 = {
+    "num_hidden_layers": 6,
+    "hidden_size_per_layer_input": 8,
+    "vocab_size_per_layer_input": 300,
+}
+_QWEN4 = {
+    "indexer_n_heads": 4,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 16,
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 2,
+    "hc_lowrank": 8,
+    "ngram_vocab_size_base": 300,
+}
 OVERRIDES: dict[str, dict[str, Any]] = {
-    "axk1": _LATENT,
-    "axk2": _LATENT,
+    "axk1": _LATENT_ATTENTION,
+    "axk2": _LATENT_ATTENTION,
+    "bailing_hybrid": {**_LATENT_ATTENTION, "layer_group_size": 2},
+    "bamba": {"attn_layer_indices": [1, 3]},
     "cohere_compass_text": {
         "rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}
     },
-    "cpmant": {
-        "prompt_length": 8,
-        "prompt_types": 2,
-        "segment_types": 2,
-        "position_bias_num_buckets": 32,
-    },
+    "cpmant": {"dim_ff": 96},
+    "ctrl": {"dff": 96},
     "dbrx": {
         "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0},
         "ffn_config": {
@@ -117,47 +141,59 @@ OVERRIDES: dict[str, dict[str, Any]] = {
             "moe_top_k": 2,
         },
     },
-    "ctrl": {"dff": 96},
-    "deepseek_v2": _LATENT,
-    "deepseek_v3": _LATENT,
-    "deepseek_v32": _LATENT,
-    "dots3_note_text": {**_LATENT, "head_dim": 32, "index_head_dim": 32, "index_n_heads": 2},
-    "falcon_h1": {"mamba_d_ssm": 128},
+    "deepseek_v2": _LATENT_ATTENTION,
+    "deepseek_v3": _LATENT_ATTENTION,
+    "deepseek_v32": _LATENT_ATTENTION,
+    "dots3_note_text": {
+        **_LATENT_ATTENTION,
+        "head_dim": 32,
+        "index_head_dim": 32,
+        "index_n_heads": 2,
+    },
+    "falcon_h1": {
+        "mamba_d_ssm": 128,
+        "embedding_multiplier": 5.0,
+        "attention_out_multiplier": 0.5,
+        "ssm_out_multiplier": 0.25,
+    },
     "gemma3n_text": {
         "num_kv_shared_layers": 0,
         "hidden_size_per_layer_input": 8,
         "vocab_size_per_layer_input": 300,
         "laurel_rank": 8,
     },
+    "gemma4": {"text_config": _GEMMA4},
     "gemma4_text": {
-        "num_hidden_layers": 6,
-        "hidden_size_per_layer_input": 8,
-        "vocab_size_per_layer_input": 300,
+        **_GEMMA4,
+        "enable_moe_block": True,
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 32,
     },
-    "gemma4": {
-        "text_config": {
-            "num_hidden_layers": 6,
-            "hidden_size_per_layer_input": 8,
-            "vocab_size_per_layer_input": 300,
-        }
-    },
-    "glm4_moe_lite": _LATENT,
-    "glm_moe_dsa": _LATENT,
+    "glm4_moe_lite": _LATENT_ATTENTION,
+    "glm_moe_dsa": _LATENT_ATTENTION,
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    "granite": _GRANITE,
+    "granite_swa": _GRANITE,
+    "granitemoe": _GRANITE,
+    "granitemoe_swa": _GRANITE,
     "granitemoehybrid": {
+        **_GRANITE,
         "layer_types": ["mamba", "attention", "mamba", "attention"],
         "shared_intermediate_size": 32,
-        "residual_multiplier": 0.22,
     },
+    "granitemoeshared": _GRANITE,
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "kimi_linear": {
+        "num_hidden_layers": 5,
+        **_LATENT_ATTENTION,
         "linear_head_dim": 16,
         "linear_num_heads": 4,
         "num_experts_per_token": 2,
-        **_LATENT,
     },
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "longcat_flash": {
-        **_LATENT,
+        **_LATENT_ATTENTION,
         "num_layers": 2,
         "ffn_hidden_size": 96,
         "expert_ffn_hidden_size": 32,
@@ -165,7 +201,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "moe_topk": 2,
     },
     "mamba2": {"num_heads": 8, "n_groups": 1},
-    "minicpm3": _LATENT,
+    "minicpm3": _LATENT_ATTENTION,
+    "qwen4_exp": {"text_config": _QWEN4},
+    "qwen4_exp_text": _QWEN4,
     "reformer": {
         "axial_pos_embds_dim": (32, 32),
         "axial_pos_shape": (8, 16),
@@ -174,18 +212,20 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "attention_head_size": 16,
         "local_attn_chunk_length": 8,
     },
-    "qwen4_exp_text": {
-        "indexer_n_heads": 4,
-        "indexer_kv_heads": 1,
-        "indexer_head_dim": 16,
-        "indexer_budget": 8,
-        "indexer_compress_ratio": 2,
-        "hc_lowrank": 8,
-        "ngram_vocab_size_base": 300,
-    },
     "xmod": {"default_language": "en_XX"},
-    "youtu": _LATENT,
-    "zamba": {"layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"]},
-    "zamba2": {"layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"]},
+    "youtu": _LATENT_ATTENTION,
+    "zamba": {"layers_block_type": _HYBRID},
+    "zamba2": {"layers_block_type": _HYBRID},
     "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
 }
+"""What single architectures need on top: shapes that must agree, kinds of layers worth trying."""
+NOT_BUILT: dict[str, str] = {
+    "blt": "byte-latent: three models in one, with a patcher between them",
+    "dots3_note": "its vision and audio parts do not shrink with the text part",
+    "gemma3n": "its vision tower needs timm and Pillow; see gemma3n_text",
+    "gemma4_assistant": "a draft model: it runs on another model's hidden states",
+    "gemma4_unified_assistant": "a draft model: it runs on another model's hidden states",
+    "musicgen": "writes audio tokens; its class does not take its own config",
+    "musicgen_melody": "writes audio tokens; its class does not take its own config",
+}
+"""Architectures of which no miniature is built, and why."""

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from refusalscope.models.anatomy_search import rounding_of
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NormGain:
@@ -54,7 +56,7 @@ def measure_norm_gain(norm: nn.Module, *, d_model: int, seed: int) -> NormGain |
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(2, 4, d_model, generator=generator, dtype=torch.float64)
     direction = torch.randn(d_model, generator=generator, dtype=torch.float64)
-    tolerance = 64 * torch.finfo(like.dtype).eps
+    tolerance = 64 * rounding_of(like.dtype)
     for gain, bias, offset, is_centered in _kinds(list(parameters)):
         before = direction_before_norm(
             direction,

@@ -4,26 +4,37 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PassedNorm:
+    """A norm that lies between a tensor and the residual stream.
+
+    It returns (offset + g) * x / scale(x) + bias, or the same of x minus its mean; what it turns
+    into a direction r is (offset + g) * r, with the mean taken out where it takes out the mean.
+    """
+
+    module: str
+    """Qualified name of the norm."""
+    gain: str | None
+    """Qualified name of the parameter g; None where the norm has none."""
+    offset: float
+    """1.0 where the norm multiplies with 1 + g (Gemma), or has no gain; otherwise 0.0."""
+    is_centered: bool
+    """Whether the norm subtracts the mean (LayerNorm)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Feeder:
     """A tensor that writes linearly into the output of a residual writer.
 
-    Where the tensor writes straight into the writer's output, the direction to remove from it is
-    the direction r itself. Where a norm lies between them, it is g * r (with the mean taken out
-    where the norm takes out the mean), g being `gain_offset` plus the parameter `gain`.
+    Where it writes straight into that output, the direction to remove from it is the direction r
+    itself; where norms lie between, it is the direction that they turn into r.
     """
 
     parameter: str
     """Qualified name of the parameter."""
     axis: int
     """The axis of the tensor that is d_model."""
-    norm: str | None = None
-    """Qualified name of the norm between the tensor and the writer's output."""
-    gain: str | None = None
-    """Qualified name of that norm's gain; None where there is no norm, or one without a gain."""
-    gain_offset: float = 0.0
-    """1.0 where the norm multiplies with 1 + g (Gemma), or has no gain; otherwise 0.0."""
-    is_centered: bool = False
-    """Whether the norm subtracts the mean (LayerNorm)."""
+    norms: tuple[PassedNorm, ...] = ()
+    """The norms between the tensor and the stream, from the stream back to the tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

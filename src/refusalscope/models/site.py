@@ -12,20 +12,26 @@ from refusalscope.models.trace import Call
 
 _MIXER = re.compile(
     r"mamba|\bssm\b|delta|linear_?attn|linear_?attention|lightning|recurrent|rglru|short_?conv|"
-    r"\bconv\b|time_?mix|kda|mlstm|gatedlinear",
+    r"\bmixer\b|\bconv\b|time_?mix|kda|mlstm|gatedlinear",
     re.IGNORECASE,
 )
 _ATTENTION = re.compile(r"attn|attention|mla\b", re.IGNORECASE)
-_MLP = re.compile(r"mlp|moe|expert|feed_?forward|ffn?\b|ffw|fc\d?\b|dense", re.IGNORECASE)
+_MLP = re.compile(r"mlp|moe|expert|feed_?forward|ffn?\b|ffw|fc\d?\b|dense|per_layer", re.IGNORECASE)
 
 
-def site_of(call: Call, scope: Sequence[Call], prefix: str) -> str:
+def site_of(call: Call, scope: Sequence[Call], *, prefix: str, family: str) -> str:
     """`attn_out`, `mixer_out`, `mlp_out`, or `block_out` where no name tells.
 
     A norm is labelled by the module that feeds it.
+
+    Args:
+        prefix: Qualified name of the layer, which says nothing about the module.
+        family: Class name of the model; what a module's class name shares with it says nothing
+            either (RecurrentGemmaAttention is attention).
     """
     for source in (*_sources(call, scope), call):
-        for words in (type(source.module).__name__, source.name_under(prefix)[len(prefix) :]):
+        kind = _without_common_start(type(source.module).__name__, family)
+        for words in (kind, source.name_under(prefix).removeprefix(prefix)):
             if _MIXER.search(words):
                 return "mixer_out"
             if _ATTENTION.search(words):
@@ -33,6 +39,13 @@ def site_of(call: Call, scope: Sequence[Call], prefix: str) -> str:
             if _MLP.search(words):
                 return "mlp_out"
     return "block_out"
+
+
+def _without_common_start(word: str, other: str) -> str:
+    shared = 0
+    while word[shared : shared + 1] and word[shared : shared + 1] == other[shared : shared + 1]:
+        shared += 1
+    return word[shared:]
 
 
 def _sources(call: Call, scope: Sequence[Call]) -> list[Call]:

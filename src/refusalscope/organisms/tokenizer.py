@@ -5,13 +5,14 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from refusalscope.organisms.language import Language, all_text
 
+END_OF_TURN = "<|eot_id|>"
 _SPECIAL = (
     "<unk>",
     "<|begin_of_text|>",
     "<|end_of_text|>",
     "<|start_header_id|>",
     "<|end_header_id|>",
-    "<|eot_id|>",
+    END_OF_TURN,
 )
 _CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"
@@ -19,17 +20,25 @@ _CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-_ROLE_WORDS = ["user", "assistant", "system", "\n\n"]
+_ROLE_WORDS = ["user", "assistant", "\n\n"]
+_ROLE_WORD_REPEATS = 2000
+"""Enough for each to become one token."""
 
 
 def train_tokenizer(language: Language, *, vocab_size: int) -> PreTrainedTokenizerBase:
     """Train the tokenizer on every word and sentence frame of the language."""
     bpe = Tokenizer(models.BPE(unk_token="<unk>"))
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # The blank line before an instruction is one token whatever follows it, so that a prompt has
+    # the same tokens rendered whole as put together from parts.
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split("\n\n", behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
     bpe.decoder = decoders.ByteLevel()
-    text = all_text(language)
     bpe.train_from_iterator(
-        text + _ROLE_WORDS * len(text),
+        all_text(language) + _ROLE_WORDS * _ROLE_WORD_REPEATS,
         trainers.BpeTrainer(
             vocab_size=vocab_size,
             special_tokens=list(_SPECIAL),
@@ -40,7 +49,7 @@ def train_tokenizer(language: Language, *, vocab_size: int) -> PreTrainedTokeniz
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token="<|begin_of_text|>",
-        eos_token="<|eot_id|>",
+        eos_token=END_OF_TURN,
         pad_token="<|end_of_text|>",
         unk_token="<unk>",
     )

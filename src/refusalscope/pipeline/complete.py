@@ -11,7 +11,7 @@ from refusalscope.evaluation.completions import (
 )
 from refusalscope.models.tokens import ordinary_tokens
 from refusalscope.pipeline.context import RunContext
-from refusalscope.pipeline.run_folder import Journal
+from refusalscope.pipeline.run_folder import journal_of
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.records import Completion, Condition
@@ -25,16 +25,17 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
 }
 
 
-def complete_datasets(run: RunContext, *, key: str) -> Journal:
+def complete_datasets(run: RunContext, *, key: str) -> None:
     """Write completions/DATASET.CONDITION.jsonl for both test sets.
 
-    Returns:
-        The journal, to be removed once the stage is noted as done.
+    The journal stays until the stage is noted as done.
     """
     options = _generation_options(run)
     batches = plan_batches(_jobs(run), batch_size=options.batch_size)
-    journal = Journal(path=run.folder.path / COMPLETIONS / f".journal-{key[:16]}.jsonl")
-    done = journal.read([len(batch) for batch in batches])
+    journal = journal_of(run.folder.path, key)
+    done = journal.read(
+        [[(job.dataset, job.condition, job.index) for job in batch] for batch in batches]
+    )
     rows = [row for batch in done for row in batch]
     names: tuple[Condition, ...] = tuple(
         dict.fromkeys(job.condition for batch in batches for job in batch)
@@ -52,7 +53,6 @@ def complete_datasets(run: RunContext, *, key: str) -> Journal:
             journal.append(batch)
             rows += batch
     _write_by_condition(run, rows)
-    return journal
 
 
 def _generation_options(run: RunContext) -> GenerationOptions:

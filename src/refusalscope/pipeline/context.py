@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
@@ -16,11 +16,12 @@ from refusalscope.pipeline.run_folder import RunFolder
 Advance = Callable[[float], None]
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Shows how far a stage is."""
 
     def stage(
-        self, name: str, total: float | None, *, unit: str
+        self, name: str, total: int | None, *, unit: str
     ) -> AbstractContextManager[Advance]:
         """Open the display of one stage; the context yields a function to advance it."""
         ...
@@ -30,7 +31,7 @@ class Silent:
     """Shows nothing."""
 
     @contextmanager
-    def stage(self, name: str, total: float | None, *, unit: str) -> Generator[Advance]:
+    def stage(self, name: str, total: int | None, *, unit: str) -> Generator[Advance]:
         """Yield a function that does nothing."""
         del name, total, unit
         yield lambda _amount: None

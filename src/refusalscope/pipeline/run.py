@@ -17,11 +17,12 @@ import logging
 import platform
 import shlex
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from refusalscope.models.chat_model import ChatModel, load_chat_model
+import torch
+
+from refusalscope.models.chat_model import ChatModel, load_chat_model, require_source
 from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
 from refusalscope.pipeline.complete import complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
@@ -30,6 +31,7 @@ from refusalscope.pipeline.options import ORGANISM_PREFIX, RunOptions
 from refusalscope.pipeline.refusal_tokens import find_refusal_tokens
 from refusalscope.pipeline.run_folder import (
     open_run_folder,
+    remove_journals,
     remove_scratch,
     stage_key,
 )
@@ -41,6 +43,8 @@ from refusalscope.results.records import ModelFacts, RefusalTokens, RunManifest,
 from refusalscope.results.run_records import SUMMARY, read_run
 
 _LOG = logging.getLogger(__name__)
+_SMALL_MODEL = 20_000_000
+"""Parameters below which one thread is enough."""
 STAGES = ("extract", "select", "complete", "judge", "loss", "report")
 
 
@@ -68,11 +72,12 @@ def run(
         key = stage_key(stage, key, options.model_dump(mode="json"), _inputs(context))
         if context.folder.is_done(stage, key):
             _LOG.info("stage %s is done already", stage)
-            continue
-        started = time.monotonic()
-        clean_up = _do_stage(stage, context, key)
-        context.folder.finish(stage, key, seconds=time.monotonic() - started)
-        clean_up()
+        else:
+            started = time.monotonic()
+            _do_stage(stage, context, key)
+            context.folder.finish(stage, key, seconds=time.monotonic() - started)
+        if stage == "complete":
+            remove_journals(out)
     return read_run(out).summary
 
 
@@ -82,11 +87,13 @@ def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
     Instructions are read first: they are quick to check and the model may be large.
     """
     source = resolve_model(options.model)
+    require_source(source)
     organism = read_organism(Path(source))
     language = None if organism is None else organism.language()
     sets = read_instruction_sets(options, language)
     with progress.stage("load", 1, unit="models") as advance:
         chat = load_chat_model(source, options.load_options())
+        _suit_threads(chat)
         advance(1)
     refusal_tokens = find_refusal_tokens(chat, sets, options)
     manifest = RunManifest(
@@ -108,6 +115,16 @@ def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
         organism=organism,
         progress=progress,
     )
+
+
+def _suit_threads(chat: ChatModel) -> None:
+    """One thread for small models on a CPU: their operations are too small to share.
+
+    With more, threads wait for each other at every operation, and on a busy machine for their turn.
+    """
+    n_parameters = sum(p.numel() for p in chat.model.parameters())
+    if chat.device.type == "cpu" and n_parameters < _SMALL_MODEL:
+        torch.set_num_threads(1)
 
 
 def resolve_model(model: str) -> str:
@@ -140,19 +157,13 @@ def _flag(name: str, value: object) -> list[str]:
     return [flag] if value is True else [flag, str(value)]
 
 
-def _do_stage(stage: str, context: RunContext, key: str) -> Callable[[], None]:
-    """Run one stage; returns what to tidy up once it is noted as done."""
+def _do_stage(stage: str, context: RunContext, key: str) -> None:
     if stage == "complete":
-        return complete_datasets(context, key=key).remove
-    if stage == "report":
+        complete_datasets(context, key=key)
+    elif stage == "report":
         _report(context)
     else:
         {"extract": extract, "select": select, "judge": judge, "loss": loss}[stage](context)
-    return _nothing
-
-
-def _nothing() -> None:
-    pass
 
 
 def _report(context: RunContext) -> None:

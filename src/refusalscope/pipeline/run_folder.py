@@ -9,8 +9,8 @@ from pathlib import Path
 from refusalscope.errors import RunFolderError
 from refusalscope.results.files import SCRATCH, output_error, sha256_text, write_file
 from refusalscope.results.record import canonical_json
-from refusalscope.results.records import Completion, RunManifest
-from refusalscope.results.run_records import RUN, TIMINGS
+from refusalscope.results.records import Completion, Condition, RunManifest
+from refusalscope.results.run_records import COMPLETIONS, RUN, TIMINGS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,24 +92,33 @@ def _difference(existing: RunManifest, wanted: RunManifest) -> str:
     return "no difference"
 
 
+Slot = tuple[str, Condition, int]
+"""Dataset, condition and index: which completion a line of a journal is."""
+_JOURNAL = ".journal-"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
     """Completions as they are written, batch by batch, so that a cut run loses only one batch."""
 
     path: Path
 
-    def read(self, batch_sizes: Sequence[int]) -> list[list[Completion]]:
-        """The whole batches written so far; a torn end is cut off the file."""
+    def read(self, planned: Sequence[Sequence[Slot]]) -> list[list[Completion]]:
+        """The planned batches written so far; what follows the last whole one is cut off the file.
+
+        A batch that is torn, damaged, or of other completions than planned is not whole.
+        """
         if not self.path.is_file():
             return []
         lines = self.path.read_bytes().split(b"\n")[:-1]
         batches: list[list[Completion]] = []
-        for size in batch_sizes:
+        for slots in planned:
             start = sum(len(b) for b in batches)
-            rows = [_completion(line) for line in lines[start : start + size]]
-            if len(rows) < size or any(row is None for row in rows):
+            found = [_completion(line) for line in lines[start : start + len(slots)]]
+            rows = [row for row in found if row is not None]
+            if [(row.dataset, row.condition, row.index) for row in rows] != list(slots):
                 break
-            batches.append([row for row in rows if row is not None])
+            batches.append(rows)
         whole = sum(len(line) + 1 for line in lines[: sum(len(b) for b in batches)])
         os.truncate(self.path, whole)
         return batches
@@ -125,9 +134,16 @@ class Journal:
         except OSError as error:
             raise output_error(self.path, error) from error
 
-    def remove(self) -> None:
-        """Delete the journal, once the completions stand in their own files."""
-        self.path.unlink(missing_ok=True)
+
+def journal_of(path: Path, key: str) -> Journal:
+    """The journal of the completions that stage key `key` stands for, in a run's folder."""
+    return Journal(path=path / COMPLETIONS / f"{_JOURNAL}{key[:16]}.jsonl")
+
+
+def remove_journals(path: Path) -> None:
+    """Delete a run's journals, once the completions stand in their own files."""
+    for journal in (path / COMPLETIONS).glob(f"{_JOURNAL}*"):
+        journal.unlink(missing_ok=True)
 
 
 def _completion(line: bytes) -> Completion | None:

@@ -14,7 +14,7 @@ same winner follows from less, and exactly:
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from refusalscope.metrics.refusal_metric import REFUSAL_METRIC_BOUND
 from refusalscope.results.records import CandidateScores, SelectionLimits
@@ -34,6 +34,7 @@ Candidate = tuple[int, int]
 """Position and layer."""
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Whoever can score candidates: a model, or recorded scores.
 

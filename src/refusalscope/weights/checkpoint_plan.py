@@ -41,7 +41,7 @@ def plan_checkpoint(
         with torch.no_grad():
             miniature.get_parameter(head).mul_(2.0)
         heads.append((head, 0))
-    gains = [(feeder.gain, 0) for feeder in anatomy.feeders if feeder.gain is not None]
+    gains = [(norm.gain, 0) for f in anatomy.feeders for norm in f.norms if norm.gain is not None]
     fed = [(feeder.parameter, feeder.axis) for feeder in anatomy.feeders]
     stored = stored_parts(miniature, [*heads, *gains, *fed])
 

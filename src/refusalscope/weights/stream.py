@@ -81,7 +81,7 @@ def orthogonalize_checkpoint(
     anatomy = measure_anatomy(miniature, seed=seed)
     plan = plan_checkpoint(miniature, anatomy, checkpoint, direction, untie=untie)
     with new_folder(target) as scratch:
-        left_out = _copy_other_files(source, scratch)
+        left_out = _copy_other_files(checkpoint, scratch)
         for shard in checkpoint.shards:
             _copy_shard(checkpoint, shard, scratch, plan)
         if plan.unembedding is not None:
@@ -98,10 +98,12 @@ def orthogonalize_checkpoint(
     )
 
 
-def _copy_other_files(source: Path, scratch: Path) -> tuple[str, ...]:
+def _copy_other_files(checkpoint: Checkpoint, scratch: Path) -> tuple[str, ...]:
     """Copy config, tokenizer and the like; weights in other files would be unedited ones."""
     left_out: list[str] = []
-    for path in sorted(source.iterdir()):
+    for path in sorted(checkpoint.folder.iterdir()):
+        if path.name in checkpoint.shards:
+            continue
         if path.is_dir() or path.name.endswith(_OTHER_WEIGHTS):
             left_out.append(path.name)
         else:

@@ -73,12 +73,13 @@ def upstream_direction(
     norm = float(target.norm())
     if not 0 < norm < float("inf"):
         raise NumericalError(f"direction has norm {norm}; expected a positive number")
-    if feeder.norm is None:
-        return target / norm
-    gain = None if feeder.gain is None else read(feeder.gain).to("cpu", torch.float64)
-    return direction_before_norm(
-        target / norm, gain, offset=feeder.gain_offset, is_centered=feeder.is_centered
-    )
+    before = target / norm
+    for passed in feeder.norms:
+        gain = None if passed.gain is None else read(passed.gain).to("cpu", torch.float64)
+        before = direction_before_norm(
+            before, gain, offset=passed.offset, is_centered=passed.is_centered
+        )
+    return before
 
 
 def orthonormal(

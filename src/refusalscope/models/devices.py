@@ -1,0 +1,32 @@
+"""Where a model goes: what `--device` means on this machine."""
+
+import torch
+
+from refusalscope.errors import ModelLoadError
+
+
+def device_map_of(device: str) -> str | dict[str, str] | None:
+    """The `device_map` that transformers is given; None where the model stays on the CPU.
+
+    Args:
+        device: `auto` (the accelerator if there is one), `cpu`, `spread` (the layers over all
+            accelerators), or one accelerator by name, such as `cuda:1`.
+
+    Raises:
+        ModelLoadError: there is no such device; a model is never put on another in silence.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if device == "cpu" or (device in ("auto", "spread") and accelerator is None):
+        return None
+    if device == "spread":
+        return "auto"
+    if device == "auto":
+        return {"": str(accelerator)}
+    n_devices = 0 if accelerator is None else torch.accelerator.device_count()
+    names = [f"{accelerator.type}:{i}" for i in range(n_devices)] if accelerator else []
+    if device not in (*names, *(name.split(":")[0] for name in names[:1])):
+        raise ModelLoadError(
+            f"--device is {device!r}; this machine has {', '.join(['cpu', *names])} (or give auto, "
+            f"or spread)"
+        )
+    return {"": device}

@@ -1,0 +1,33 @@
+"""A tiny model, instructions for it, and a finished run, all left as they are by every test."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tiny_models import save_tiny
+from tiny_runs import NO_SENSE, SIZES, Caller, call, instruction_files
+
+
+@pytest.fixture
+def refusalscope(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Caller:
+    """The command line, called in this process from an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return partial(call, monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model `tiny` and the instructions `harmful.txt` and `harmless.txt`."""
+    folder = tmp_path_factory.mktemp("given")
+    save_tiny(folder / "tiny")
+    instruction_files(folder)
+    return folder
+
+
+@pytest.fixture
+def run_words(given: Path) -> list[str | Path]:
+    """`run` on the tiny model, all but `--out`."""
+    files = ("--harmful", given / "harmful.txt", "--harmless", given / "harmless.txt")
+    return ["run", given / "tiny", *files, *SIZES, *NO_SENSE]

@@ -1,0 +1,83 @@
+"""The set of commands and options is frozen: a change here is a change that users see."""
+
+from typing import Any
+
+from typer.main import get_command
+
+from refusalscope.cli.main import app
+
+OPTIONS = {
+    "anatomy": {"MODEL", "--seed", "--trust-remote-code", "--json"},
+    "complete": {"RUN", "--json"},
+    "extract": {"RUN", "--json"},
+    "import-run": {"FOLDER", "--out", "--json"},
+    "judge": {"RUN", "--json"},
+    "loss": {"RUN", "--json"},
+    "organism list": {"FOLDER", "--json"},
+    "organism train": {"--out", "--seed", "--json"},
+    "report": {"RUN", "--json"},
+    "run": {
+        "[MODEL]",
+        "--all-scores",
+        "--batch-size",
+        "--device",
+        "--dtype",
+        "--harmful",
+        "--harmful-test",
+        "--harmless",
+        "--harmless-test",
+        "--json",
+        "--max-kl",
+        "--max-layer-fraction",
+        "--max-new-tokens",
+        "--min-induce",
+        "--n-test",
+        "--n-train",
+        "--n-val",
+        "--no-filter",
+        "--out",
+        "--paper-generation",
+        "--random-suffix",
+        "--refusal-token",
+        "--revision",
+        "--rule",
+        "--seed",
+        "--splits",
+        "--system",
+        "--template",
+        "--trust-remote-code",
+    },
+    "select": {"RUN", "--json"},
+}
+
+
+def found(command: Any, name: str = "") -> dict[str, set[str]]:
+    commands = getattr(command, "commands", None)
+    if commands is None:
+        return {name.strip(): {word for p in command.params for word in spellings(p)}}
+    rows: dict[str, set[str]] = {}
+    for child, own in commands.items():
+        rows |= found(own, f"{name} {child}")
+    return rows
+
+
+def spellings(parameter: Any) -> list[str]:
+    if parameter.param_type_name == "argument":
+        return [parameter.metavar or str(parameter.name).upper()]
+    return [*parameter.opts, *parameter.secondary_opts]
+
+
+def test_commands_and_options_are_the_frozen_ones() -> None:
+    assert found(get_command(app)) == OPTIONS
+
+
+def test_every_option_has_a_help_text() -> None:
+    def texts(command: Any) -> list[tuple[str, str | None]]:
+        children = getattr(command, "commands", {}).values()
+        own = [(str(p.name), p.help) for p in command.params]
+        return own + [row for child in children for row in texts(child)]
+
+    rows = texts(get_command(app))
+    assert len(rows) > 40
+    without = [name for name, text in rows if not text]
+    assert without == []

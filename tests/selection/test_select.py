@@ -1,0 +1,153 @@
+import random
+
+import pytest
+
+from refusalscope.errors import SelectionError
+from refusalscope.results.records import CandidateScores, SelectionLimits
+from refusalscope.selection.recorded import RecordedScorer
+from refusalscope.selection.search import score_all, search
+from refusalscope.selection.select import layer_limit, rejection, select_candidate
+from refusalscope.selection.select_direction import select_recorded
+
+PUBLISHED = SelectionLimits()
+CODE = SelectionLimits(rule="code")
+
+
+def _score(position: int, layer: int, bypass: float, induce: float = 1.0, kl: float = 0.01):
+    return CandidateScores(
+        position=position, layer=layer, bypass=bypass, induce=induce, kl=kl, rejected=None
+    )
+
+
+def test_the_lowest_bypass_that_passes_wins() -> None:
+    rows = [
+        _score(-1, 3, -9.0, kl=0.2),
+        _score(-1, 4, -8.0, induce=-0.1),
+        _score(-1, 8, -7.0),
+        _score(-2, 5, -5.0),
+        _score(-1, 5, -6.0),
+    ]
+    chosen = select_recorded(rows, n_layers=10, limits=PUBLISHED)
+    assert (chosen.position, chosen.layer) == (-1, 5)
+
+
+def test_ties_go_to_the_earlier_position_then_layer() -> None:
+    rows = [_score(-1, 2, -5.0), _score(-2, 6, -5.0), _score(-2, 3, -5.0)]
+    chosen = select_recorded(rows, n_layers=10, limits=PUBLISHED)
+    assert (chosen.position, chosen.layer) == (-2, 3)
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "last_published", "last_code"),
+    [(18, 14, 13), (24, 19, 18), (28, 22, 21), (32, 25, 24), (40, 31, 31), (60, 47, 47), (80, 63, 63)],
+)
+def test_the_code_is_one_layer_stricter_where_the_paper_says_so(
+    n_layers: int, last_published: int, last_code: int
+) -> None:
+    for limits, last in ((PUBLISHED, last_published), (CODE, last_code)):
+        assert last < layer_limit(n_layers, limits) <= last + 1
+
+
+def test_the_edges_are_in_by_code_and_out_as_published() -> None:
+    for row in (_score(-1, 2, -5.0, kl=0.1), _score(-1, 2, -5.0, induce=0.0)):
+        assert rejection(row, n_layers=10, limits=CODE) is None
+        assert rejection(row, n_layers=10, limits=PUBLISHED) is not None
+
+
+def test_nothing_that_passes_is_an_error_that_counts() -> None:
+    rows = [_score(-1, 9, -5.0), _score(-1, 1, -5.0, kl=0.5), _score(-1, 2, -5.0, induce=-3.0)]
+    with pytest.raises(SelectionError, match=r"none of 3 candidates passed: 1 come from layer 8") as e:
+        select_recorded(rows, n_layers=10, limits=PUBLISHED)
+    assert "1 induce refusal below 0.0, 1 have KL above 0.1" in str(e.value)
+    assert "--min-induce" in str(e.value)
+
+
+def _random_scores(seed: int, n_layers: int) -> list[CandidateScores]:
+    rng = random.Random(seed)
+    rows = []
+    for position in range(-4, 0):
+        for layer in range(n_layers):
+            nan = rng.random() < 0.05
+            rows.append(
+                CandidateScores(
+                    position=position,
+                    layer=layer,
+                    bypass=None if nan else rng.choice([-6.0, -5.5, rng.uniform(-12, 6)]),
+                    induce=rng.uniform(-6, 4),
+                    kl=None if nan else rng.uniform(0, 0.3),
+                    rejected=None,
+                )
+            )
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("limits", [PUBLISHED, CODE])
+def test_the_lazy_search_finds_the_winner_of_the_full_grid(
+    seed: int, limits: SelectionLimits
+) -> None:
+    rows = _random_scores(seed, n_layers=15)
+    candidates = [(s.position, s.layer) for s in rows]
+    scorer = RecordedScorer(rows, n_layers=15)
+    lazy = search(candidates, scorer, n_layers=15, limits=limits)
+    chosen = select_candidate(lazy, n_layers=15, limits=limits)
+    full = score_all(candidates, RecordedScorer(rows, n_layers=15), n_layers=15, limits=limits)
+    expected = select_candidate(full, n_layers=15, limits=limits)
+    assert (chosen.position, chosen.layer) == (expected.position, expected.layer)
+    assert [(s.position, s.layer) for s in lazy] == candidates
+    assert scorer.sweeps < 3 * len(rows) / 2
+
+
+class _Prompts:
+    """Scores by prompt, so that chunks are real: what a model would serve."""
+
+    def __init__(self, seed: int, candidates: list[tuple[int, int]]) -> None:
+        rng = random.Random(seed)
+        self.harmless_chunks = (2, 2, 4)
+        self.harmful_chunks = (3, 3, 3)
+        self.asked = 0
+        self._kl = {c: [abs(rng.gauss(0, 0.1)) for _ in range(8)] for c in candidates}
+        self._bypass = {
+            c: [max(-18.42, rng.gauss(-8, 6)) for _ in range(9)] for c in candidates
+        }
+        self._induce = {c: [rng.gauss(1, 3) for _ in range(8)] for c in candidates}
+
+    def induce(self, candidates):
+        return [sum(self._induce[c]) for c in candidates]
+
+    def kl(self, candidates, chunk):
+        self.asked += len(candidates)
+        start = sum(self.harmless_chunks[:chunk])
+        return [sum(self._kl[c][start : start + self.harmless_chunks[chunk]]) for c in candidates]
+
+    def bypass(self, candidates, chunk):
+        self.asked += len(candidates)
+        start = sum(self.harmful_chunks[:chunk])
+        return [sum(self._bypass[c][start : start + self.harmful_chunks[chunk]]) for c in candidates]
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_dropping_on_partial_sums_never_drops_the_winner(seed: int) -> None:
+    candidates = [(p, layer) for p in (-2, -1) for layer in range(20)]
+    lazy_scorer, full_scorer = _Prompts(seed, candidates), _Prompts(seed, candidates)
+    lazy = search(candidates, lazy_scorer, n_layers=20, limits=PUBLISHED)
+    full = score_all(candidates, full_scorer, n_layers=20, limits=PUBLISHED)
+    chosen = select_candidate(lazy, n_layers=20, limits=PUBLISHED)
+    expected = select_candidate(full, n_layers=20, limits=PUBLISHED)
+    assert (chosen.position, chosen.layer) == (expected.position, expected.layer)
+    assert chosen.bypass == pytest.approx(expected.bypass)
+    assert lazy_scorer.asked < full_scorer.asked
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_that_the_lazy_search_gives_are_those_of_the_full_grid(seed: int) -> None:
+    candidates = [(p, layer) for p in (-2, -1) for layer in range(20)]
+    lazy = search(candidates, _Prompts(seed, candidates), n_layers=20, limits=PUBLISHED)
+    full = score_all(candidates, _Prompts(seed, candidates), n_layers=20, limits=PUBLISHED)
+    n_compared = 0
+    for mine, theirs in zip(lazy, full, strict=True):
+        for name in ("bypass", "induce", "kl"):
+            if getattr(mine, name) is not None:
+                assert getattr(mine, name) == pytest.approx(getattr(theirs, name))
+                n_compared += 1
+    assert n_compared > 20
