@@ -63,6 +63,11 @@ def call(
 Caller = Callable[..., Called]
 
 
+def names(folder: Path) -> list[str]:
+    """What is in a folder, hidden names too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, hidden ones too."""
     return {

@@ -96,10 +96,15 @@ MODELS: dict[str, tuple[Damage, str]] = {
 }
 
 
-@pytest.mark.parametrize(("damage", "message"), MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("case", MODELS.values(), ids=MODELS)
 def test_a_model_that_cannot_be_used_is_one_line(
-    refusalscope: Caller, given: Path, run_words: Words, tmp_path: Path, damage: Damage, message: str
+    refusalscope: Caller,
+    given: Path,
+    run_words: Words,
+    tmp_path: Path,
+    case: tuple[Damage, str],
 ) -> None:
+    damage, message = case
     model = tmp_path / "model"
     shutil.copytree(given / "tiny", model)
     damage(model)
@@ -130,10 +135,11 @@ FILES: dict[str, tuple[str, str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("name", "text", "message"), FILES.values(), ids=FILES)
+@pytest.mark.parametrize("case", FILES.values(), ids=FILES)
 def test_instructions_that_cannot_be_used_are_one_line(
-    refusalscope: Caller, given: Path, tmp_path: Path, name: str, text: str, message: str
+    refusalscope: Caller, given: Path, tmp_path: Path, case: tuple[str, str, str]
 ) -> None:
+    name, text, message = case
     (tmp_path / name).write_text(text)
     (tmp_path / "harmless.txt").write_text(HARMLESS)
     before = contents(tmp_path)
@@ -184,7 +190,6 @@ NEEDS_MODEL: dict[str, tuple[list[str], str]] = {
     "several tokens": (["--refusal-token", "I am"], "'I am' is 4 tokens in this tokenizer"),
     "no token": (["--refusal-token", ""], "'' is 0 tokens"),
     "another device": (["--device", "cuda:77"], "--device is 'cuda:77'; this machine has cpu"),
-    "a system prompt for a template without": (["--system", "be brief"], "system prompt"),
     "the paper's template": (["--template", "paper"], "none of them"),
 }
 
@@ -287,7 +292,7 @@ def test_a_folder_of_a_run_on_other_instructions_is_left_as_it_is(
         called = refusalscope(*run_words, "--out", finished)
     finally:
         file.write_text(text)
-    assert "holds another run (instructions harmful was " in called.line
+    assert "holds another run (instructions harmful_train was " in called.line
     assert contents(finished) == before
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import Caller, contents, results
+from tiny_runs import Caller, contents, names, results
 
 from refusalscope.pipeline.run import run as run_pipeline
 from refusalscope.results.run_records import read_run
@@ -131,4 +131,4 @@ def test_a_real_process_ends_with_one_line_and_status_2(tmp_path: Path, given: P
     assert done.stdout == ""
     assert done.stderr.startswith("refusalscope: ")
     assert done.stderr.count("\n") == 1
-    assert os.listdir(tmp_path) == ["empty.txt"]
+    assert names(tmp_path) == ["empty.txt"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 
 from refusalscope.cli.main import app
@@ -86,7 +87,13 @@ def test_the_python_examples_run_and_print_what_the_page_says(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run_examples(all_blocks(page))
+    n_threads = torch.get_num_threads()
+    # The bundled organism is small: on a busy machine its threads only wait for each other.
+    torch.set_num_threads(1)
+    try:
+        run_examples(all_blocks(page))
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def run_examples(blocks: list[Block]) -> None:

@@ -1,8 +1,8 @@
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_runs import names
 
 from refusalscope.errors import RunFolderError
 from refusalscope.pipeline.options import RunOptions
@@ -86,7 +86,7 @@ def test_a_journal_cut_at_any_byte_gives_back_its_whole_batches_and_can_go_on(
     whole = written(tmp_path, 3).path.read_bytes()
     ends = [len(written(tmp_path / str(n), n).path.read_bytes()) for n in (1, 2)]
     ends = [0, *ends, len(whole)]
-    for cut in range(0, len(whole) + 1, 7):
+    for cut in sorted({*range(0, len(whole) + 1, 7), *(end - 1 for end in ends[1:])}):
         journal = Journal(path=tmp_path / "cut.jsonl")
         journal.path.write_bytes(whole[:cut])
         n_whole = sum(end <= cut for end in ends) - 1
@@ -134,7 +134,7 @@ def test_journals_are_removed_and_completions_kept(tmp_path: Path) -> None:
     written(tmp_path, 1)
     (tmp_path / "completions" / "harmful.baseline.jsonl").write_text("kept")
     remove_journals(tmp_path)
-    assert os.listdir(tmp_path / "completions") == ["harmful.baseline.jsonl"]
+    assert names(tmp_path / "completions") == ["harmful.baseline.jsonl"]
 
 
 def test_scratch_files_are_removed_wherever_they_are_and_nothing_else(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         open_run_folder(tmp_path, manifest())
     with pytest.raises(RunFolderError, match="is a file"):
         open_run_folder(tmp_path / "thesis.tex", manifest())
-    assert os.listdir(tmp_path) == ["thesis.tex"]
+    assert names(tmp_path) == ["thesis.tex"]
 
 
 def test_an_empty_folder_and_one_of_a_run_killed_at_its_start_are_taken(tmp_path: Path) -> None:

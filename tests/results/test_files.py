@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny_runs import names
 
 from refusalscope.errors import OutputError
 from refusalscope.results.files import new_folder, sha256_file, sha256_text, write_file
@@ -19,7 +20,7 @@ def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
     write_file(path, b"\x00\xff")
     assert path.read_bytes() == b"\x00\xff"
-    assert os.listdir(path.parent) == ["c.txt"]
+    assert names(path.parent) == ["c.txt"]
 
 
 def test_a_file_stays_as_it_was_when_the_disk_is_full(
@@ -31,7 +32,7 @@ def test_a_file_stays_as_it_was_when_the_disk_is_full(
     with pytest.raises(OutputError, match=r"no space left on the disk of .*numbers\.json"):
         write_file(path, "new")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["numbers.json"]
+    assert names(tmp_path) == ["numbers.json"]
 
 
 def test_a_file_stays_as_it_was_when_writing_is_interrupted(
@@ -46,7 +47,18 @@ def test_a_file_stays_as_it_was_when_writing_is_interrupted(
     with pytest.raises(KeyboardInterrupt):
         write_file(path, "new")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["numbers.json"]
+    assert names(tmp_path) == ["numbers.json"]
+
+
+def test_a_file_is_first_written_beside_its_target_so_that_it_can_be_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: seen.extend(names(tmp_path)))
+    write_file(tmp_path / "numbers.json", "new")
+    assert len(seen) == 1
+    assert seen[0].startswith(".numbers.json.scratch-")
+    assert names(tmp_path) == ["numbers.json"]
 
 
 def test_a_file_below_a_file_is_an_output_error(tmp_path: Path) -> None:
@@ -62,7 +74,7 @@ def test_a_new_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
         (scratch / "one").write_text("1")
         assert not target.exists()
     assert (target / "one").read_text() == "1"
-    assert os.listdir(target.parent) == ["out"]
+    assert names(target.parent) == ["out"]
     assert target.stat().st_mode & 0o777 == 0o755
 
 
@@ -71,7 +83,7 @@ def test_a_new_folder_is_gone_after_an_exception(tmp_path: Path, error: BaseExce
     with pytest.raises(type(error)), new_folder(tmp_path / "out") as scratch:
         (scratch / "one").write_text("1")
         raise error
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_a_new_folder_on_a_full_disk_is_an_output_error(tmp_path: Path) -> None:
@@ -79,7 +91,7 @@ def test_a_new_folder_on_a_full_disk_is_an_output_error(tmp_path: Path) -> None:
         with new_folder(tmp_path / "out") as scratch:
             (scratch / "one").write_text("1")
             raise OSError(errno.ENOSPC, "No space left on device")
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_a_folder_that_exists_is_not_replaced(tmp_path: Path) -> None:
@@ -89,7 +101,7 @@ def test_a_folder_that_exists_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists already"), new_folder(target):
         pytest.fail("the body must not run")
     assert (target / "mine").read_text() == "mine"
-    assert os.listdir(tmp_path) == ["out"]
+    assert names(tmp_path) == ["out"]
 
 
 def test_digests_are_those_of_the_bytes(tmp_path: Path) -> None:

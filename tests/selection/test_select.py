@@ -39,7 +39,15 @@ def test_ties_go_to_the_earlier_position_then_layer() -> None:
 
 @pytest.mark.parametrize(
     ("n_layers", "last_published", "last_code"),
-    [(18, 14, 13), (24, 19, 18), (28, 22, 21), (32, 25, 24), (40, 31, 31), (60, 47, 47), (80, 63, 63)],
+    [
+        (18, 14, 13),
+        (24, 19, 18),
+        (28, 22, 21),
+        (32, 25, 24),
+        (40, 31, 31),
+        (60, 47, 47),
+        (80, 63, 63),
+    ],
 )
 def test_the_code_is_one_layer_stricter_where_the_paper_says_so(
     n_layers: int, last_published: int, last_code: int
@@ -56,7 +64,9 @@ def test_the_edges_are_in_by_code_and_out_as_published() -> None:
 
 def test_nothing_that_passes_is_an_error_that_counts() -> None:
     rows = [_score(-1, 9, -5.0), _score(-1, 1, -5.0, kl=0.5), _score(-1, 2, -5.0, induce=-3.0)]
-    with pytest.raises(SelectionError, match=r"none of 3 candidates passed: 1 come from layer 8") as e:
+    with pytest.raises(
+        SelectionError, match=r"none of 3 candidates passed: 1 come from layer 8"
+    ) as e:
         select_recorded(rows, n_layers=10, limits=PUBLISHED)
     assert "1 induce refusal below 0.0, 1 have KL above 0.1" in str(e.value)
     assert "--min-induce" in str(e.value)
@@ -103,27 +113,28 @@ class _Prompts:
 
     def __init__(self, seed: int, candidates: list[tuple[int, int]]) -> None:
         rng = random.Random(seed)
-        self.harmless_chunks = (2, 2, 4)
-        self.harmful_chunks = (3, 3, 3)
+        self.induce_chunks = (4, 2, 2)
+        self.kl_chunks = (2, 2, 4)
+        self.bypass_chunks = (3, 3, 3)
         self.asked = 0
         self._kl = {c: [abs(rng.gauss(0, 0.1)) for _ in range(8)] for c in candidates}
-        self._bypass = {
-            c: [max(-18.42, rng.gauss(-8, 6)) for _ in range(9)] for c in candidates
-        }
-        self._induce = {c: [rng.gauss(1, 3) for _ in range(8)] for c in candidates}
+        self._bypass = {c: [max(-18.42, rng.gauss(-8, 6)) for _ in range(9)] for c in candidates}
+        self._induce = {c: [min(18.42, rng.gauss(-4, 9)) for _ in range(8)] for c in candidates}
 
-    def induce(self, candidates):
-        return [sum(self._induce[c]) for c in candidates]
+    def induce(self, candidates, chunk):
+        self.asked += len(candidates)
+        start = sum(self.induce_chunks[:chunk])
+        return [sum(self._induce[c][start : start + self.induce_chunks[chunk]]) for c in candidates]
 
     def kl(self, candidates, chunk):
         self.asked += len(candidates)
-        start = sum(self.harmless_chunks[:chunk])
-        return [sum(self._kl[c][start : start + self.harmless_chunks[chunk]]) for c in candidates]
+        start = sum(self.kl_chunks[:chunk])
+        return [sum(self._kl[c][start : start + self.kl_chunks[chunk]]) for c in candidates]
 
     def bypass(self, candidates, chunk):
         self.asked += len(candidates)
-        start = sum(self.harmful_chunks[:chunk])
-        return [sum(self._bypass[c][start : start + self.harmful_chunks[chunk]]) for c in candidates]
+        start = sum(self.bypass_chunks[:chunk])
+        return [sum(self._bypass[c][start : start + self.bypass_chunks[chunk]]) for c in candidates]
 
 
 @pytest.mark.parametrize("seed", range(50))

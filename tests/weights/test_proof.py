@@ -9,7 +9,9 @@ from transformers import PreTrainedModel
 from refusalscope.errors import AnatomyError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.miniature import build_miniature, miniature_config
+from refusalscope.weights import orthogonalize
 from refusalscope.weights.proof import leftover, prove
+from refusalscope.weights.tensor_edit import TensorEdit
 
 
 def miniature(model_type: str) -> PreTrainedModel:
@@ -93,3 +95,19 @@ def test_an_anatomy_without_feeders_cannot_be_proven() -> None:
 def test_leftover_is_the_largest_cosine() -> None:
     rows = torch.tensor([[3.0, 4.0], [0.0, 2.0], [0.0, 0.0]])
     assert leftover(rows, torch.tensor([5.0, 0.0])) == pytest.approx(0.6)
+
+
+def test_a_tensor_that_was_not_edited_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = miniature("mixtral")
+    edit = orthogonalize.edited_tensor
+
+    def skips_one(weight: torch.Tensor, wanted: TensorEdit) -> torch.Tensor:
+        if wanted.parameter == "model.layers.3.mlp.experts.down_proj":
+            return weight.clone()
+        return edit(weight, wanted)
+
+    monkeypatch.setattr(orthogonalize, "edited_tensor", skips_one)
+    proof = prove(model, measure_anatomy(model))
+    assert (proof.n_tensors_proven, proof.n_tensors) == (8, 9)
+    assert proof.coverage == pytest.approx(8 / 9)
+    assert not proof.is_proven

@@ -25,7 +25,8 @@ def ablate_direction(
     """
     x = activation.to(torch.float32)
     r = unit.to(device=activation.device, dtype=torch.float32)
-    return (x - (x * r).sum(-1, keepdim=True) * r).to(activation.dtype)
+    component = (x * r).sum(-1, keepdim=True)
+    return torch.addcmul(x, component, r, value=-1).to(activation.dtype)
 
 
 def add_direction(

@@ -18,18 +18,40 @@ from refusalscope.models.prompts import Prompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Padded prompts; `last` is the column of each row's last prompt token."""
+    """Padded prompts.
+
+    Attributes:
+        attention_mask: None where padding is on the right: causality is mask enough then, and
+            attention without a mask is faster.
+        last: Column of each row's last prompt token.
+    """
 
     input_ids: Int[Tensor, "batch pos"]
-    attention_mask: Int[Tensor, "batch pos"]
+    attention_mask: Int[Tensor, "batch pos"] | None
     last: Int[Tensor, " batch"]
 
     def rows(self, index: Tensor) -> "Batch":
-        """The batch with rows picked (and repeated) by `index`."""
+        """The batch with rows picked (and repeated) by `index`, no wider than they need.
+
+        Raises:
+            ValueError: the batch is padded on the left.
+        """
+        if self.attention_mask is not None:
+            raise ValueError("rows are picked from batches padded on the right only")
+        last = self.last[index]
+        width = int(last.max()) + 1
         return Batch(
-            input_ids=self.input_ids[index],
-            attention_mask=self.attention_mask[index],
-            last=self.last[index],
+            input_ids=self.input_ids[index, :width],
+            attention_mask=None,
+            last=last,
+        )
+
+    def from_column(self, start: int) -> "Batch":
+        """The batch without its first `start` columns."""
+        return Batch(
+            input_ids=self.input_ids[:, start:],
+            attention_mask=None if self.attention_mask is None else self.attention_mask[:, start:],
+            last=self.last - start,
         )
 
 
@@ -51,7 +73,11 @@ def pad(
         ids[row, start : start + n] = torch.tensor(prompt.ids)
         mask[row, start : start + n] = 1
         last[row] = start + n - 1
-    return Batch(input_ids=ids.to(device), attention_mask=mask.to(device), last=last.to(device))
+    return Batch(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device) if side == "left" else None,
+        last=last.to(device),
+    )
 
 
 def by_length(prompts: Sequence[Prompt], *, batch_size: int) -> list[list[int]]:

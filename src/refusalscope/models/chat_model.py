@@ -7,7 +7,12 @@ from typing import Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    StrictDataclassError,
+)
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
@@ -175,7 +180,7 @@ def _read_config(folder: Path, source: str, options: LoadOptions) -> PretrainedC
         )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, StrictDataclassError) as error:
         raise ModelLoadError(
             f"the config.json of {source} cannot be read ({_first_line(error)}); mend it, or pass "
             f"--trust-remote-code if the model brings its own code and you trust it"

@@ -4,24 +4,32 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from refusalscope.errors import NumericalError
 from refusalscope.models.batches import Batch
 
 
 @torch.inference_mode()
-def last_token_logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "batch d_vocab"]:
+def last_token_logits(
+    model: PreTrainedModel, batch: Batch, *, past: Cache | None = None
+) -> Float[Tensor, "batch d_vocab"]:
     """Next-token logits at the last prompt token of each row.
 
     The unembedding sees only those tokens, so its cost does not grow with the prompt. Not checked
     for NaN, because an intervention may cause one; see `require_finite`.
+
+    Args:
+        past: Keys and values of tokens before the batch, a row for each of its rows.
     """
     with _only_rows_for_head(model, batch):
         output = model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            past_key_values=past,
+            use_cache=past is not None,
         )
     logits: Tensor = output.logits
     if logits.shape[1] == batch.input_ids.shape[1] and logits.shape[1] > 1:
@@ -30,6 +38,15 @@ def last_token_logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "ba
     else:
         logits = logits[:, 0]
     return logits
+
+
+@torch.inference_mode()
+def prefix_cache(model: PreTrainedModel, input_ids: Int[Tensor, "batch pos"]) -> Cache:
+    """Keys and values of a few tokens, for `last_token_logits` to go on from."""
+    last = torch.full((len(input_ids),), input_ids.shape[1] - 1, device=input_ids.device)
+    batch = Batch(input_ids=input_ids, attention_mask=None, last=last)
+    with _only_rows_for_head(model, batch):
+        return model(input_ids=input_ids, use_cache=True).past_key_values
 
 
 def require_finite(logits: Float[Tensor, "batch d_vocab"]) -> Float[Tensor, "batch d_vocab"]:

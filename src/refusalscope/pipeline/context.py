@@ -20,9 +20,7 @@ Advance = Callable[[float], None]
 class Progress(Protocol):
     """Shows how far a stage is."""
 
-    def stage(
-        self, name: str, total: int | None, *, unit: str
-    ) -> AbstractContextManager[Advance]:
+    def stage(self, name: str, total: int | None, *, unit: str) -> AbstractContextManager[Advance]:
         """Open the display of one stage; the context yields a function to advance it."""
         ...
 

@@ -86,7 +86,7 @@ def _identity(manifest: RunManifest) -> dict[str, object]:
 
 def _difference(existing: RunManifest, wanted: RunManifest) -> str:
     ours, theirs = _identity(wanted), _identity(existing)
-    for name in sorted(ours.keys() | theirs.keys()):
+    for name in {**ours, **theirs}:
         if ours.get(name) != theirs.get(name):
             return f"{name} was {theirs.get(name)!r}, now {ours.get(name)!r}"
     return "no difference"

@@ -22,17 +22,23 @@ class RecordedScorer:
         self.sweeps = 0.0
 
     @property
-    def harmless_chunks(self) -> Sequence[int]:
+    def induce_chunks(self) -> Sequence[int]:
         """One chunk of one prompt: the recording holds means only."""
         return (1,)
 
     @property
-    def harmful_chunks(self) -> Sequence[int]:
+    def kl_chunks(self) -> Sequence[int]:
         """One chunk of one prompt."""
         return (1,)
 
-    def induce(self, candidates: Sequence[Candidate]) -> Sequence[float]:
+    @property
+    def bypass_chunks(self) -> Sequence[int]:
+        """One chunk of one prompt."""
+        return (1,)
+
+    def induce(self, candidates: Sequence[Candidate], chunk: int) -> Sequence[float]:
         """Recorded induce scores."""
+        del chunk
         self.sweeps += sum((self._n_layers - layer) / self._n_layers for _, layer in candidates)
         return [_number(self._scores[c].induce) for c in candidates]
 

@@ -4,16 +4,17 @@ The paper's code scores every candidate three times over the validation sets and
 same winner follows from less, and exactly:
 
 1. Candidates from late layers are cut; they need no pass.
-2. Induce is scored next, because a pass can resume at the candidate's own layer.
-3. KL next, in chunks of prompts. It cannot be negative, so a candidate whose partial sum already
-   puts the mean above the limit is dropped.
-4. Bypass last, best partial mean first. The refusal metric is bounded below, so a candidate whose
-   best possible mean cannot beat the best complete one is dropped.
+2. Induce next, because a pass can resume at the candidate's own layer. The refusal metric is
+   bounded above, so a candidate is dropped as soon as its best possible mean is too low.
+3. The first few prompts of KL. It cannot be negative, so a candidate whose partial sum already puts
+   the mean above the limit is dropped; most that are bad are very bad.
+4. Bypass, best partial mean first. A candidate that takes the lead has its KL completed, and is out
+   if that is too high. The refusal metric is bounded below, so whoever cannot beat the leader even
+   at its best is dropped.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from refusalscope.metrics.refusal_metric import REFUSAL_METRIC_BOUND
@@ -43,17 +44,22 @@ class Scorer(Protocol):
     """
 
     @property
-    def harmless_chunks(self) -> Sequence[int]:
-        """Prompts in each chunk of the harmless validation set."""
+    def induce_chunks(self) -> Sequence[int]:
+        """Prompts in each chunk that `induce` takes."""
         ...
 
     @property
-    def harmful_chunks(self) -> Sequence[int]:
-        """Prompts in each chunk of the harmful validation set."""
+    def kl_chunks(self) -> Sequence[int]:
+        """Prompts in each chunk that `kl` takes."""
         ...
 
-    def induce(self, candidates: Sequence[Candidate]) -> Sequence[float]:
-        """Refusal metric on all harmless prompts under addition."""
+    @property
+    def bypass_chunks(self) -> Sequence[int]:
+        """Prompts in each chunk that `bypass` takes."""
+        ...
+
+    def induce(self, candidates: Sequence[Candidate], chunk: int) -> Sequence[float]:
+        """Refusal metric on one chunk of harmless prompts under addition."""
         ...
 
     def kl(self, candidates: Sequence[Candidate], chunk: int) -> Sequence[float]:
@@ -65,24 +71,54 @@ class Scorer(Protocol):
         ...
 
 
-@dataclass(slots=True, kw_only=True)
+class _Sum:
+    """One score of one candidate, prompt chunk by prompt chunk."""
+
+    def __init__(self, chunks: Sequence[int]) -> None:
+        self._chunks = chunks
+        self.total = 0.0
+        self.n_done = 0
+
+    def add(self, term: float) -> None:
+        self.total += term
+        self.n_done += 1
+
+    @property
+    def is_complete(self) -> bool:
+        return self.n_done == len(self._chunks)
+
+    @property
+    def partial_mean(self) -> float:
+        return self.total / sum(self._chunks[: self.n_done])
+
+    def mean_if_rest_is(self, bound: float) -> float:
+        """The mean if every prompt not yet scored had the score `bound`."""
+        left = sum(self._chunks[self.n_done :])
+        return (self.total + bound * left) / sum(self._chunks)
+
+    @property
+    def mean(self) -> float | None:
+        return _finite(self.mean_if_rest_is(0.0)) if self.is_complete else None
+
+
 class _Tally:
     """What is known of one candidate so far."""
 
-    candidate: Candidate
-    induce: float | None = None
-    kl: float | None = None
-    bypass: float | None = None
-    rejected: str | None = None
+    def __init__(self, candidate: Candidate, scorer: Scorer) -> None:
+        self.candidate = candidate
+        self.induce = _Sum(scorer.induce_chunks)
+        self.kl = _Sum(scorer.kl_chunks)
+        self.bypass = _Sum(scorer.bypass_chunks)
+        self.rejected: str | None = None
 
     def scores(self) -> CandidateScores:
         position, layer = self.candidate
         return CandidateScores(
             position=position,
             layer=layer,
-            bypass=self.bypass,
-            induce=self.induce,
-            kl=self.kl,
+            bypass=self.bypass.mean,
+            induce=self.induce.mean,
+            kl=self.kl.mean,
             rejected=self.rejected,
         )
 
@@ -95,14 +131,14 @@ def search(
     Returns:
         One row a candidate, in the order given.
     """
-    tallies = [_Tally(candidate=c) for c in sorted(candidates)]
+    tallies = [_Tally(c, scorer) for c in sorted(candidates)]
     limit = layer_limit(n_layers, limits)
     for tally in tallies:
         if tally.candidate[1] >= limit:
             tally.rejected = LATE
     _score_induce(_open(tallies), scorer, limits)
-    _score_kl(_open(tallies), scorer, limits)
-    _score_bypass(_open(tallies), scorer)
+    _advance_kl(_open(tallies), scorer, limits)
+    _score_bypass(_open(tallies), scorer, limits)
     by_candidate = {t.candidate: t.scores() for t in tallies}
     return [by_candidate[c] for c in candidates]
 
@@ -113,9 +149,9 @@ def score_all(
     """Score every candidate in full: the paper's Figure 11."""
     rows = []
     means = [
-        _means(candidates, scorer.bypass, scorer.harmful_chunks),
-        _induce_means(candidates, scorer),
-        _means(candidates, scorer.kl, scorer.harmless_chunks),
+        _means(candidates, scorer.bypass, scorer.bypass_chunks),
+        _means(candidates, scorer.induce, scorer.induce_chunks),
+        _means(candidates, scorer.kl, scorer.kl_chunks),
     ]
     for (position, layer), bypass, induce, kl in zip(candidates, *means, strict=True):
         row = CandidateScores(
@@ -141,77 +177,64 @@ def _means(
     return [_finite(s / sum(chunks)) for s in sums]
 
 
-def _induce_means(candidates: Sequence[Candidate], scorer: Scorer) -> list[float | None]:
-    n = sum(scorer.harmless_chunks)
-    return [_finite(s / n) for s in scorer.induce(candidates)]
-
-
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _score_induce(tallies: Sequence[_Tally], scorer: Scorer, limits: SelectionLimits) -> None:
-    if not tallies:
-        return
-    means = _induce_means([t.candidate for t in tallies], scorer)
-    for tally, mean in zip(tallies, means, strict=True):
-        tally.induce = mean
-        if mean is None:
-            tally.rejected = NOT_FINITE
-        elif fails_induce(mean, limits):
-            tally.rejected = INDUCE
-
-
-def _score_kl(tallies: Sequence[_Tally], scorer: Scorer, limits: SelectionLimits) -> None:
-    n = sum(scorer.harmless_chunks)
-    sums = dict.fromkeys((t.candidate for t in tallies), 0.0)
-    alive = list(tallies)
-    for chunk in range(len(scorer.harmless_chunks)):
-        if not alive:
-            return
-        terms = scorer.kl([t.candidate for t in alive], chunk)
-        for tally, term in zip(alive, terms, strict=True):
-            sums[tally.candidate] += term
+def _add_chunk(
+    tallies: Sequence[_Tally],
+    name: str,
+    score: Callable[[Sequence[Candidate], int], Sequence[float]],
+) -> None:
+    """Score each tally's next chunk; tallies that are as far as each other share a call."""
+    for chunk in sorted({getattr(t, name).n_done for t in tallies}):
+        group = [t for t in tallies if getattr(t, name).n_done == chunk]
+        for tally, term in zip(group, score([t.candidate for t in group], chunk), strict=True):
+            getattr(tally, name).add(term)
             if not math.isfinite(term):
                 tally.rejected = NOT_FINITE
-            elif fails_kl(sums[tally.candidate] / n, limits):
-                tally.rejected = KL
+
+
+def _score_induce(tallies: Sequence[_Tally], scorer: Scorer, limits: SelectionLimits) -> None:
+    alive = list(tallies)
+    for _ in scorer.induce_chunks:
+        _add_chunk(alive, "induce", scorer.induce)
+        for tally in _open(alive):
+            if fails_induce(tally.induce.mean_if_rest_is(REFUSAL_METRIC_BOUND), limits):
+                tally.rejected = INDUCE
         alive = _open(alive)
-    for tally in alive:
-        tally.kl = sums[tally.candidate] / n
 
 
-def _score_bypass(tallies: Sequence[_Tally], scorer: Scorer) -> None:
-    """Complete the most promising candidate, drop what cannot win, go on with the rest."""
-    chunks = scorer.harmful_chunks
-    n = sum(chunks)
-    sums = dict.fromkeys((t.candidate for t in tallies), 0.0)
-    done = dict.fromkeys((t.candidate for t in tallies), 0)
+def _advance_kl(tallies: Sequence[_Tally], scorer: Scorer, limits: SelectionLimits) -> None:
+    """Score the next chunk of KL, and drop whoever is above the limit already."""
+    _add_chunk(tallies, "kl", scorer.kl)
+    for tally in _open(tallies):
+        if fails_kl(tally.kl.mean_if_rest_is(0.0), limits):
+            tally.rejected = KL
 
-    def advance(group: Sequence[_Tally]) -> None:
-        for chunk in sorted({done[t.candidate] for t in group}):
-            behind = [t for t in group if done[t.candidate] == chunk]
-            terms = scorer.bypass([t.candidate for t in behind], chunk)
-            for tally, term in zip(behind, terms, strict=True):
-                sums[tally.candidate] += term
-                done[tally.candidate] += 1
-                if not math.isfinite(term):
-                    tally.rejected = NOT_FINITE
-                elif done[tally.candidate] == len(chunks):
-                    tally.bypass = sums[tally.candidate] / n
 
-    def unfinished() -> list[_Tally]:
-        return [t for t in tallies if t.rejected is None and t.bypass is None]
+def _score_bypass(tallies: Sequence[_Tally], scorer: Scorer, limits: SelectionLimits) -> None:
+    """Find the lowest bypass whose KL passes; drop whoever cannot win, as soon as that is known."""
+    best = math.inf
+    if tallies:
+        _add_chunk(tallies, "bypass", scorer.bypass)
+    while alive := [t for t in _open(tallies) if not (t.bypass.is_complete and t.kl.is_complete)]:
+        leader = min(alive, key=lambda t: t.bypass.partial_mean)
+        incomplete = [t for t in alive if not t.bypass.is_complete]
+        if leader.bypass.is_complete:
+            while leader.rejected is None and not leader.kl.is_complete:
+                _advance_kl([leader], scorer, limits)
+        elif math.isinf(best):
+            _add_chunk([leader], "bypass", scorer.bypass)
+        else:
+            _add_chunk(incomplete, "bypass", scorer.bypass)
+        if leader.rejected is None and leader.bypass.is_complete and leader.kl.is_complete:
+            best = min(best, leader.bypass.partial_mean)
+        _drop_beaten([t for t in _open(alive) if t is not leader], best)
+        _drop_beaten([t for t in _open([leader]) if not t.kl.is_complete], best)
 
-    while group := unfinished():
-        advance(group)
-        while rest := unfinished():
-            leader = min(rest, key=lambda t: sums[t.candidate] / sum(chunks[: done[t.candidate]]))
-            if any(t.bypass is not None for t in tallies):
-                break
-            advance([leader])
-        best = min((t.bypass for t in tallies if t.bypass is not None), default=math.inf)
-        for tally in unfinished():
-            left = sum(chunks[done[tally.candidate] :])
-            if (sums[tally.candidate] - REFUSAL_METRIC_BOUND * left) / n > best:
-                tally.rejected = OUTRANKED
+
+def _drop_beaten(tallies: Sequence[_Tally], best: float) -> None:
+    for tally in tallies:
+        if tally.bypass.mean_if_rest_is(-REFUSAL_METRIC_BOUND) > best:
+            tally.rejected = OUTRANKED

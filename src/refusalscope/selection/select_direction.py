@@ -27,7 +27,7 @@ def select_direction(
     refusal_tokens: Sequence[int],
     limits: SelectionLimits,
     all_scores: bool = False,
-    tokens_per_batch: int = 8192,
+    tokens_per_batch: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Selection:
     """Choose one candidate by the paper's rule.
@@ -37,7 +37,7 @@ def select_direction(
         harmful: Validation prompts, already filtered.
         harmless: Validation prompts, already filtered.
         all_scores: Score every candidate in full (the paper's Figure 11); the choice is the same.
-        tokens_per_batch: Tokens in one forward pass, over all candidates in it.
+        tokens_per_batch: Tokens in one forward pass, over all candidates in it; by device if None.
         progress: Told of each part of a sweep that is done.
 
     Raises:
