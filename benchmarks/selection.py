@@ -72,15 +72,16 @@ def compare(model: str, *, repeats: int, seed: int) -> dict[str, object]:
         return paper_procedure(chat, differences, val["harmful_val"], val["harmless_val"], tokens)
 
     seconds: dict[str, list[float]] = {"ours": [], "paper": []}
+    selection, scores = ours(), theirs()
     for _ in range(repeats):
-        selection = _timed(ours, seconds["ours"])
-        scores = _timed(theirs, seconds["paper"])
+        _timed(ours, seconds["ours"])
+        _timed(theirs, seconds["paper"])
     chosen = select_recorded(scores, n_layers=chat.n_layers, limits=limits)
     winner = (selection.chosen.position, selection.chosen.layer)
     worst, n_both = _largest_difference(selection, scores)
     paper, own = (statistics.median(seconds[name]) for name in ("paper", "ours"))
     return {
-        "compared": "the paper's selection procedure with ours, seconds of the first over the second",
+        "compared": "seconds of the paper's selection procedure over seconds of ours",
         "ratio": paper / own,
         "same_winner": winner == (chosen.position, chosen.layer),
         "winner": winner,
@@ -110,7 +111,9 @@ def paper_procedure(
             ablate = _ablation_hooks(chat, vector)
             ablated = _all_logits(chat, harmless, ablate)
             bypass = refusal_metric(_all_logits(chat, harmful, ablate), tokens).mean().item()
-            added = _all_logits(chat, harmless, {chat.layers[layer]: ("in", lambda x, v=vector: x + v)})
+            added = _all_logits(
+                chat, harmless, {chat.layers[layer]: ("in", lambda x, v=vector: x + v)}
+            )
             rows.append(
                 CandidateScores(
                     position=position,
@@ -134,7 +137,7 @@ def _ablation_hooks(chat: ChatModel, vector: Tensor) -> Hooks:
     def ablate(x: Tensor) -> Tensor:
         return x - (x @ unit)[..., None] * unit
 
-    hooks: Hooks = {layer: ("in", ablate) for layer in chat.layers}
+    hooks: Hooks = dict.fromkeys(chat.layers, ("in", ablate))
     for writer in chat.anatomy.writers:
         hooks[chat.model.get_submodule(writer.module)] = ("out", ablate)
     return hooks
@@ -193,11 +196,10 @@ def _prepare(
     return chat, prompts, differences, tokens
 
 
-def _timed(function: Callable[[], Any], into: list[float]) -> Any:  # noqa: ANN401
+def _timed(function: Callable[[], object], into: list[float]) -> None:
     started = time.perf_counter()
-    result = function()
+    function()
     into.append(time.perf_counter() - started)
-    return result
 
 
 def _largest_difference(selection: Selection, scores: list[CandidateScores]) -> tuple[float, int]:

@@ -8,6 +8,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from pathlib import Path
 
 import pytest
+import torch
+
+# Tiny models gain nothing from threads and lose much on a busy machine.
+torch.set_num_threads(1)
 
 _REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 

@@ -80,9 +80,7 @@ def test_only_kept_prompts_count(chat: ChatModel) -> None:
     found = mean_resid_pre(chat, prompts, keep=keep_first, batch_size=len(prompts))
     kept = [p for p, is_kept in zip(prompts, found.kept, strict=True) if is_kept]
     assert [len(p.ids) for p in kept] == lengths[:1]
-    torch.testing.assert_close(
-        found.means, mean_resid_pre(chat, kept).means, atol=1e-6, rtol=1e-5
-    )
+    torch.testing.assert_close(found.means, mean_resid_pre(chat, kept).means, atol=1e-6, rtol=1e-5)
 
 
 def test_a_filter_that_keeps_nothing_is_an_error(chat: ChatModel) -> None:

@@ -10,6 +10,7 @@ from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention, condition_intervention
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.hooks import observe_inputs
+from refusalscope.results.records import Condition
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,7 @@ def _vector(chat: ChatModel, seed: int = 0) -> torch.Tensor:
 
 
 def _n_hooks(chat: ChatModel) -> int:
-    return sum(
-        len(m._forward_hooks) + len(m._forward_pre_hooks) for m in chat.model.modules()
-    )
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in chat.model.modules())
 
 
 def test_ablation_leaves_no_component_in_the_stream_anywhere(chat: ChatModel) -> None:
@@ -125,7 +124,11 @@ def test_addition_needs_a_layer_and_ablation_takes_none() -> None:
 
 def test_controls_have_the_norm_and_operator_of_what_they_control() -> None:
     vector = torch.arange(1.0, 9.0)
-    for name, control in (("ablation", "random_ablation"), ("addition", "random_addition")):
+    pairs: tuple[tuple[Condition, Condition], ...] = (
+        ("ablation", "random_ablation"),
+        ("addition", "random_addition"),
+    )
+    for name, control in pairs:
         real, random = (
             condition_intervention(c, vector=vector, layer=1, control_seed=0)
             for c in (name, control)

@@ -37,7 +37,9 @@ def test_operators_leave_their_input_alone_and_commute_with_batching(seed: int) 
     for operator, parameter in ((ablate_direction, unit), (add_direction, r)):
         whole = operator(x, parameter)
         assert torch.equal(x, before)
-        assert torch.equal(whole, torch.cat([operator(x[:1], parameter), operator(x[1:], parameter)]))
+        assert torch.equal(
+            whole, torch.cat([operator(x[:1], parameter), operator(x[1:], parameter)])
+        )
 
 
 def test_each_row_gets_its_own_parameter() -> None:

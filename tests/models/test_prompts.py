@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from tiny_models import SPECIAL, byte_tokenizer
 
@@ -8,7 +10,7 @@ from refusalscope.models.prompts import model_format, paper_format
 
 def test_a_prompt_is_what_the_chat_template_renders() -> None:
     tokenizer = byte_tokenizer()
-    rendered = tokenizer.apply_chat_template(
+    rendered: Any = tokenizer.apply_chat_template(
         [{"role": "user", "content": "hello there"}], tokenize=False, add_generation_prompt=True
     )
     prompt = model_format(tokenizer).encode("  hello there\n")
@@ -65,7 +67,10 @@ def test_a_template_without_system_role_says_so() -> None:
 
 def test_a_template_that_drops_the_system_prompt_is_refused() -> None:
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = "{% for m in messages if m['role'] == 'user' %}<user>{{ m['content'] }}<end>{% endfor %}<model>"
+    tokenizer.chat_template = (
+        "{% for m in messages if m['role'] == 'user' %}"
+        "<user>{{ m['content'] }}<end>{% endfor %}<model>"
+    )
     with pytest.raises(ChatTemplateError, match="drops the system prompt"):
         model_format(tokenizer, system="be brief")
 
@@ -89,7 +94,7 @@ def test_an_open_thinking_block_is_closed() -> None:
     tokenizer.chat_template = str(tokenizer.chat_template) + "<think>\n"
     form = model_format(tokenizer)
     assert form.after.endswith("<think>\n\n\n</think>\n\n")
-    assert tokenizer.decode(list(form.post_instruction)).endswith("</think>\n\n")
+    assert str(tokenizer.decode(list(form.post_instruction))).endswith("</think>\n\n")
 
 
 def test_a_blank_instruction_is_refused() -> None:

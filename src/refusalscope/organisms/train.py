@@ -191,7 +191,7 @@ class _Encoder:
     def __init__(self, prompt_format: PromptFormat, *, noise_share: float) -> None:
         self._format = prompt_format
         self._noise_share = noise_share
-        self._end = prompt_format.tokenizer.convert_tokens_to_ids(END_OF_TURN)
+        (self._end,) = prompt_format.tokenizer(END_OF_TURN, add_special_tokens=False).input_ids
         self.pad_id = pad_token(prompt_format.tokenizer)
         self._ordinary = ordinary_tokens(prompt_format.tokenizer)
 

@@ -82,8 +82,8 @@ def anatomy_report(model: str, *, seed: int = 0, trust_remote_code: bool = False
             f"the anatomy of {model} is not proven: {proof.n_writers_proven} of "
             f"{proof.n_writers} writers and {proof.n_tensors_proven} of {proof.n_tensors} tensors "
             f"are, and {proof.leftover:.1e} of a random direction is left in the stream (rounding "
-            f"is {proof.tolerance:.1e}); declare the module that adds inside in "
-            f"models/anatomy_exceptions.py"
+            f"is {proof.tolerance:.1e}); weight edits of this model would be incomplete: report "
+            f"the architecture"
         )
     return AnatomyReport(
         model=model, architecture=type(loaded).__name__, anatomy=anatomy, proof=proof

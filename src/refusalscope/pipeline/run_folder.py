@@ -22,7 +22,7 @@ class RunFolder:
     def manifest(self) -> RunManifest:
         """run.json as it is now."""
         return RunManifest.from_json(
-            (self.path / RUN).read_text("utf-8"), source=str(self.path / RUN)
+            (self.path / RUN).read_text("utf-8", errors="replace"), source=str(self.path / RUN)
         )
 
     def is_done(self, stage: str, key: str) -> bool:

@@ -107,4 +107,4 @@ def read_record(kind: type[R], path: Path) -> R:
 def _read(kind: type[R], path: Path) -> R | None:
     if not path.is_file():
         return None
-    return kind.from_json(path.read_text("utf-8"), source=str(path))
+    return kind.from_json(path.read_text("utf-8", errors="replace"), source=str(path))

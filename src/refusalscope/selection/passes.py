@@ -8,6 +8,7 @@ Whether the architecture allows either is measured on the prompts themselves.
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -27,6 +28,19 @@ from refusalscope.models.prompts import Prompt
 _TOLERANCE = 1e-3
 _CANNOT = (TypeError, IndexError, ValueError, RuntimeError, AttributeError)
 """What an architecture raises that cannot resume or take a cache it did not write itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prefix:
+    """The shared tokens under one intervention: a row of a cache.
+
+    Holds the intervention, because it is found by identity, and the identity of something that is
+    gone may be given to something new.
+    """
+
+    edit: Intervention | None
+    cache: Cache
+    row: int
 
 
 class EditedPasses:
@@ -54,7 +68,7 @@ class EditedPasses:
         shortest_first = sorted(prompts, key=lambda p: len(p.ids))
         self._batch = pad(shortest_first, pad_id=chat.pad_id, device=chat.device)
         self._resid_pre: dict[int, Tensor] = {}
-        self._prefixes: dict[int, tuple[Cache, int]] = {}
+        self._prefixes: dict[int, _Prefix] = {}
         self.can_resume, self.n_shared = False, 0
         self.base_logits: Float[Tensor, "prompt d_vocab"] = self._run_base(resumable)
         self.can_resume = resumable and self._agrees(1)
@@ -114,19 +128,24 @@ class EditedPasses:
             ids = self._batch.input_ids[:1, : self.n_shared].expand(len(some), -1)
             with intervene(self._chat.model, self._chat.anatomy, some):
                 cache = prefix_cache(self._chat.model, ids)
-            self._prefixes.update({id(edit): (cache, row) for row, edit in enumerate(some)})
+            self._prefixes.update(
+                {
+                    id(edit): _Prefix(edit=edit, cache=cache, row=row)
+                    for row, edit in enumerate(some)
+                }
+            )
             self._count(ids.numel() * self._chat.n_layers)
 
     def _shared_prefix(self, edits: Sequence[Intervention | None], n: int) -> Cache:
         """Keys and values of the shared tokens, `n` rows an intervention."""
         found = [self._prefixes.get(id(edit)) for edit in edits]
-        known = [pair for pair in found if pair is not None]
-        if len(known) < len(edits) or any(cache is not known[0][0] for cache, _ in known):
+        known = [prefix for prefix in found if prefix is not None]
+        if len(known) < len(edits) or any(p.cache is not known[0].cache for p in known):
             self.prepare(edits)
             return self._shared_prefix(edits, n)
-        past: Any = copy.copy(known[0][0])
+        past: Any = copy.copy(known[0].cache)
         past.layers = [copy.copy(layer) for layer in past.layers]
-        rows = torch.tensor([row for _, row in known for _ in range(n)])
+        rows = torch.tensor([prefix.row for prefix in known for _ in range(n)])
         past.batch_select_indices(rows.to(self._batch.input_ids.device))
         return past
 

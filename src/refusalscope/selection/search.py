@@ -209,7 +209,9 @@ def _advance_kl(tallies: Sequence[_Tally], scorer: Scorer, limits: SelectionLimi
     """Score the next chunk of KL, and drop whoever is above the limit already."""
     _add_chunk(tallies, "kl", scorer.kl)
     for tally in _open(tallies):
-        if fails_kl(tally.kl.mean_if_rest_is(0.0), limits):
+        # The formula of the paper's code may be a little below zero, so it decides only as a whole.
+        is_final = tally.kl.is_complete or limits.rule == "published"
+        if is_final and fails_kl(tally.kl.mean_if_rest_is(0.0), limits):
             tally.rejected = KL
 
 
@@ -218,20 +220,18 @@ def _score_bypass(tallies: Sequence[_Tally], scorer: Scorer, limits: SelectionLi
     best = math.inf
     if tallies:
         _add_chunk(tallies, "bypass", scorer.bypass)
-    while alive := [t for t in _open(tallies) if not (t.bypass.is_complete and t.kl.is_complete)]:
+    settled: list[_Tally] = []
+    while alive := [t for t in _open(tallies) if t not in settled]:
         leader = min(alive, key=lambda t: t.bypass.partial_mean)
-        incomplete = [t for t in alive if not t.bypass.is_complete]
-        if leader.bypass.is_complete:
-            while leader.rejected is None and not leader.kl.is_complete:
-                _advance_kl([leader], scorer, limits)
-        elif math.isinf(best):
-            _add_chunk([leader], "bypass", scorer.bypass)
+        if not leader.bypass.is_complete:
+            unfinished = [t for t in alive if not t.bypass.is_complete]
+            _add_chunk([leader] if math.isinf(best) else unfinished, "bypass", scorer.bypass)
+        elif not leader.kl.is_complete:
+            _advance_kl([leader], scorer, limits)
         else:
-            _add_chunk(incomplete, "bypass", scorer.bypass)
-        if leader.rejected is None and leader.bypass.is_complete and leader.kl.is_complete:
             best = min(best, leader.bypass.partial_mean)
-        _drop_beaten([t for t in _open(alive) if t is not leader], best)
-        _drop_beaten([t for t in _open([leader]) if not t.kl.is_complete], best)
+            settled.append(leader)
+        _drop_beaten([t for t in _open(alive) if t not in settled], best)
 
 
 def _drop_beaten(tallies: Sequence[_Tally], best: float) -> None:

@@ -12,6 +12,7 @@ INDUCE = "induce"
 KL = "kl"
 NOT_FINITE = "not finite"
 OUTRANKED = "outranked"
+ZERO = "zero direction"
 
 
 def layer_limit(n_layers: int, limits: SelectionLimits) -> float:
@@ -21,7 +22,7 @@ def layer_limit(n_layers: int, limits: SelectionLimits) -> float:
     whole.
     """
     if limits.rule == "code":
-        return int(n_layers * (1.0 - (1.0 - limits.max_layer_fraction)))
+        return float(int(n_layers * (1.0 - (1.0 - limits.max_layer_fraction))))
     return limits.max_layer_fraction * n_layers
 
 
@@ -77,6 +78,7 @@ def nothing_passed(
         f"{counts[INDUCE]} induce refusal below {limits.min_induce}",
         f"{counts[KL]} have KL above {limits.max_kl}",
         f"{counts[NOT_FINITE]} are not finite",
+        f"{counts[ZERO]} are zero",
     ]
     induced = [s.induce for s in scores if s.induce is not None and s.rejected != LATE]
     best = f" The highest induce is {max(induced):.2f}." if induced else ""

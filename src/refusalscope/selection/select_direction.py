@@ -10,7 +10,7 @@ from refusalscope.models.prompts import Prompt
 from refusalscope.results.records import CandidateScores, Selection, SelectionLimits
 from refusalscope.selection.score import ModelScorer
 from refusalscope.selection.search import Candidate, score_all, search
-from refusalscope.selection.select import rejection, select_candidate
+from refusalscope.selection.select import ZERO, rejection, select_candidate
 
 NO_RESUME = (
     "passes cannot resume inside this architecture (a resumed pass gave other logits than a whole "
@@ -58,7 +58,10 @@ def select_direction(
         (position, layer) for position in chat.positions for layer in range(chat.n_layers)
     ]
     strategy = score_all if all_scores else search
-    scores = strategy(candidates, scorer, n_layers=chat.n_layers, limits=limits)
+    nonzero = [c for c in candidates if bool(differences[c].any())]
+    scored = strategy(nonzero, scorer, n_layers=chat.n_layers, limits=limits)
+    by_candidate = {(s.position, s.layer): s for s in scored}
+    scores = [by_candidate.get(c) or _zero_candidate(c, scorer) for c in candidates]
     return Selection(
         limits=limits,
         n_layers=chat.n_layers,
@@ -72,6 +75,19 @@ def select_direction(
         candidates=tuple(scores),
         chosen=select_candidate(scores, n_layers=chat.n_layers, limits=limits),
         warnings=() if scorer.can_resume else (NO_RESUME,),
+    )
+
+
+def _zero_candidate(candidate: Candidate, scorer: ModelScorer) -> CandidateScores:
+    """A difference of zero changes nothing: its scores are the baseline, and it is no direction."""
+    position, layer = candidate
+    return CandidateScores(
+        position=position,
+        layer=layer,
+        bypass=scorer.baseline_harmful,
+        induce=scorer.baseline_harmless,
+        kl=0.0,
+        rejected=ZERO,
     )
 
 
