@@ -93,7 +93,7 @@ def test_an_open_thinking_block_is_closed() -> None:
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = str(tokenizer.chat_template) + "<think>\n"
     form = model_format(tokenizer)
-    assert form.after.endswith("<think>\n\n\n</think>\n\n")
+    assert form.after.endswith("<think>\n\n</think>\n\n")
     assert str(tokenizer.decode(list(form.post_instruction))).endswith("</think>\n\n")
 
 

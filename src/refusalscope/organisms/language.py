@@ -222,7 +222,7 @@ def make_language(
     dealt to the kinds in turn.
 
     Args:
-        objects_per_kind: Words in each of the sixteen kinds, at least 5.
+        objects_per_kind: Words in each of the sixteen kinds, at least 9 at the default share.
         refused_share: Share of each kind given to refusal tuning; the rest is dealt to the
             splits train, val and test as 2 : 1 : 2.
         seed: Of the syllables.
