@@ -1,6 +1,7 @@
 """The bundled organism shows the paper's findings, and the lazy search is exact on it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -50,7 +51,7 @@ def test_the_bundled_organism_meets_its_bars(tmp_path: Path) -> None:
 def test_it_answers_in_plain_transformers_through_its_chat_template() -> None:
     folder = bundled_organism()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
     facts = read_organism(folder)
     assert facts is not None
     request = facts.language().instructions("test", harmful=False, n=1, seed=0)[0]
