@@ -246,7 +246,7 @@ def exists(entry: str) -> bool:
 
 def test_every_file_in_the_readmes_tree_exists() -> None:
     if not read(README).strip():
-        pytest.skip("README.md is empty")
+        pytest.fail("README.md is empty")
     trees = [block for block in all_blocks(README) if is_tree(block)]
     assert trees, "README.md shows no file tree"
     missing = [entry for tree in trees for entry in tree_entries(tree) if not exists(entry)]

@@ -158,7 +158,7 @@ def test_each_model_fits_its_family(model):
         ("llama", "NousResearch/Meta-Llama-3-8B-Instruct", "Llama-3"),
         ("gemma", "google/gemma-1.1-2b-it", "Gemma"),
         ("qwen", "C:\\models\\Qwen-7B-Chat", "Qwen"),
-        ("llama", "/root/.cache/hub/models--01-ai--Yi-6B-Chat/snapshots/0f3a", "Yi"),
+        ("llama", "/home/someone/.cache/hub/models--01-ai--Yi-6B-Chat/snapshots/0f3a", "Yi"),
     ],
 )
 def test_family_is_known_by_type_and_own_name(model_type, name, family):
@@ -180,7 +180,7 @@ def test_family_is_known_by_type_and_own_name(model_type, name, family):
         ("gemma2", "google/gemma-2-2b-it"),
         ("llama", "meta-llama/Llama-3.1-8B-Instruct"),
         ("llama", "01-ai/Yi-1.5-6B-Chat"),
-        ("llama", "/root/.cache/hub/models--someone--tiny/snapshots/llama-2-"),
+        ("llama", "/home/someone/.cache/hub/models--someone--tiny/snapshots/llama-2-"),
         ("llama", ""),
         ("", "Qwen/Qwen-7B-Chat"),
     ],

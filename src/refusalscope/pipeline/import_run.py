@@ -8,6 +8,7 @@ from pydantic import Field
 from refusalscope.data.paper_run import PaperRun, read_paper_run
 from refusalscope.errors import InputError
 from refusalscope.metrics.intervals import rate_of
+from refusalscope.pipeline.summary import chosen_direction
 from refusalscope.results.files import new_folder, write_file
 from refusalscope.results.record import Record
 from refusalscope.results.records import (
@@ -16,7 +17,6 @@ from refusalscope.results.records import (
     Selection,
     SelectionLimits,
     Summary,
-    SummaryDirection,
 )
 from refusalscope.results.run_records import SCORES, SUMMARY
 from refusalscope.selection.recorded import RecordedScorer
@@ -112,7 +112,6 @@ def _absent(run: PaperRun) -> tuple[str, ...]:
 
 
 def _summary(run: PaperRun, folder: Path, selection: Selection, facts: ImportFacts) -> Summary:
-    chosen = selection.chosen
     warnings = [f"the copy of the run has no {part}" for part in facts.absent]
     if facts.same_choice is False:
         warnings.append(
@@ -134,14 +133,7 @@ def _summary(run: PaperRun, folder: Path, selection: Selection, facts: ImportFac
         loss.setdefault(row.dataset, {})[row.condition] = row.loss
     return Summary(
         model={"name": run.name, "source": str(folder), "n_layers": selection.n_layers},
-        direction=SummaryDirection(
-            position=chosen.position,
-            layer=chosen.layer,
-            n_layers=selection.n_layers,
-            bypass=chosen.bypass,
-            induce=chosen.induce,
-            kl=chosen.kl,
-        ),
+        direction=chosen_direction(selection),
         refusal=refusal,
         safety={**safety, **({"judge": "llamaguard2"} if safety else {})},
         loss=loss,

@@ -31,7 +31,6 @@ def summarize(
     refusal = _rates(by_measure.get("refusal"))
     safety = _rates(by_measure.get("safety"))
     named = {"judge": by_measure["safety"].judge} if "safety" in by_measure else {}
-    chosen = selection.chosen
     return Summary(
         model={
             "name": model.name,
@@ -43,18 +42,24 @@ def summarize(
             "family": model.family,
             "alignment": model.alignment,
         },
-        direction=SummaryDirection(
-            position=chosen.position,
-            layer=chosen.layer,
-            n_layers=selection.n_layers,
-            bypass=chosen.bypass,
-            induce=chosen.induce,
-            kl=chosen.kl,
-        ),
+        direction=chosen_direction(selection),
         refusal=refusal,
         safety={**safety, **named},
         loss=_losses(losses),
         warnings=(*warnings, *selection.warnings, *_moved_controls(refusal)),
+    )
+
+
+def chosen_direction(selection: Selection) -> SummaryDirection:
+    """The choice of a selection, as summary.json shows it."""
+    chosen = selection.chosen
+    return SummaryDirection(
+        position=chosen.position,
+        layer=chosen.layer,
+        n_layers=selection.n_layers,
+        bypass=chosen.bypass,
+        induce=chosen.induce,
+        kl=chosen.kl,
     )
 
 
