@@ -1,11 +1,12 @@
 import random
+from collections.abc import Sequence
 
 import pytest
 
 from refusalscope.errors import SelectionError
 from refusalscope.results.records import CandidateScores, SelectionLimits
 from refusalscope.selection.recorded import RecordedScorer
-from refusalscope.selection.search import score_all, search
+from refusalscope.selection.search import Part, score_all, search
 from refusalscope.selection.select import layer_limit, rejection, select_candidate
 from refusalscope.selection.select_direction import select_recorded
 
@@ -109,32 +110,31 @@ def test_the_lazy_search_finds_the_winner_of_the_full_grid(
 
 
 class _Prompts:
-    """Scores by prompt, so that chunks are real: what a model would serve."""
+    """Scores by prompt, so that parts are real: what a model would serve."""
 
     def __init__(self, seed: int, candidates: list[tuple[int, int]]) -> None:
         rng = random.Random(seed)
-        self.induce_chunks = (4, 2, 2)
-        self.kl_chunks = (2, 2, 4)
-        self.bypass_chunks = (3, 3, 3)
+        self.n_harmful, self.n_harmless = 9, 8
         self.asked = 0
         self._kl = {c: [abs(rng.gauss(0, 0.1)) for _ in range(8)] for c in candidates}
         self._bypass = {c: [max(-18.42, rng.gauss(-8, 6)) for _ in range(9)] for c in candidates}
         self._induce = {c: [min(18.42, rng.gauss(-4, 9)) for _ in range(8)] for c in candidates}
 
-    def induce(self, candidates, chunk):
-        self.asked += len(candidates)
-        start = sum(self.induce_chunks[:chunk])
-        return [sum(self._induce[c][start : start + self.induce_chunks[chunk]]) for c in candidates]
+    def _sums(
+        self, scores: dict[tuple[int, int], list[float]], parts: Sequence[Part]
+    ) -> list[float]:
+        assert all(0 <= part.start < part.stop <= len(scores[part.candidate]) for part in parts)
+        self.asked += sum(part.stop - part.start for part in parts)
+        return [sum(scores[part.candidate][part.start : part.stop]) for part in parts]
 
-    def kl(self, candidates, chunk):
-        self.asked += len(candidates)
-        start = sum(self.kl_chunks[:chunk])
-        return [sum(self._kl[c][start : start + self.kl_chunks[chunk]]) for c in candidates]
+    def induce(self, parts: Sequence[Part]) -> list[float]:
+        return self._sums(self._induce, parts)
 
-    def bypass(self, candidates, chunk):
-        self.asked += len(candidates)
-        start = sum(self.bypass_chunks[:chunk])
-        return [sum(self._bypass[c][start : start + self.bypass_chunks[chunk]]) for c in candidates]
+    def kl(self, parts: Sequence[Part]) -> list[float]:
+        return self._sums(self._kl, parts)
+
+    def bypass(self, parts: Sequence[Part]) -> list[float]:
+        return self._sums(self._bypass, parts)
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -164,4 +164,4 @@ def test_scores_that_the_lazy_search_gives_are_those_of_the_full_grid(seed: int)
             if getattr(mine, name) is not None:
                 assert getattr(mine, name) == pytest.approx(getattr(theirs, name))
                 n_compared += 1
-    assert n_compared > 20
+    assert n_compared > 10

@@ -114,8 +114,8 @@ def load_chat_model(source: str, options: LoadOptions | None = None) -> ChatMode
         AnatomyError: the residual writers do not add up.
     """
     options = options or LoadOptions()
-    folder = _local_folder(source, options.revision)
-    config = _read_config(folder, source, options)
+    folder = local_folder(source, options.revision)
+    config = read_config(folder, source, options)
     tokenizer = _load_tokenizer(folder, source, options)
     family = family_of(config.model_type, source)
     prompt_format = _prompt_format(tokenizer, family, options)
@@ -128,7 +128,7 @@ def load_chat_model(source: str, options: LoadOptions | None = None) -> ChatMode
         family=family,
         source=source,
         folder=folder,
-        weights_sha256=_weights_sha256(folder),
+        weights_sha256=weights_digest(folder),
     )
 
 
@@ -140,8 +140,8 @@ def load_model(source: str, options: LoadOptions | None = None) -> PreTrainedMod
         NumericalError: NaN or infinity in the weights.
     """
     options = options or LoadOptions()
-    folder = _local_folder(source, options.revision)
-    return _load_weights(folder, source, _read_config(folder, source, options), options)
+    folder = local_folder(source, options.revision)
+    return _load_weights(folder, source, read_config(folder, source, options), options)
 
 
 def require_source(source: str) -> None:
@@ -158,7 +158,12 @@ def require_source(source: str) -> None:
         )
 
 
-def _local_folder(source: str, revision: str | None) -> Path:
+def local_folder(source: str, revision: str | None) -> Path:
+    """The folder of a model; one on the hub is downloaded.
+
+    Raises:
+        ModelLoadError: there is no model of that name.
+    """
     require_source(source)
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -173,7 +178,12 @@ def _local_folder(source: str, revision: str | None) -> Path:
         ) from error
 
 
-def _read_config(folder: Path, source: str, options: LoadOptions) -> PretrainedConfig:
+def read_config(folder: Path, source: str, options: LoadOptions) -> PretrainedConfig:
+    """The config of a decoder-only model.
+
+    Raises:
+        ModelLoadError: there is none, it cannot be read, or it is of another kind of model.
+    """
     if not (folder / "config.json").is_file():
         raise ModelLoadError(
             f"{source} has no config.json; expected the folder of a transformers model"
@@ -290,7 +300,7 @@ def _require_whole(file: Path) -> None:
         ) from error
 
 
-def _weights_sha256(folder: Path) -> str:
+def weights_digest(folder: Path) -> str:
     """One digest over all weight files; hub blobs are named by theirs and need no reading."""
     digests = []
     for file in sorted(folder.glob("*.safetensors")):

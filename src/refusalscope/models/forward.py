@@ -1,6 +1,6 @@
 """One forward pass that keeps only the logits of each prompt's last token."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,11 +10,17 @@ from transformers import Cache, PreTrainedModel
 
 from refusalscope.errors import NumericalError
 from refusalscope.models.batches import Batch
+from refusalscope.models.hooks import edit_inputs
 
 
 @torch.inference_mode()
 def last_token_logits(
-    model: PreTrainedModel, batch: Batch, *, past: Cache | None = None
+    model: PreTrainedModel,
+    batch: Batch,
+    *,
+    past: Cache | None = None,
+    last_tokens_only: Sequence[nn.Module] = (),
+    from_one_row: bool = False,
 ) -> Float[Tensor, "batch d_vocab"]:
     """Next-token logits at the last prompt token of each row.
 
@@ -23,10 +29,12 @@ def last_token_logits(
 
     Args:
         past: Keys and values of tokens before the batch, a row for each of its rows.
+        last_tokens_only: Modules that need to see the last tokens only, like the unembedding: those
+            of the last layer that work on each token alone, their output being added to all.
     """
-    with _only_rows_for_head(model, batch):
+    with _last_tokens_only((*_unembedding(model), *last_tokens_only), batch):
         output = model(
-            input_ids=batch.input_ids,
+            input_ids=batch.input_ids[:1] if from_one_row else batch.input_ids,
             attention_mask=batch.attention_mask,
             past_key_values=past,
             use_cache=past is not None,
@@ -45,7 +53,7 @@ def prefix_cache(model: PreTrainedModel, input_ids: Int[Tensor, "batch pos"]) ->
     """Keys and values of a few tokens, for `last_token_logits` to go on from."""
     last = torch.full((len(input_ids),), input_ids.shape[1] - 1, device=input_ids.device)
     batch = Batch(input_ids=input_ids, attention_mask=None, last=last)
-    with _only_rows_for_head(model, batch):
+    with _last_tokens_only(_unembedding(model), batch):
         return model(input_ids=input_ids, use_cache=True).past_key_values
 
 
@@ -64,22 +72,18 @@ def require_finite(logits: Float[Tensor, "batch d_vocab"]) -> Float[Tensor, "bat
     return logits
 
 
-@contextmanager
-def _only_rows_for_head(model: PreTrainedModel, batch: Batch) -> Generator[None]:
+def _unembedding(model: PreTrainedModel) -> tuple[nn.Module, ...]:
     head = model.get_output_embeddings()
-    if head is None:
-        yield
-        return
+    return () if head is None else (head,)
 
-    def keep_last(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        hidden = args[0]
+
+@contextmanager
+def _last_tokens_only(modules: Sequence[nn.Module], batch: Batch) -> Generator[None]:
+    def keep_last(hidden: Tensor) -> Tensor:
         if hidden.dim() != 3 or hidden.shape[1] != batch.input_ids.shape[1]:
-            return args
+            return hidden
         rows = torch.arange(len(hidden), device=hidden.device)
-        return (hidden[rows, batch.last.to(hidden.device)][:, None], *args[1:])
+        return hidden[rows, batch.last.to(hidden.device)][:, None]
 
-    handle = head.register_forward_pre_hook(keep_last)
-    try:
+    with edit_inputs([(module, keep_last) for module in modules]):
         yield
-    finally:
-        handle.remove()

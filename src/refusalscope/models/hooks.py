@@ -5,10 +5,11 @@ Decoder layers take the hidden states as first argument or as `hidden_states=`, 
 and nowhere else.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -67,22 +68,32 @@ def observe_inputs(observers: Sequence[tuple[nn.Module, Observe]]) -> Generator[
 
 @contextmanager
 def resumed_at(
-    layers: Sequence[nn.Module], layer: int, resid_pre: Float[Tensor, "batch pos d_model"]
+    layers: Sequence[nn.Module], entering: Mapping[int, Float[Tensor, "_ pos d_model"]]
 ) -> Generator[None]:
-    """Skip every layer before `layer` and let `resid_pre` enter it.
+    """Let rows enter the model at layers of their own, below those that have entered before.
 
-    The model's own forward still prepares masks and positions, so it works for any architecture
-    whose layers pass on nothing but the hidden states; callers measure that on a whole pass first.
+    Layers before the first of `entering` are skipped, and what the model would hand them is
+    dropped. The model's own forward still prepares masks and positions: called with one row, it
+    prepares them for all. So it works for any architecture whose layers are given nothing but the
+    hidden states that depends on the row; callers measure that first.
+
+    Args:
+        entering: The residual stream of the rows that enter, by layer.
     """
 
     def skip(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
         return hidden_input(args, kwargs)
 
+    def join(rows: Tensor) -> Edit:
+        return lambda hidden: torch.cat([hidden, rows.to(hidden.device)])
+
+    (first, start), *later = sorted(entering.items())
     with ExitStack() as restore:
-        for module in layers[:layer]:
+        for module in layers[:first]:
             restore.callback(_restore_forward(module))
             module.forward = skip
-        with edit_inputs([(layers[layer], lambda _hidden: resid_pre)]):
+        edits = [(layers[layer], join(rows)) for layer, rows in later]
+        with edit_inputs([(layers[first], lambda _hidden: start), *edits]):
             yield
 
 

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 
 from refusalscope.results.records import CandidateScores
-from refusalscope.selection.search import Candidate
+from refusalscope.selection.search import Part
 
 
 class RecordedScorer:
-    """Serves recorded means as one chunk, and counts what a model would have had to run.
+    """Serves recorded means as if of one prompt, and counts what a model would have had to run.
 
     A NaN of the recording (None) is served as NaN.
 
     Attributes:
+        n_harmful: One: the recording holds means only.
+        n_harmless: One.
         sweeps: Validation sweeps asked for, in units of a pass through the whole model; one that
             resumes at layer l of L counts (L - l) / L.
     """
@@ -19,40 +21,24 @@ class RecordedScorer:
     def __init__(self, scores: Sequence[CandidateScores], *, n_layers: int) -> None:
         self._scores = {(s.position, s.layer): s for s in scores}
         self._n_layers = n_layers
+        self.n_harmful = self.n_harmless = 1
         self.sweeps = 0.0
 
-    @property
-    def induce_chunks(self) -> Sequence[int]:
-        """One chunk of one prompt: the recording holds means only."""
-        return (1,)
-
-    @property
-    def kl_chunks(self) -> Sequence[int]:
-        """One chunk of one prompt."""
-        return (1,)
-
-    @property
-    def bypass_chunks(self) -> Sequence[int]:
-        """One chunk of one prompt."""
-        return (1,)
-
-    def induce(self, candidates: Sequence[Candidate], chunk: int) -> Sequence[float]:
+    def induce(self, parts: Sequence[Part]) -> Sequence[float]:
         """Recorded induce scores."""
-        del chunk
-        self.sweeps += sum((self._n_layers - layer) / self._n_layers for _, layer in candidates)
-        return [_number(self._scores[c].induce) for c in candidates]
+        layers = [part.candidate[1] for part in parts]
+        self.sweeps += sum((self._n_layers - layer) / self._n_layers for layer in layers)
+        return [_number(self._scores[part.candidate].induce) for part in parts]
 
-    def kl(self, candidates: Sequence[Candidate], chunk: int) -> Sequence[float]:
+    def kl(self, parts: Sequence[Part]) -> Sequence[float]:
         """Recorded KL scores."""
-        del chunk
-        self.sweeps += len(candidates)
-        return [_number(self._scores[c].kl) for c in candidates]
+        self.sweeps += len(parts)
+        return [_number(self._scores[part.candidate].kl) for part in parts]
 
-    def bypass(self, candidates: Sequence[Candidate], chunk: int) -> Sequence[float]:
+    def bypass(self, parts: Sequence[Part]) -> Sequence[float]:
         """Recorded bypass scores."""
-        del chunk
-        self.sweeps += len(candidates)
-        return [_number(self._scores[c].bypass) for c in candidates]
+        self.sweeps += len(parts)
+        return [_number(self._scores[part.candidate].bypass) for part in parts]
 
 
 def _number(value: float | None) -> float:

@@ -5,31 +5,32 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.metrics.kl import kl_divergence, paper_kl_divergence
 from refusalscope.metrics.refusal_metric import paper_refusal_metric, refusal_metric
 from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.freed_memory import keep_freed_memory
 from refusalscope.models.prompts import Prompt
-from refusalscope.selection.passes import EditedPasses
-from refusalscope.selection.search import Candidate
+from refusalscope.selection.passes import EditedPasses, EditedPrompts, Score
+from refusalscope.selection.search import Candidate, Part
 
-_CPU_TOKENS = 4096
+_CPU_TOKENS = 2048
 _ACCELERATOR_TOKENS = 16384
 
 
 class ModelScorer:
     """Scores candidates on validation prompts; see `selection.search.Scorer`.
 
-    Harmless prompts run once without intervention: their logits are the base of KL, and their
-    residual stream at every layer is where induce resumes. The zero candidate (layer 0, where all
-    prompts share their template tokens) changes nothing and scores as the baseline, without a pass.
+    All prompts run once without intervention: the logits of the harmless ones are the base of KL,
+    and their residual stream at every layer is where induce resumes. Within a set prompts go by
+    length, the shortest first. Candidates must not be zero.
 
     Attributes:
-        sweeps: What was run so far, in units of a pass over a whole validation set through the
-            whole model.
+        sweeps: What was run so far, in units of a pass over one validation set through the whole
+            model (the mean of both sets, where they differ in size).
         baseline_harmful: Mean refusal metric on harmful prompts without intervention.
         baseline_harmless: The same on harmless prompts.
         can_resume: Whether passes may start at a candidate's own layer; measured.
@@ -48,121 +49,93 @@ class ModelScorer:
         progress: Callable[[float], None] | None = None,
     ) -> None:
         on_cpu = chat.device.type == "cpu"
-        tokens = tokens_per_batch or (_CPU_TOKENS if on_cpu else _ACCELERATOR_TOKENS)
+        if on_cpu:
+            keep_freed_memory()
         self._differences = differences.float()
         self._refusal_tokens = tuple(refusal_tokens)
         self._refusal_metric = refusal_metric if formulas == "exact" else paper_refusal_metric
-        self._kl = kl_divergence if formulas == "exact" else paper_kl_divergence
+        self._divergence = kl_divergence if formulas == "exact" else paper_kl_divergence
         self._progress = progress
-        self._ablations: dict[Candidate, Intervention] = {}
+        self._edits: dict[tuple[str, Candidate], Intervention] = {}
         self.sweeps = 0.0
-        self._harmful, self._harmless = (
-            EditedPasses(
-                chat,
-                prompts,
-                tokens_per_batch=tokens,
-                count=self._count,
-                resumable=resumable,
-            )
-            for prompts, resumable in ((harmful, False), (harmless, True))
+        self.n_harmful, self.n_harmless = len(harmful), len(harmless)
+        self._passes = EditedPasses(
+            chat,
+            [*_by_length(harmless), *_by_length(harmful)],
+            n_resumable=self.n_harmless,
+            tokens_per_batch=tokens_per_batch or (_CPU_TOKENS if on_cpu else _ACCELERATOR_TOKENS),
+            count=self._count,
         )
-        self.induce_chunks = _bound_chunks(len(harmless))
-        self.kl_chunks = _growing_chunks(len(harmless))
-        self.bypass_chunks = _bound_chunks(len(harmful))
-        self._base_harmful = self._metric(self._harmful.base_logits)
-        self._base_harmless = self._metric(self._harmless.base_logits)
-        self.baseline_harmful = self._base_harmful.mean().item()
-        self.baseline_harmless = self._base_harmless.mean().item()
-        self.can_resume = self._harmless.can_resume
+        base = self._metric(self._passes.base_logits)
+        self.baseline_harmless = base[: self.n_harmless].mean().item()
+        self.baseline_harmful = base[self.n_harmless :].mean().item()
+        self.can_resume = "resume" in self._passes.shortcuts
 
-    def induce(self, candidates: Sequence[Candidate], chunk: int) -> list[float]:
-        """Sums of the refusal metric on a chunk of harmless prompts under addition."""
-        rows = _chunk_rows(self.induce_chunks, chunk)
-        sums = dict.fromkeys(candidates, self._base_harmless[rows].sum().item())
-        edits = {
-            (position, layer): Intervention(
-                operator="add", vector=self._vector((position, layer)), layer=layer
-            )
-            for position, layer in self._nonzero(candidates)
-        }
-        self._harmless.prepare(list(edits.values()))
-        for layer in sorted({layer for _, layer in edits}):
-            group = [c for c in edits if c[1] == layer]
-            logits = self._harmless.run([edits[c] for c in group], rows, layer=layer)
-            sums.update(zip(group, (self._sum(self._metric, own) for own in logits), strict=True))
-        return [sums[c] for c in candidates]
+    def induce(self, parts: Sequence[Part]) -> list[float]:
+        """Sums of the refusal metric on harmless prompts under addition."""
+        return self._sums("add", parts, self._refusal_scores, first_prompt=0)
 
-    def kl(self, candidates: Sequence[Candidate], chunk: int) -> list[float]:
-        """Sums of KL(baseline || ablation) on one chunk of harmless prompts, in nats."""
-        rows = _chunk_rows(self.kl_chunks, chunk)
-        base = self._harmless.base_logits[rows]
+    def kl(self, parts: Sequence[Part]) -> list[float]:
+        """Sums of KL(baseline || ablation) on harmless prompts, in nats."""
+        return self._sums("ablate", parts, self._divergences, first_prompt=0)
 
-        def divergence(logits: Tensor) -> Tensor:
-            return self._kl(base, logits)
+    def bypass(self, parts: Sequence[Part]) -> list[float]:
+        """Sums of the refusal metric on harmful prompts under ablation."""
+        return self._sums("ablate", parts, self._refusal_scores, first_prompt=self.n_harmless)
 
-        return self._ablated(candidates, self._harmless, rows, divergence, if_zero=0.0)
-
-    def bypass(self, candidates: Sequence[Candidate], chunk: int) -> list[float]:
-        """Sums of the refusal metric on one chunk of harmful prompts under ablation."""
-        rows = _chunk_rows(self.bypass_chunks, chunk)
-        baseline = self._base_harmful[rows].sum().item()
-        return self._ablated(candidates, self._harmful, rows, self._metric, if_zero=baseline)
-
-    def _ablated(
+    def _sums(
         self,
-        candidates: Sequence[Candidate],
-        prompts: EditedPasses,
-        rows: Tensor,
-        score: Callable[[Tensor], Tensor],
+        operator: Literal["add", "ablate"],
+        parts: Sequence[Part],
+        score: Score,
         *,
-        if_zero: float,
+        first_prompt: int,
     ) -> list[float]:
-        sums = dict.fromkeys(candidates, if_zero)
-        nonzero = self._nonzero(candidates)
-        for candidate in nonzero:
-            self._ablations.setdefault(
-                candidate, Intervention(operator="ablate", vector=self._vector(candidate))
-            )
-        logits = prompts.run([self._ablations[c] for c in nonzero], rows)
-        sums.update(zip(nonzero, (self._sum(score, own) for own in logits), strict=True))
-        return [sums[c] for c in candidates]
-
-    def _sum(self, score: Callable[[Tensor], Tensor], logits: Tensor) -> float:
         """NaN where the intervention broke the model; that candidate is then not finite."""
-        return score(logits).sum().item() if bool(torch.isfinite(logits).all()) else math.nan
+
+        def finite(logits: Tensor, prompts: Tensor) -> Tensor:
+            scores = torch.full((len(logits),), math.nan, dtype=torch.float64)
+            whole = logits.sum(-1, dtype=torch.float64).isfinite()  # so is each term, then
+            if whole.any():
+                scores[whole.cpu()] = score(logits[whole], prompts[whole.cpu()]).cpu()
+            return scores
+
+        jobs = [
+            EditedPrompts(
+                edit=self._edit(operator, part.candidate),
+                prompts=range(first_prompt + part.start, first_prompt + part.stop),
+            )
+            for part in parts
+        ]
+        return [scores.sum().item() for scores in self._passes.run(jobs, finite)]
+
+    def _refusal_scores(self, logits: Tensor, prompts: Int[Tensor, " row"]) -> Tensor:
+        del prompts
+        return self._metric(logits)
+
+    def _divergences(self, logits: Tensor, prompts: Int[Tensor, " row"]) -> Tensor:
+        return self._divergence(self._passes.base_logits[prompts], logits)
 
     def _metric(self, logits: Tensor) -> Tensor:
         return self._refusal_metric(logits, self._refusal_tokens)
 
-    def _vector(self, candidate: Candidate) -> Tensor:
+    def _edit(self, operator: Literal["add", "ablate"], candidate: Candidate) -> Intervention:
+        """The same object each time, so that passes know it again."""
         position, layer = candidate
-        return self._differences[position, layer]
+        if (operator, candidate) not in self._edits:
+            self._edits[operator, candidate] = Intervention(
+                operator=operator,
+                vector=self._differences[position, layer],
+                layer=layer if operator == "add" else None,
+            )
+        return self._edits[operator, candidate]
 
-    def _nonzero(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        return [c for c in candidates if bool(self._vector(c).any())]
-
-    def _count(self, sweeps: float) -> None:
-        self.sweeps += sweeps
+    def _count(self, passes: float) -> None:
+        """Told in units of a pass over both sets."""
+        self.sweeps += 2 * passes
         if self._progress:
-            self._progress(sweeps)
+            self._progress(2 * passes)
 
 
-def _growing_chunks(n: int) -> tuple[int, ...]:
-    """For KL: small chunks first, because bad candidates show on the first few prompts."""
-    sizes: list[int] = []
-    while sum(sizes) < n:
-        sizes.append(min(max(4, sum(sizes)), n - sum(sizes)))
-    return tuple(sizes)
-
-
-def _bound_chunks(n: int) -> tuple[int, ...]:
-    """For the refusal metric: its bound decides little before five eighths of the prompts."""
-    sizes = [-(-5 * n // 8)]
-    while sum(sizes) < n:
-        sizes.append(min(max(1, n // 8), n - sum(sizes)))
-    return tuple(sizes)
-
-
-def _chunk_rows(chunks: Sequence[int], chunk: int) -> Tensor:
-    start = sum(chunks[:chunk])
-    return torch.arange(start, start + chunks[chunk])
+def _by_length(prompts: Sequence[Prompt]) -> list[Prompt]:
+    return sorted(prompts, key=lambda prompt: len(prompt.ids))

@@ -6,16 +6,20 @@ same winner follows from less, and exactly:
 1. Candidates from late layers are cut; they need no pass.
 2. Induce next, because a pass can resume at the candidate's own layer. The refusal metric is
    bounded above, so a candidate is dropped as soon as its best possible mean is too low.
-3. The first few prompts of KL. It cannot be negative, so a candidate whose partial sum already puts
-   the mean above the limit is dropped; most that are bad are very bad.
-4. Bypass, best partial mean first. A candidate that takes the lead has its KL completed, and is out
-   if that is too high. The refusal metric is bounded below, so whoever cannot beat the leader even
-   at its best is dropped.
+3. Bypass, best partial mean first. A candidate that takes the lead has its KL and its induce
+   completed, and is out if either fails: KL cannot be negative, so a partial sum that puts the mean
+   above the limit is enough. The refusal metric is bounded below, so whoever cannot beat the leader
+   even at its best is dropped.
+
+How many prompts are scored next only decides how much is computed: as many as will settle the
+matter if they score like those before. In 2 whoever seems to fail is scored on until it has, and
+whoever seems to pass is left, since only a leader needs to.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 
 from refusalscope.metrics.refusal_metric import REFUSAL_METRIC_BOUND
 from refusalscope.results.records import CandidateScores, SelectionLimits
@@ -35,70 +39,79 @@ Candidate = tuple[int, int]
 """Position and layer."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A candidate on some of the prompts of a validation set, `start` to `stop` - 1."""
+
+    candidate: Candidate
+    start: int
+    stop: int
+
+
+Score = Callable[[Sequence[Part]], Sequence[float]]
+"""Sums over the prompts of each part."""
+
+
 @runtime_checkable
 class Scorer(Protocol):
-    """Whoever can score candidates: a model, or recorded scores.
+    """Whoever can score candidates: a model, or recorded scores."""
 
-    Scores come as sums over prompts, one a candidate: of the whole validation set, or of one of the
-    chunks it is cut into.
-    """
+    n_harmful: int
+    n_harmless: int
 
-    @property
-    def induce_chunks(self) -> Sequence[int]:
-        """Prompts in each chunk that `induce` takes."""
+    def induce(self, parts: Sequence[Part]) -> Sequence[float]:
+        """Refusal metric on harmless prompts under addition, summed over each part."""
         ...
 
-    @property
-    def kl_chunks(self) -> Sequence[int]:
-        """Prompts in each chunk that `kl` takes."""
+    def kl(self, parts: Sequence[Part]) -> Sequence[float]:
+        """KL on harmless prompts under ablation, summed over each part."""
         ...
 
-    @property
-    def bypass_chunks(self) -> Sequence[int]:
-        """Prompts in each chunk that `bypass` takes."""
-        ...
-
-    def induce(self, candidates: Sequence[Candidate], chunk: int) -> Sequence[float]:
-        """Refusal metric on one chunk of harmless prompts under addition."""
-        ...
-
-    def kl(self, candidates: Sequence[Candidate], chunk: int) -> Sequence[float]:
-        """KL on one chunk of harmless prompts under ablation."""
-        ...
-
-    def bypass(self, candidates: Sequence[Candidate], chunk: int) -> Sequence[float]:
-        """Refusal metric on one chunk of harmful prompts under ablation."""
+    def bypass(self, parts: Sequence[Part]) -> Sequence[float]:
+        """Refusal metric on harmful prompts under ablation, summed over each part."""
         ...
 
 
-class _Sum:
-    """One score of one candidate, prompt chunk by prompt chunk."""
+class _Mean:
+    """One score of one candidate, of which the first prompts are known."""
 
-    def __init__(self, chunks: Sequence[int]) -> None:
-        self._chunks = chunks
-        self.total = 0.0
+    def __init__(self, n_prompts: int) -> None:
+        self._n = n_prompts
+        self._total = 0.0
         self.n_done = 0
 
-    def add(self, term: float) -> None:
-        self.total += term
-        self.n_done += 1
+    def add(self, term: float, *, stop: int) -> None:
+        """Take in the sum over the prompts up to `stop`."""
+        self._total += term
+        self.n_done = stop
 
     @property
     def is_complete(self) -> bool:
-        return self.n_done == len(self._chunks)
+        return self.n_done == self._n
 
     @property
-    def partial_mean(self) -> float:
-        return self.total / sum(self._chunks[: self.n_done])
+    def so_far(self) -> float:
+        return self._total / self.n_done
 
-    def mean_if_rest_is(self, bound: float) -> float:
+    def if_rest_is(self, bound: float) -> float:
         """The mean if every prompt not yet scored had the score `bound`."""
-        left = sum(self._chunks[self.n_done :])
-        return (self.total + bound * left) / sum(self._chunks)
+        return (self._total + bound * (self._n - self.n_done)) / self._n
+
+    def stop_to_decide(self, *, bound: float, limit: float) -> int:
+        """Up to which prompt to score so that `if_rest_is(bound)` will have reached `limit`.
+
+        Taken for granted that prompts to come score like those before; one in 32 more are taken,
+        so that a little less will do. All where it is not reached.
+        """
+        gap, step = limit - self.if_rest_is(bound), self.so_far - bound
+        needed = gap / step * self._n if step else math.inf
+        if not 0 <= needed < self._n - self.n_done:
+            return self._n
+        return min(self._n, self.n_done + math.ceil(needed) + math.ceil(self._n / 32))
 
     @property
-    def mean(self) -> float | None:
-        return _finite(self.mean_if_rest_is(0.0)) if self.is_complete else None
+    def value(self) -> float | None:
+        return _finite(self.if_rest_is(0.0)) if self.is_complete else None
 
 
 class _Tally:
@@ -106,9 +119,9 @@ class _Tally:
 
     def __init__(self, candidate: Candidate, scorer: Scorer) -> None:
         self.candidate = candidate
-        self.induce = _Sum(scorer.induce_chunks)
-        self.kl = _Sum(scorer.kl_chunks)
-        self.bypass = _Sum(scorer.bypass_chunks)
+        self.induce = _Mean(scorer.n_harmless)
+        self.kl = _Mean(scorer.n_harmless)
+        self.bypass = _Mean(scorer.n_harmful)
         self.rejected: str | None = None
 
     def scores(self) -> CandidateScores:
@@ -116,9 +129,9 @@ class _Tally:
         return CandidateScores(
             position=position,
             layer=layer,
-            bypass=self.bypass.mean,
-            induce=self.induce.mean,
-            kl=self.kl.mean,
+            bypass=self.bypass.value,
+            induce=self.induce.value,
+            kl=self.kl.value,
             rejected=self.rejected,
         )
 
@@ -137,7 +150,6 @@ def search(
         if tally.candidate[1] >= limit:
             tally.rejected = LATE
     _score_induce(_open(tallies), scorer, limits)
-    _advance_kl(_open(tallies), scorer, limits)
     _score_bypass(_open(tallies), scorer, limits)
     by_candidate = {t.candidate: t.scores() for t in tallies}
     return [by_candidate[c] for c in candidates]
@@ -149,9 +161,9 @@ def score_all(
     """Score every candidate in full: the paper's Figure 11."""
     rows = []
     means = [
-        _means(candidates, scorer.bypass, scorer.bypass_chunks),
-        _means(candidates, scorer.induce, scorer.induce_chunks),
-        _means(candidates, scorer.kl, scorer.kl_chunks),
+        _means(candidates, scorer.bypass, scorer.n_harmful),
+        _means(candidates, scorer.induce, scorer.n_harmless),
+        _means(candidates, scorer.kl, scorer.n_harmless),
     ]
     for (position, layer), bypass, induce, kl in zip(candidates, *means, strict=True):
         row = CandidateScores(
@@ -166,75 +178,92 @@ def _open(tallies: Sequence[_Tally]) -> list[_Tally]:
     return [t for t in tallies if t.rejected is None]
 
 
-def _means(
-    candidates: Sequence[Candidate],
-    score: Callable[[Sequence[Candidate], int], Sequence[float]],
-    chunks: Sequence[int],
-) -> list[float | None]:
-    sums = [0.0] * len(candidates)
-    for chunk in range(len(chunks)):
-        sums = [a + b for a, b in zip(sums, score(candidates, chunk), strict=True)]
-    return [_finite(s / sum(chunks)) for s in sums]
+def _means(candidates: Sequence[Candidate], score: Score, n_prompts: int) -> list[float | None]:
+    parts = [Part(candidate=candidate, start=0, stop=n_prompts) for candidate in candidates]
+    return [_finite(total / n_prompts) for total in score(parts)]
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _add_chunk(
+def _extend(
     tallies: Sequence[_Tally],
-    name: str,
-    score: Callable[[Sequence[Candidate], int], Sequence[float]],
+    name: Literal["induce", "kl", "bypass"],
+    scorer: Scorer,
+    *,
+    first: int,
+    bound: float,
+    limit: float,
 ) -> None:
-    """Score each tally's next chunk; tallies that are as far as each other share a call."""
-    for chunk in sorted({getattr(t, name).n_done for t in tallies}):
-        group = [t for t in tallies if getattr(t, name).n_done == chunk]
-        for tally, term in zip(group, score([t.candidate for t in group], chunk), strict=True):
-            getattr(tally, name).add(term)
-            if not math.isfinite(term):
-                tally.rejected = NOT_FINITE
+    """Score more prompts of each tally: the first few, and then as many as are to decide it."""
+    means: list[_Mean] = [getattr(tally, name) for tally in tallies]
+    parts = [
+        Part(
+            candidate=tally.candidate,
+            start=mean.n_done,
+            stop=mean.stop_to_decide(bound=bound, limit=limit) if mean.n_done else first,
+        )
+        for tally, mean in zip(tallies, means, strict=True)
+    ]
+    sums = getattr(scorer, name)(parts) if parts else ()
+    for tally, mean, part, term in zip(tallies, means, parts, sums, strict=True):
+        mean.add(term, stop=part.stop)
+        if not math.isfinite(term):
+            tally.rejected = NOT_FINITE
+
+
+def _five_eighths(n_prompts: int) -> int:
+    """For the refusal metric: its bound decides little before so many of the prompts."""
+    return -(-5 * n_prompts // 8)
 
 
 def _score_induce(tallies: Sequence[_Tally], scorer: Scorer, limits: SelectionLimits) -> None:
-    alive = list(tallies)
-    for _ in scorer.induce_chunks:
-        _add_chunk(alive, "induce", scorer.induce)
-        for tally in _open(alive):
-            if fails_induce(tally.induce.mean_if_rest_is(REFUSAL_METRIC_BOUND), limits):
-                tally.rejected = INDUCE
-        alive = _open(alive)
+    """Score induce until nobody who is left seems to fail."""
+    _advance_induce(tallies, scorer, limits)
+    while failing := [t for t in _open(tallies) if fails_induce(t.induce.so_far, limits)]:
+        _advance_induce(failing, scorer, limits)
+
+
+def _advance_induce(tallies: Sequence[_Tally], scorer: Scorer, limits: SelectionLimits) -> None:
+    """Score more prompts of induce, and drop whoever cannot reach the limit any more."""
+    bound, first = REFUSAL_METRIC_BOUND, _five_eighths(scorer.n_harmless)
+    _extend(tallies, "induce", scorer, first=first, bound=bound, limit=limits.min_induce)
+    for tally in _open(tallies):
+        if fails_induce(tally.induce.if_rest_is(bound), limits):
+            tally.rejected = INDUCE
 
 
 def _advance_kl(tallies: Sequence[_Tally], scorer: Scorer, limits: SelectionLimits) -> None:
-    """Score the next chunk of KL, and drop whoever is above the limit already."""
-    _add_chunk(tallies, "kl", scorer.kl)
+    """Score more prompts of KL, few at first, and drop whoever is above the limit already."""
+    first = -(-scorer.n_harmless // 16)
+    _extend(tallies, "kl", scorer, first=first, bound=0.0, limit=limits.max_kl)
     for tally in _open(tallies):
         # The formula of the paper's code may be a little below zero, so it decides only as a whole.
         is_final = tally.kl.is_complete or limits.rule == "published"
-        if is_final and fails_kl(tally.kl.mean_if_rest_is(0.0), limits):
+        if is_final and fails_kl(tally.kl.if_rest_is(0.0), limits):
             tally.rejected = KL
 
 
 def _score_bypass(tallies: Sequence[_Tally], scorer: Scorer, limits: SelectionLimits) -> None:
     """Find the lowest bypass whose KL passes; drop whoever cannot win, as soon as that is known."""
-    best = math.inf
-    if tallies:
-        _add_chunk(tallies, "bypass", scorer.bypass)
+    best, bound = math.inf, -REFUSAL_METRIC_BOUND
+    first = _five_eighths(scorer.n_harmful)
+    _extend(tallies, "bypass", scorer, first=first, bound=bound, limit=best)
     settled: list[_Tally] = []
     while alive := [t for t in _open(tallies) if t not in settled]:
-        leader = min(alive, key=lambda t: t.bypass.partial_mean)
+        leader = min(alive, key=lambda t: t.bypass.so_far)
         if not leader.bypass.is_complete:
             unfinished = [t for t in alive if not t.bypass.is_complete]
-            _add_chunk([leader] if math.isinf(best) else unfinished, "bypass", scorer.bypass)
+            asked = [leader] if math.isinf(best) else unfinished
+            _extend(asked, "bypass", scorer, first=first, bound=bound, limit=best)
         elif not leader.kl.is_complete:
             _advance_kl([leader], scorer, limits)
+        elif not leader.induce.is_complete:
+            _advance_induce([leader], scorer, limits)
         else:
-            best = min(best, leader.bypass.partial_mean)
+            best = min(best, leader.bypass.so_far)
             settled.append(leader)
-        _drop_beaten([t for t in _open(alive) if t not in settled], best)
-
-
-def _drop_beaten(tallies: Sequence[_Tally], best: float) -> None:
-    for tally in tallies:
-        if tally.bypass.mean_if_rest_is(-REFUSAL_METRIC_BOUND) > best:
-            tally.rejected = OUTRANKED
+        for tally in _open(alive):
+            if tally not in settled and tally.bypass.if_rest_is(bound) > best:
+                tally.rejected = OUTRANKED

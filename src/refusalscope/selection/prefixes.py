@@ -1,0 +1,98 @@
+"""Tokens that all prompts begin with, run once under each intervention."""
+
+import copy
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import Cache
+
+from refusalscope.interventions.apply import intervene
+from refusalscope.interventions.intervention import Intervention
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.forward import prefix_cache
+from refusalscope.models.prompts import Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefix:
+    """The shared tokens under one intervention: a row of a cache.
+
+    Holds the intervention, because it is found by identity, and the identity of something that is
+    gone may be given to something new.
+    """
+
+    edit: Intervention | None
+    cache: Cache
+    batch: int
+    """Number of the pass that it was run in: those of one pass share a cache."""
+    row: int
+
+
+class SharedPrefixes:
+    """Keys and values of the shared tokens under the interventions of now."""
+
+    def __init__(
+        self,
+        chat: ChatModel,
+        ids: Int[Tensor, "1 pos"],
+        *,
+        tokens_per_batch: int,
+        count: Callable[[int], None],
+    ) -> None:
+        self._chat = chat
+        self._ids = ids
+        self._edits_per_batch = max(1, tokens_per_batch // max(1, ids.shape[1]))
+        self._count = count
+        self._known: list[dict[int, Prefix]] = []
+
+    def of(self, edits: Sequence[Intervention | None]) -> list[Prefix]:
+        """The prefix under each intervention, in as few passes as can be.
+
+        The two sets run last are kept, one of additions and one of ablations; interventions are
+        known by identity.
+        """
+        for known in self._known:
+            if all(id(edit) in known for edit in edits):
+                return [known[id(edit)] for edit in edits]
+        known = self._run(list({id(edit): edit for edit in edits}.values()))
+        self._known = [known, *self._known[:1]]
+        return [known[id(edit)] for edit in edits]
+
+    def _run(self, edits: Sequence[Intervention | None]) -> dict[int, Prefix]:
+        known = {}
+        size = self._edits_per_batch
+        for batch, some in enumerate(edits[i : i + size] for i in range(0, len(edits), size)):
+            ids = self._ids.expand(len(some), -1)
+            with intervene(self._chat.model, self._chat.anatomy, some):
+                cache = prefix_cache(self._chat.model, ids)
+            for row, edit in enumerate(some):
+                known[id(edit)] = Prefix(edit=edit, cache=cache, batch=batch, row=row)
+            self._count(ids.numel() * self._chat.n_layers)
+        return known
+
+
+def joined_cache(prefixes: Sequence[Prefix], first_layers: Sequence[int]) -> Cache:
+    """One cache of prefixes that were run together, a row each.
+
+    Args:
+        first_layers: The layer at which each row begins, in ascending order: layers before that do
+            not hold it.
+    """
+    index = torch.tensor([prefix.row for prefix in prefixes])
+    picked: Any = copy.copy(prefixes[0].cache)
+    picked.layers = [copy.copy(layer) for layer in picked.layers]
+    for i, layer in enumerate(picked.layers):
+        layer.batch_select_indices(index[: max(1, bisect_right(first_layers, i))])
+    return picked
+
+
+def n_shared_tokens(prompts: Sequence[Prompt]) -> int:
+    """Tokens that all prompts begin with, at least one being left to each."""
+    columns = zip(*(prompt.ids[:-1] for prompt in prompts), strict=False)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
