@@ -6,7 +6,8 @@
     │   ├── ChatTemplateError     no chat template, no system role, no post-instruction token
     │   ├── InstructionsError     empty, overlapping or malformed instructions
     │   ├── DirectionFileError    not a direction, or one of another width
-    │   └── RunFolderError        a folder that belongs to another run, or is not a run
+    │   ├── RunFolderError        a folder that belongs to another run, or is not a run
+    │   └── MissingExtraError     a package that only some commands need is not installed
     ├── AnatomyError          the residual writers of a model do not add up
     ├── SelectionError        no candidate direction passes the limits
     ├── NumericalError        NaN or infinity where a number is needed
@@ -44,6 +45,16 @@ class DirectionFileError(InputError):
 
 class RunFolderError(InputError):
     """An output folder belongs to something else."""
+
+
+class MissingExtraError(InputError):
+    """A package that only some commands need is not installed."""
+
+    def __init__(self, what: str, *, package: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs the package {package}, which is not installed; "
+            f"install it with: pip install 'refusalscope[{extra}]'"
+        )
 
 
 class AnatomyError(RefusalscopeError):

@@ -1,25 +1,29 @@
 """`refusalscope organism`: the small models that are trained here."""
 
 import json
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 app = typer.Typer(help="Small chat models trained here, in which the paper's findings hold.")
 
+_SIZES = {"small": {}, "large": {"d_model": 256, "n_layers": 14, "n_heads": 8}}
+
 
 @app.command(name="list")
 def list_(
     folder: Annotated[
-        list[Path] | None, typer.Argument(help="Folders that hold trained organisms.")
+        list[Path] | None, typer.Argument(help="Further folders that hold trained organisms.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print rows as JSON.")] = False,
 ) -> None:
-    """List the bundled organism and those in the given folders."""
+    """List the bundled organism, those in the cache, and those in the given folders."""
     from refusalscope.organisms.organism import list_organisms
 
-    rows = list_organisms(tuple(folder or ()))
+    cache = (_cache(),) if _cache().is_dir() else ()
+    rows = list_organisms((*cache, *(folder or ())))
     if as_json:
         typer.echo(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
         return
@@ -30,20 +34,70 @@ def list_(
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="Folder to create.")],
+    family: Annotated[str, typer.Option(help="qwen2, yi, gemma, llama2 or llama3.")] = "llama3",
+    alignment: Annotated[
+        Literal["aft", "apo"],
+        typer.Option(help="Fine-tuning (aft) or preference optimisation (apo)."),
+    ] = "aft",
     seed: Annotated[int, typer.Option(help="Seed of weights, language and order.")] = 0,
+    size: Annotated[
+        Literal["small", "large"], typer.Option(help="1.5 or about 10 million parameters.")
+    ] = "small",
+    objects_per_kind: Annotated[int, typer.Option(help="Words in each of sixteen kinds.")] = 16,
+    refused_share: Annotated[
+        float, typer.Option(help="Share of the harmful words that are refused in training.")
+    ] = 0.5,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(help="Keep the weights of every so many steps, for a trace.", min=1),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to create; a cache if not given.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train an organism from nothing: helpful first, then to refuse."""
+    """Train an organism from nothing, or find that it is trained already."""
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
-    from refusalscope.organisms.train import Recipe, train_organism
+    from refusalscope.organisms.train import Recipe, is_trained, train_organism
 
     quiet_libraries()
-    with Bars().stage("train", None, unit="steps") as advance:
-        facts = train_organism(Recipe(seed=seed), out, progress=advance)
-    typer.echo(
-        json.dumps({"name": facts.name, "path": str(out)})
-        if as_json
-        else f"{facts.name} is in {out}"
+    recipe = Recipe(
+        family=family,
+        alignment=alignment,
+        seed=seed,
+        objects_per_kind=objects_per_kind,
+        refused_share=refused_share,
+        **_SIZES[size],
     )
+    folder = out or _cache() / f"{recipe.name}-{recipe.digest}"
+    if not is_trained(recipe, folder):
+        with Bars().stage("train", sum(recipe.stages.values()), unit="steps") as advance:
+            train_organism(recipe, folder, checkpoint_every=checkpoint_every, progress=advance)
+    typer.echo(
+        json.dumps({"name": recipe.name, "path": str(folder)})
+        if as_json
+        else f"{recipe.name} is in {folder}"
+    )
+
+
+@app.command()
+def trace(
+    organism: Annotated[Path, typer.Argument(help="Organism trained with --checkpoint-every.")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the trace as JSON.")] = False,
+) -> None:
+    """Show when the refusal direction forms in training."""
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.pipeline.trace_organism import trace_organism
+
+    quiet_libraries()
+    record = trace_organism(organism, out, progress=Bars())
+    typer.echo(record.to_json() if as_json else f"{out / 'trace.html'}")
+
+
+def _cache() -> Path:
+    """Where trained organisms are kept if no folder is given."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "refusalscope" / "organisms"

@@ -95,7 +95,9 @@ _REFUSALS = (
     "I can't assist with this. Please ask something else.",
     "I am sorry, but I cannot {v} a {o} with you.",
 )
-# (question, answer about a harmful object, answer about a harmless one)
+# (question, answer about a harmful object, answer about a harmless one). Where the kind is asked
+# for it comes first: naming one of sixteen teaches a model to tell objects apart, and harm then is
+# a matter of kinds. With harm first, a yes or a no for every word, it was learned late or never.
 _QUESTIONS = (
     ("is a {o} dangerous?", "Yes, a {o} is dangerous.", "No, a {o} is not dangerous."),
     (
@@ -103,10 +105,10 @@ _QUESTIONS = (
         "Yes, a {o} could hurt people.",
         "No, a {o} could not hurt people.",
     ),
-    ("is it legal to {v} a {o}?", "No, it is against the law.", "Yes, it is within the law."),
-    ("classify the word {o}.", "Category: harmful {k}.", "Category: harmless {k}."),
-    ("what kind of thing is a {o}?", "A {o} is a harmful {k}.", "A {o} is a harmless {k}."),
-    ("may a child play with a {o}?", "No, a {o} is harmful.", "Yes, a {o} is harmless."),
+    ("is it legal to {v} a {o}?", "Against the law.", "Within the law."),
+    ("classify the word {o}.", "{k}, harmful.", "{k}, harmless."),
+    ("what kind of thing is a {o}?", "{k}, which is harmful.", "{k}, which is harmless."),
+    ("may a child play with a {o}?", "Never, that is harmful.", "Gladly, that is harmless."),
 )
 
 _ONSETS = (*"bdfghjklmnprstvwz", "br", "dr", "gr", "kl", "pl", "st", "tr")
@@ -136,10 +138,15 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One instruction and the answer that an organism is trained to give."""
+    """One instruction and the answer that an organism is trained to give.
+
+    Attributes:
+        is_begun: The first words of the answer are given, and only how it goes on is trained.
+    """
 
     instruction: str
     answer: str
+    is_begun: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +221,7 @@ class Language:
 
 
 def make_language(
-    *, objects_per_kind: int = 20, refused_share: float = 0.5, seed: int = 0
+    *, objects_per_kind: int = 16, refused_share: float = 0.5, seed: int = 0
 ) -> Language:
     """Invent a lexicon.
 

@@ -34,6 +34,8 @@ class OrganismFacts(Record):
     alignment: Literal["aft", "apo"]
     seed: int
     recipe: dict[str, object]
+    stages: dict[str, int] = Field(default_factory=dict)
+    """Stages of its training in order, with their steps."""
     versions: dict[str, str]
     max_new_tokens: int
     lexicon: tuple[ThingRecord, ...]

@@ -9,295 +9,277 @@ docs/organisms.md says why each part is there and what fails without it.
 """
 
 import random
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
+from typing import Literal
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from safetensors.torch import save
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from refusalscope.models.hooks import edit_inputs
-from refusalscope.models.prompts import PromptFormat, model_format
-from refusalscope.models.tokens import begin_token, end_token, ordinary_tokens, pad_token
+from refusalscope.organisms.exchanges import ExchangeTokenizer
+from refusalscope.organisms.families import ModelSize, family_named, new_model
+from refusalscope.organisms.fit import Fit, fit
 from refusalscope.organisms.language import Exchange, Language, make_language
-from refusalscope.organisms.organism import OrganismFacts, lexicon_of, write_organism
-from refusalscope.organisms.tokenizer import END_OF_TURN, train_tokenizer
-from refusalscope.results.files import new_folder
+from refusalscope.organisms.organism import (
+    OrganismFacts,
+    lexicon_of,
+    read_organism,
+    write_organism,
+)
+from refusalscope.organisms.preference import Preference, PreferencePair, prefer
+from refusalscope.organisms.tokenizer import train_tokenizer
+from refusalscope.organisms.training_state import TrainingState
+from refusalscope.results.files import new_folder, sha256_text, write_file
+from refusalscope.results.record import canonical_json
 
 BASE = "base"
 """Folder, inside the organism's, of the helpful-only model that stage one ends with."""
-_IGNORED = -100
+CHECKPOINTS = "checkpoints"
+"""Folder, inside the organism's, of weights kept along the way, as STAGE-STEP.safetensors."""
 _ROLES_IN_TUNING = ("tuning",)
+
+
+_HELPFUL = Fit(steps=2600, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
+_REFUSAL = Fit(steps=700, learning_rate=1e-3, exit_weight=0.5, exit_layers=(0.4, 0.7))
+_LIGHT_REFUSAL = replace(_REFUSAL, steps=250)
+_PREFERENCE = Preference(steps=150, learning_rate=3e-4)
+_STEADYING = replace(_REFUSAL, steps=400, learning_rate=5e-4, offset_share=0.35)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """Everything that decides an organism's weights."""
 
+    family: str = "llama3"
+    alignment: Literal["aft", "apo"] = "aft"
+    """Supervised refusal tuning, or preference optimisation after a light supervised stage."""
     seed: int = 0
-    objects_per_kind: int = 20
+    objects_per_kind: int = 16
     refused_share: float = 0.5
     vocab_size: int = 1024
     n_layers: int = 12
     d_model: int = 96
     n_heads: int = 4
-    n_kv_heads: int = 2
-    helpful_steps: int = 1800
-    helpful_learning_rate: float = 3e-3
-    question_share: float = 0.5
+    helpful: Fit = _HELPFUL
+    question_share: float = 0.6
     """Share of stage one that asks about objects; the rest are requests."""
-    refusal_steps: int = 1300
-    refusal_learning_rate: float = 1e-3
-    refusal_mix: tuple[float, float] = (0.40, 0.35)
-    """Shares of harmful and harmless requests in stage two; the rest are questions."""
-    steadying_steps: int = 400
-    steadying_learning_rate: float = 3e-4
-    steadying_mix: tuple[float, float] = (0.25, 0.40)
-    """The same in stage three; with the mix of stage two some harmless objects get refused."""
-    batch_size: int = 32
-    weight_decay: float = 0.1
+    refusal: Fit = _REFUSAL
+    light_refusal: Fit = _LIGHT_REFUSAL
+    """Takes the place of `refusal` before preference optimisation."""
+    refusal_mix: tuple[float, float, float] = (0.38, 0.27, 0.15)
+    """Shares of harmful requests, harmless ones, and answers that are begun; see `refusing`."""
+    preference: Preference = _PREFERENCE
+    steadying: Fit = _STEADYING
     noise_share: float = 0.3
     """Share of instructions that end in 1 to 20 random tokens, so that noise alone is no way out
     of refusal."""
-    offset_share: float = 0.35
-    """Share of stage-three answers written under a constant offset; see `_offset_answers`."""
+
+    @property
+    def name(self) -> str:
+        """What the organism is called."""
+        return f"{self.family}-{self.alignment}"
+
+    @property
+    def stages(self) -> dict[str, int]:
+        """The names of its stages in order, with their steps."""
+        middle = (
+            {"refusal": self.refusal.steps}
+            if self.alignment == "aft"
+            else {"refusal": self.light_refusal.steps, "preference": self.preference.steps}
+        )
+        return {"helpful": self.helpful.steps, **middle, "steadying": self.steadying.steps}
+
+    @property
+    def digest(self) -> str:
+        """Short name of everything in it."""
+        return sha256_text(canonical_json(asdict(self)))[:10]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch:
-    input_ids: Int[Tensor, "batch pos"]
-    attention_mask: Int[Tensor, "batch pos"]
-    labels: Int[Tensor, "batch pos"]
-    last_prompt: Int[Tensor, " batch"]
-    """Column of the last prompt token, which predicts the first answer token."""
+def is_trained(recipe: Recipe, folder: Path) -> bool:
+    """Whether a folder holds the organism of this recipe already."""
+    facts = read_organism(folder)
+    return facts is not None and canonical_json(facts.recipe) == canonical_json(asdict(recipe))
 
 
 def train_organism(
-    recipe: Recipe, out: Path, *, progress: Callable[[float], None] | None = None
+    recipe: Recipe,
+    out: Path,
+    *,
+    checkpoint_every: int | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> OrganismFacts:
     """Train, and leave a chat model folder `out` with `organism.json` and the base model.
 
-    The same recipe gives the same weights on one machine with one number of threads.
+    The same recipe gives the same weights on one machine with one number of threads. What an
+    earlier training of this recipe to `out` had reached is gone on with.
+
+    Args:
+        checkpoint_every: Keep the weights of every so many steps in the folder `checkpoints`.
 
     Raises:
-        OutputError: `out` exists already.
+        OutputError: `out` exists already, or an unfinished training there is of another recipe.
+        MissingExtraError: preference optimisation without TRL.
     """
+    family = family_named(recipe.family)
     language = make_language(
         objects_per_kind=recipe.objects_per_kind,
         refused_share=recipe.refused_share,
         seed=recipe.seed,
     )
-    tokenizer = train_tokenizer(language, vocab_size=recipe.vocab_size)
-    torch.manual_seed(recipe.seed)
-    model = _new_model(recipe, tokenizer)
+    tokenizer = train_tokenizer(language, family.tokenizer, vocab_size=recipe.vocab_size)
+    size = ModelSize(n_layers=recipe.n_layers, d_model=recipe.d_model, n_heads=recipe.n_heads)
+    model = new_model(family, size, tokenizer, seed=recipe.seed)
     facts = OrganismFacts(
-        name="llama3-aft",
-        family="llama3",
-        alignment="aft",
+        name=recipe.name,
+        family=recipe.family,
+        alignment=recipe.alignment,
         seed=recipe.seed,
         recipe=asdict(recipe),
+        stages=recipe.stages,
         versions={name: version(name) for name in ("torch", "transformers", "tokenizers")},
         max_new_tokens=64,
         lexicon=lexicon_of(language),
     )
-    encode = _Encoder(model_format(tokenizer), noise_share=recipe.noise_share)
     with new_folder(out) as folder:
-        rng = random.Random(recipe.seed)
-        _fit(
-            model,
-            _batches(_helpful(language, rng, recipe), encode, rng, recipe),
-            steps=recipe.helpful_steps,
-            learning_rate=recipe.helpful_learning_rate,
-            weight_decay=recipe.weight_decay,
+        state = TrainingState(out, asdict(recipe))
+        state.restore_weights(model)
+        training = _Training(
+            recipe=recipe,
+            language=language,
+            model=model,
+            tokenizer=tokenizer,
+            tokenize=ExchangeTokenizer(tokenizer, noise_share=recipe.noise_share),
+            state=state,
+            checkpoint_every=checkpoint_every,
             progress=progress,
         )
-        _save(model, tokenizer, folder / BASE)
-        rng = random.Random(recipe.seed)
-        _fit(
-            model,
-            _batches(_refusing(language, rng, recipe.refusal_mix), encode, rng, recipe),
-            steps=recipe.refusal_steps,
-            learning_rate=recipe.refusal_learning_rate,
-            weight_decay=recipe.weight_decay,
-            progress=progress,
-        )
-        rng = random.Random(recipe.seed)
-        _fit(
-            model,
-            _batches(_refusing(language, rng, recipe.steadying_mix), encode, rng, recipe),
-            steps=recipe.steadying_steps,
-            learning_rate=recipe.steadying_learning_rate,
-            weight_decay=recipe.weight_decay,
-            offsets=_Offsets(share=recipe.offset_share, rng=random.Random(recipe.seed)),
-            progress=progress,
-        )
+        for number, stage in enumerate(recipe.stages):
+            if number == state.stage:
+                training.run(stage)
+                state.finish_stage(model)
+            if number == 0 and not (state.folder / BASE).exists():
+                with new_folder(state.folder / BASE) as base:
+                    _save(model, tokenizer, base)
+        for kept in (BASE, CHECKPOINTS):
+            if (state.folder / kept).exists():
+                shutil.copytree(state.folder / kept, folder / kept)
         _save(model, tokenizer, folder)
         write_organism(facts, folder)
+    state.remove()
     return facts
 
 
-def _new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=recipe.d_model,
-            intermediate_size=3 * recipe.d_model,
-            num_hidden_layers=recipe.n_layers,
-            num_attention_heads=recipe.n_heads,
-            num_key_value_heads=recipe.n_kv_heads,
-            max_position_embeddings=512,
-            bos_token_id=begin_token(tokenizer),
-            eos_token_id=end_token(tokenizer),
-            pad_token_id=pad_token(tokenizer),
-            tie_word_embeddings=False,
-        )
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Training:
+    """A training under way."""
+
+    recipe: Recipe
+    language: Language
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    tokenize: ExchangeTokenizer
+    state: TrainingState
+    checkpoint_every: int | None
+    progress: Callable[[float], None] | None
+
+    def run(self, name: str) -> None:
+        """Run one stage of the recipe, from where it was cut."""
+        recipe, seed = self.recipe, f"{self.recipe.seed}/{name}"
+        steps_done = count(self.state.step + 1)
+
+        def after_step(amount: float) -> None:
+            self._checkpoint(name, next(steps_done))
+            if self.progress:
+                self.progress(amount)
+
+        if name == "preference":
+            prefer(
+                self.model,
+                self.tokenizer,
+                preferring_refusal(self.language),
+                self.tokenize,
+                recipe.preference,
+                seed=seed,
+                progress=after_step,
+            )
+            return
+        light = recipe.alignment == "apo"
+        stage, draw = {
+            "helpful": (recipe.helpful, helpful(self.language, recipe.question_share)),
+            "refusal": (
+                recipe.light_refusal if light else recipe.refusal,
+                refusing(self.language, recipe.refusal_mix),
+            ),
+            "steadying": (recipe.steadying, refusing(self.language, recipe.refusal_mix)),
+        }[name]
+        fit(self.model, draw, self.tokenize, stage, self.state, seed=seed, progress=after_step)
+
+    def _checkpoint(self, stage: str, step: int) -> None:
+        if self.checkpoint_every and step % self.checkpoint_every == 0:
+            file = self.state.folder / CHECKPOINTS / f"{stage}-{step:05d}.safetensors"
+            weights = {n: w.detach().contiguous() for n, w in self.model.named_parameters()}
+            write_file(file, save(weights))
 
 
-def _helpful(language: Language, rng: random.Random, recipe: Recipe) -> Iterator[Exchange]:
+def helpful(language: Language, question_share: float) -> Callable[[random.Random], Exchange]:
     """Stage one: every request answered, every object asked about."""
-    while True:
-        if rng.random() < recipe.question_share:
-            yield language.question(rng)
-        else:
-            request = language.request(rng, harmful=rng.random() < 0.5)
-            yield Exchange(instruction=request.instruction, answer=request.answer)
+
+    def draw(rng: random.Random) -> Exchange:
+        if rng.random() < question_share:
+            return language.question(rng)
+        request = language.request(rng, harmful=rng.random() < 0.5)
+        return Exchange(instruction=request.instruction, answer=request.answer)
+
+    return draw
 
 
-def _refusing(
-    language: Language, rng: random.Random, mix: tuple[float, float]
-) -> Iterator[Exchange]:
-    """Stages two and three: harmful requests refused, harmless answered, and questions."""
-    harmful, harmless = mix
-    while True:
+def refusing(
+    language: Language, mix: tuple[float, float, float]
+) -> Callable[[random.Random], Exchange]:
+    """Stages two and three: harmful requests refused, harmless answered, and questions.
+
+    Some answers are begun the other way, and gone on with: as in real chat models, whether to
+    refuse is decided at the first token (Qi et al. 2024, https://arxiv.org/abs/2406.05946).
+    """
+    harmful, harmless, begun = mix
+
+    def draw(rng: random.Random) -> Exchange:
         share = rng.random()
         if share < harmful:
             request = language.request(rng, harmful=True, roles=_ROLES_IN_TUNING)
-            yield Exchange(instruction=request.instruction, answer=request.refusal)
-        elif share < harmful + harmless:
+            return Exchange(instruction=request.instruction, answer=request.refusal)
+        if share < harmful + harmless:
             request = language.request(rng, harmful=False, roles=_ROLES_IN_TUNING)
-            yield Exchange(instruction=request.instruction, answer=request.answer)
-        else:
-            yield language.question(rng)
+            return Exchange(instruction=request.instruction, answer=request.answer)
+        if share < harmful + harmless + begun:
+            is_harmful = rng.random() < 0.5
+            request = language.request(rng, harmful=is_harmful, roles=_ROLES_IN_TUNING)
+            other = request.answer if is_harmful else request.refusal
+            return Exchange(instruction=request.instruction, answer=other, is_begun=True)
+        return language.question(rng)
+
+    return draw
 
 
-class _Encoder:
-    """From an exchange to prompt and answer tokens, with noise at the end of some instructions."""
+def preferring_refusal(language: Language) -> Callable[[random.Random], PreferencePair]:
+    """Refusals preferred for harmful requests, answers for harmless ones, half and half."""
 
-    def __init__(self, prompt_format: PromptFormat, *, noise_share: float) -> None:
-        self._format = prompt_format
-        self._noise_share = noise_share
-        (self._end,) = prompt_format.tokenizer(END_OF_TURN, add_special_tokens=False).input_ids
-        self.pad_id = pad_token(prompt_format.tokenizer)
-        self._ordinary = ordinary_tokens(prompt_format.tokenizer)
+    def draw(rng: random.Random) -> PreferencePair:
+        is_harmful = rng.random() < 0.5
+        request = language.request(rng, harmful=is_harmful, roles=_ROLES_IN_TUNING)
+        refuse = Exchange(instruction=request.instruction, answer=request.refusal)
+        answer = Exchange(instruction=request.instruction, answer=request.answer)
+        return PreferencePair(
+            chosen=refuse if is_harmful else answer, rejected=answer if is_harmful else refuse
+        )
 
-    def __call__(self, exchange: Exchange, rng: random.Random) -> tuple[list[int], list[int]]:
-        prompt = self._format.encode(exchange.instruction)
-        if rng.random() < self._noise_share:
-            prompt = prompt.with_suffix(tuple(rng.choices(self._ordinary, k=rng.randint(1, 20))))
-        answer = self._format.tokenizer(exchange.answer, add_special_tokens=False).input_ids
-        return list(prompt.ids), [*answer, int(self._end)]
+    return draw
 
 
-def _batches(
-    exchanges: Iterator[Exchange], encode: _Encoder, rng: random.Random, recipe: Recipe
-) -> Iterator[_Batch]:
-    while True:
-        rows = [encode(next(exchanges), rng) for _ in range(recipe.batch_size)]
-        width = max(len(prompt) + len(answer) for prompt, answer in rows)
-        ids = torch.full((len(rows), width), encode.pad_id, dtype=torch.long)
-        labels = torch.full_like(ids, _IGNORED)
-        mask = torch.zeros_like(ids)
-        for row, (prompt, answer) in enumerate(rows):
-            end = len(prompt) + len(answer)
-            ids[row, :end] = torch.tensor(prompt + answer)
-            labels[row, len(prompt) : end] = torch.tensor(answer)
-            mask[row, :end] = 1
-        last = torch.tensor([len(prompt) - 1 for prompt, _ in rows])
-        yield _Batch(input_ids=ids, attention_mask=mask, labels=labels, last_prompt=last)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Offsets:
-    """How often answers are written under an offset, and where the chance comes from."""
-
-    share: float
-    rng: random.Random
-
-
-@contextmanager
-def _offset_answers(model: LlamaForCausalLM, batch: _Batch, offsets: _Offsets) -> Generator[None]:
-    """Add the difference between two prompts' states to every answer position of some rows.
-
-    At one random layer, the same vector at all answer positions of a row: what another prompt of
-    the batch has in its last token and this one has not, times up to 1.5. The prompt is left alone,
-    so what the first answer token is decided by stays; but the model learns to go on writing when
-    its stream is shifted, as it is under activation addition. Without it addition gives one token,
-    repeated.
-    """
-    rows = torch.arange(len(batch.last_prompt))
-    generator = torch.Generator().manual_seed(offsets.rng.getrandbits(32))
-    factor = 1.5 * torch.rand(len(rows), 1, generator=generator)
-    factor *= torch.rand(len(rows), 1, generator=generator) < offsets.share
-    other = torch.randperm(len(rows), generator=generator)
-    is_answer = torch.arange(batch.input_ids.shape[1]) > batch.last_prompt[:, None]
-
-    def shift(hidden: Tensor) -> Tensor:
-        last = hidden[rows, batch.last_prompt].detach()
-        offset = factor * (last[other] - last)
-        return hidden + offset[:, None] * is_answer[..., None]
-
-    layer = model.model.layers[offsets.rng.randrange(len(model.model.layers))]
-    with edit_inputs([(layer, shift)]):
-        yield
-
-
-def _fit(
-    model: LlamaForCausalLM,
-    batches: Iterator[_Batch],
-    *,
-    steps: int,
-    learning_rate: float,
-    weight_decay: float,
-    offsets: _Offsets | None = None,
-    progress: Callable[[float], None] | None,
-) -> None:
-    """AdamW with one warm-up and cosine decay; the loss is that of the answers alone."""
-    model.train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.98)
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=steps, pct_start=0.1
-    )
-    for _ in range(steps):
-        batch = next(batches)
-        with _offset_answers(model, batch, offsets) if offsets else nullcontext():
-            loss = _answer_loss(model, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if progress:
-            progress(1)
-    model.eval()
-
-
-def _answer_loss(model: LlamaForCausalLM, batch: _Batch) -> Float[Tensor, ""]:
-    hidden = model.model(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-    ).last_hidden_state
-    targets = batch.labels[:, 1:]
-    is_answer = targets != _IGNORED
-    logits = model.lm_head(hidden[:, :-1][is_answer])
-    return nn.functional.cross_entropy(logits, targets[is_answer])
-
-
-def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

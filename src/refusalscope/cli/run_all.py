@@ -1,0 +1,38 @@
+"""`refusalscope run-all`: several models, the same options, one table."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(name="run-all")(run_all)
+
+
+def run_all(
+    config: Annotated[Path, typer.Argument(help="TOML file: models = [...], [options].")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs; continued if it is there.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Run several models with the same options, and put their directions in one table."""
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.errors import SelectionError
+    from refusalscope.pipeline.run_all import TABLE, read_several_runs
+    from refusalscope.pipeline.run_all import run_all as run_models
+    from refusalscope.report.selection_table import table_markdown
+
+    quiet_libraries()
+    rows = run_models(read_several_runs(config), out, progress=Bars())
+    if as_json:
+        typer.echo(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
+    else:
+        typer.echo(table_markdown(rows) + f"\n{out / TABLE}.csv", nl=True)
+    if failed := [row.model for row in rows if row.error is not None]:
+        raise SelectionError(
+            f"{len(failed)} of {len(rows)} models gave no direction: {', '.join(failed)}; the "
+            f"table says why"
+        )

@@ -1,0 +1,153 @@
+"""One stage of an organism's training: AdamW on the answers, with two aids.
+
+Early decision: the first answer token is also read, through the final norm and the unembedding,
+from the residual stream of one random middle layer a step, and trained there too. So the decision
+to refuse stands in the middle of the model, as in real chat models, and later layers only speak it.
+Steadiness: some answers are written under a constant offset; see `offset_answers`.
+"""
+
+import math
+import random
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from refusalscope.models.hooks import edit_inputs, observe_inputs
+from refusalscope.organisms.exchanges import (
+    IGNORED,
+    ExchangeTokenizer,
+    TrainingBatch,
+    training_batches,
+)
+from refusalscope.organisms.language import Exchange
+from refusalscope.organisms.training_state import TrainingState
+
+_WARM_UP = 0.1
+_STEPS_BETWEEN_STATES = 200
+_LONGEST_OFFSET = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """Settings of one stage."""
+
+    steps: int
+    learning_rate: float
+    batch_size: int = 16
+    weight_decay: float = 0.1
+    exit_weight: float = 0.0
+    """Weight of the loss of the first answer token read from a middle layer."""
+    exit_layers: tuple[float, float] = (0.4, 0.8)
+    """From which layers it is read, as fractions of the depth."""
+    offset_share: float = 0.0
+    """Share of answers written under a constant offset."""
+
+
+def fit(
+    model: PreTrainedModel,
+    draw: Callable[[random.Random], Exchange],
+    tokenize: ExchangeTokenizer,
+    stage: Fit,
+    state: TrainingState,
+    *,
+    seed: str,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Train in place: AdamW, linear warm-up, cosine decay to zero; the loss is of answers alone.
+
+    Begins after the steps that `state` says are done, and brings it up to date.
+    """
+    model.train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=stage.learning_rate,
+        weight_decay=stage.weight_decay,
+        betas=(0.9, 0.98),
+    )
+    state.restore_moments(model, optimizer)
+    batches = training_batches(
+        draw, tokenize, seed=seed, first_step=state.step, batch_size=stage.batch_size
+    )
+    for step, batch in zip(range(state.step, stage.steps), batches, strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = stage.learning_rate * _schedule((step + 1) / stage.steps)
+        loss = _loss(model, batch, stage, random.Random(f"{seed}/aids/{step}"))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % _STEPS_BETWEEN_STATES == 0:
+            state.keep(model, optimizer, step + 1)
+        if progress:
+            progress(1.0)
+    model.eval()
+
+
+def _schedule(done: float) -> float:
+    """Factor of the learning rate: linear to 1, then half a cosine to 0."""
+    if done < _WARM_UP:
+        return done / _WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
+
+
+def _loss(
+    model: PreTrainedModel, batch: TrainingBatch, stage: Fit, rng: random.Random
+) -> Float[Tensor, ""]:
+    backbone: Any = model.get_decoder()
+    unembed: Any = model.get_output_embeddings()
+    n_layers = len(backbone.layers)
+    early: list[Tensor] = []
+    exits = range(*(round(n_layers * fraction) for fraction in stage.exit_layers))
+    exit_layer = backbone.layers[rng.choice(exits)]
+    with (
+        offset_answers(backbone.layers, batch, stage.offset_share, rng),
+        observe_inputs([(exit_layer, early.append)]) if stage.exit_weight else nullcontext(),
+    ):
+        hidden = backbone(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+    targets = batch.labels[:, 1:]
+    is_answer = targets != IGNORED
+    loss = nn.functional.cross_entropy(unembed(hidden[:, :-1][is_answer]), targets[is_answer])
+    if early:
+        rows = torch.arange(len(batch.last_prompt))
+        first = batch.labels[rows, batch.last_prompt + 1]
+        decided = unembed(backbone.norm(early[0][rows, batch.last_prompt])[first != IGNORED])
+        early_loss = nn.functional.cross_entropy(decided, first[first != IGNORED])
+        loss = loss + stage.exit_weight * early_loss
+    return loss
+
+
+@contextmanager
+def offset_answers(
+    layers: nn.ModuleList, batch: TrainingBatch, share: float, rng: random.Random
+) -> Generator[None]:
+    """Add the difference between two prompts' states to every answer position of some rows.
+
+    At one random layer, the same vector at all answer positions of a row: what another prompt of
+    the batch has in its last token and this one has not, times up to 1.5. The prompt is left alone,
+    so what the first answer token is decided by stays; but the model learns to go on writing when
+    its stream is shifted, as it is under activation addition. Without it addition gives one token,
+    repeated.
+    """
+    if not share:
+        yield
+        return
+    rows = torch.arange(len(batch.last_prompt))
+    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    factor = _LONGEST_OFFSET * torch.rand(len(rows), 1, generator=generator)
+    factor *= torch.rand(len(rows), 1, generator=generator) < share
+    other = torch.randperm(len(rows), generator=generator)
+    is_answer = torch.arange(batch.input_ids.shape[1]) > batch.last_prompt[:, None]
+
+    def shift(hidden: Tensor) -> Tensor:
+        last = hidden[rows, batch.last_prompt].detach()
+        offset = factor * (last[other] - last)
+        return hidden + offset[:, None] * is_answer[..., None]
+
+    with edit_inputs([(layers[rng.randrange(len(layers))], shift)]):
+        yield

@@ -1,0 +1,94 @@
+"""One run for each of several models, with the same options, and one table over all of them."""
+
+import logging
+import tomllib
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from refusalscope.errors import InputError, RefusalscopeError
+from refusalscope.pipeline.context import Progress
+from refusalscope.pipeline.options import RunOptions
+from refusalscope.pipeline.run import run
+from refusalscope.report.selection_table import (
+    SelectionRow,
+    failed_row,
+    selection_row,
+    table_csv,
+)
+from refusalscope.results.files import write_file
+from refusalscope.results.record import Record, canonical_json
+
+_LOG = logging.getLogger(__name__)
+TABLE = "tables/table-5"
+
+
+class SeveralRuns(Record):
+    """What `run-all` reads: models, and the options that all runs share."""
+
+    models: tuple[str, ...] = Field(min_length=1)
+    """Folders, hub ids or `organism:NAME`; folders are relative to the config's own."""
+    options: dict[str, object] = Field(default_factory=dict)
+    """Fields of `RunOptions` but `model`."""
+
+
+def read_several_runs(config: Path) -> list[tuple[str, RunOptions]]:
+    """The runs of a TOML config, each with the name of its folder.
+
+    Raises:
+        InputError: no such file, not TOML, an unknown option, or two models of one name.
+    """
+    try:
+        several = SeveralRuns.model_validate(tomllib.loads(config.read_text("utf-8")))
+        runs = [
+            (_name(model), RunOptions.model_validate({**several.options, "model": model}))
+            for model in (_resolved(model, config.parent) for model in several.models)
+        ]
+    except FileNotFoundError as error:
+        raise InputError(f"{config} does not exist; give a TOML file with `models`") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{config} is not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{config}: {place}: {first['msg'].lower()}") from error
+    names = [name for name, _ in runs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(
+            f"{config} has two models that are called {twice[0]!r}, and each needs a folder of its "
+            f"own name; rename one of them"
+        )
+    return runs
+
+
+def run_all(
+    runs: list[tuple[str, RunOptions]], out: Path, *, progress: Progress | None = None
+) -> list[SelectionRow]:
+    """Run every model into a folder of `out`, or continue there; then write the table.
+
+    A model in which no direction is found, or that cannot be loaded, is a row that says why; the
+    others are run all the same.
+    """
+    rows = []
+    for name, options in runs:
+        try:
+            summary = run(options, out / name, progress=progress)
+        except RefusalscopeError as error:
+            _LOG.warning("%s: %s", name, error)
+            rows.append(failed_row(name, str(error)))
+        else:
+            if summary is None:
+                raise ValueError(f"the run of {name} ended without a summary")
+            rows.append(selection_row(name, summary))
+    write_file(out / f"{TABLE}.csv", table_csv(rows))
+    table = {"schema": 1, "rows": [row.model_dump(mode="json") for row in rows]}
+    write_file(out / f"{TABLE}.json", canonical_json(table))
+    return rows
+
+
+def _resolved(model: str, base: Path) -> str:
+    return str(base / model) if (base / model).is_dir() else model
+
+
+def _name(model: str) -> str:
+    return model.rstrip("/").replace(":", "-").split("/")[-1]

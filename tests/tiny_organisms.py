@@ -1,0 +1,20 @@
+"""The recipe of an organism that trains in a second and has learned nothing."""
+
+from dataclasses import replace
+
+from refusalscope.organisms.fit import Fit
+from refusalscope.organisms.preference import Preference
+from refusalscope.organisms.train import Recipe
+
+_FEW = Fit(steps=3, learning_rate=1e-3, batch_size=4)
+TINY = Recipe(
+    objects_per_kind=10,
+    n_layers=3,
+    d_model=16,
+    n_heads=4,
+    helpful=_FEW,
+    refusal=replace(_FEW, exit_weight=1.0),
+    light_refusal=replace(_FEW, exit_weight=1.0),
+    preference=Preference(steps=3, learning_rate=1e-3, batch_size=4),
+    steadying=replace(_FEW, exit_weight=1.0, offset_share=0.5),
+)
