@@ -13,9 +13,36 @@ OPTIONS = {
     "import-run": {"FOLDER", "--out", "--json"},
     "judge": {"RUN", "--json"},
     "loss": {"RUN", "--json"},
+    "mechanism": {
+        "RUN",
+        "--base",
+        "--draws",
+        "--heads",
+        "--json",
+        "--search-candidates",
+        "--search-enough",
+        "--search-prompts",
+        "--search-steps",
+        "--search-top-k",
+        "--suffix",
+        "--suffix-tokens",
+        "--text",
+    },
     "organism list": {"FOLDER", "--json"},
-    "organism train": {"--out", "--seed", "--json"},
+    "organism trace": {"ORGANISM", "--out", "--json"},
+    "organism train": {
+        "--alignment",
+        "--checkpoint-every",
+        "--family",
+        "--json",
+        "--objects-per-kind",
+        "--out",
+        "--refused-share",
+        "--seed",
+        "--size",
+    },
     "report": {"RUN", "--json"},
+    "run-all": {"CONFIG", "--out", "--json"},
     "run": {
         "[MODEL]",
         "--all-scores",
@@ -48,6 +75,28 @@ OPTIONS = {
         "--trust-remote-code",
     },
     "select": {"RUN", "--json"},
+    "weights adapter": {
+        *("MODEL", "--direction", "--json", "--layers", "--out", "--revision"),
+        *("--seed", "--strength", "--trust-remote-code"),
+    },
+    "weights add": {
+        *("MODEL", "--coefficient", "--direction", "--json", "--layer", "--out"),
+        *("--revision", "--seed", "--trust-remote-code"),
+    },
+    "weights compare": {
+        *("BASE", "EDITED", "--direction", "--json", "--seed", "--trust-remote-code"),
+    },
+    "weights control-vector": {
+        *("MODEL", "--coefficient", "--direction", "--json", "--layer", "--out"),
+        *("--revision", "--trust-remote-code"),
+    },
+    "weights orthogonalize": {
+        *("MODEL", "--direction", "--json", "--keep-tied", "--layers", "--out"),
+        *("--revision", "--seed", "--strength", "--trust-remote-code"),
+    },
+    "weights verify": {
+        *("DIR", "--base", "--behaviour", "--json", "--seed", "--trust-remote-code"),
+    },
 }
 
 

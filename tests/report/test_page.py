@@ -311,7 +311,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
 
 def test_the_report_needs_no_torch():
     code = (
-        "import sys, refusalscope.report.page as page; page._parts(); "
+        "import sys, refusalscope.report.page_parts as page; page.page_parts(); "
         "print([m for m in ('torch', 'transformers', 'numpy', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from refusalscope.errors import AnatomyError, NumericalError
+from refusalscope.errors import AnatomyError, InputError, NumericalError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.miniature import build_miniature, miniature_config
 from refusalscope.weights import orthogonalize as module
+from refusalscope.weights import span
 from refusalscope.weights.orthogonalize import (
     orthogonalize,
     orthogonalize_model,
@@ -92,7 +93,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     weight, direction = torch.randn(50, 16), torch.randn(16)
     whole = orthogonalize(weight, direction, axis=1)
-    monkeypatch.setattr(module, "_CHUNK", 48)
+    monkeypatch.setattr(span, "_CHUNK", 48)
     torch.testing.assert_close(orthogonalize(weight, direction, axis=1), whole)
 
 
@@ -219,3 +220,67 @@ def test_a_direction_of_another_width_is_refused() -> None:
     model = miniature("llama")
     with pytest.raises(NumericalError, match=r"shape \(32,\); the model's d_model is 64"):
         orthogonalize_model(model, measure_anatomy(model), torch.ones(32))
+
+
+def test_partial_strength_leaves_its_share() -> None:
+    torch.manual_seed(0)
+    weight, direction = torch.randn(16, 12), torch.randn(16)
+    edited = orthogonalize(weight, direction, axis=0, strength=0.7)
+    torch.testing.assert_close(direction @ edited, 0.3 * (direction @ weight), atol=1e-5, rtol=1e-4)
+    stronger = orthogonalize(weight, direction, axis=0, strength=-1.0)
+    torch.testing.assert_close(direction @ stronger, 2 * (direction @ weight))
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(deadline=None, derandomize=True, max_examples=20)
+def test_of_several_directions_all_that_they_span_is_removed(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(16, 12, generator=generator)
+    one, other = torch.randn(2, 16, generator=generator)
+    edited = orthogonalize(weight, [one, other, one - 2 * other], axis=0)
+    for direction in (one, other, one + other):
+        assert (direction @ edited).abs().max() < 1e-5 * direction.norm()
+    at_once = orthogonalize(weight, [other, 3 * one], axis=0)
+    torch.testing.assert_close(at_once, edited, atol=1e-5, rtol=1e-4)
+    left = orthogonalize(weight, one, axis=0)
+    assert (other @ left).abs().max() > 1e-3, "one after the other is not the same"
+
+
+def test_a_layer_range_edits_only_its_layers_and_not_the_embedding() -> None:
+    model, direction = miniature("llama"), random_direction()
+    edits = orthogonalize_model(model, measure_anatomy(model), direction, layers=(1, 2))
+    assert sorted(edit.parameter for edit in edits) == [
+        f"model.layers.{layer}.{module}.weight"
+        for layer in (1, 2)
+        for module in ("mlp.down_proj", "self_attn.o_proj")
+    ]
+    for name, parameter in model.named_parameters():
+        if name.endswith("down_proj.weight"):
+            left = float((direction @ parameter).norm() / parameter.norm())
+            assert (left < 1e-6) == (name.split(".")[2] in "12")
+
+
+def test_partial_strength_equals_partial_ablation_of_every_writers_output() -> None:
+    model = miniature("qwen2")
+    anatomy, direction = measure_anatomy(model), random_direction()
+    plain = logits(model)
+    unit = direction / direction.norm()
+
+    def partly(x: Tensor) -> Tensor:
+        return x - 0.4 * (x @ unit)[..., None] * unit
+
+    with ExitStack() as stack:
+        for writer in anatomy.all_writers:
+            hook = partial(on_output, partly)
+            handle = model.get_submodule(writer.module).register_forward_hook(hook)
+            stack.callback(handle.remove)
+        by_hooks = logits(model)
+    orthogonalize_model(model, anatomy, direction, strength=0.4)
+    assert (logits(model) - by_hooks).abs().max() < 2e-6
+    assert (by_hooks - plain).abs().max() > 1e-2
+
+
+def test_layers_that_the_model_does_not_have_are_refused() -> None:
+    model = miniature("llama")
+    with pytest.raises(InputError, match="layers are 2 to 4; the model has layers 0 to 3"):
+        orthogonalize_model(model, measure_anatomy(model), torch.ones(64), layers=(2, 4))

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from refusalscope.cli import anatomy, imports, organism, run
+from refusalscope.cli import anatomy, imports, mechanism, organism, run, run_all, weights
 from refusalscope.errors import RefusalscopeError
 
 _INTERRUPTED = 130
@@ -24,9 +24,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 run.register(app)
+run_all.register(app)
 anatomy.register(app)
 imports.register(app)
+mechanism.register(app)
 app.add_typer(organism.app, name="organism")
+app.add_typer(weights.app, name="weights")
 
 
 def main() -> None:

@@ -30,12 +30,14 @@ class Direction:
         position: Token position it was read at, from the end of the prompt; None if unknown.
         layer: 0-based block whose resid_pre it was read from; None if unknown.
         model: Name of the model; None if unknown.
+        origin: File or run folder it was read from, as given; None if it was read from none.
     """
 
     vector: Float[Tensor, " d_model"]
     position: int | None = None
     layer: int | None = None
     model: str | None = None
+    origin: str | None = None
 
 
 def unit_direction(direction: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
@@ -108,13 +110,17 @@ def load_direction(source: Path, *, d_model: int | None = None) -> Direction:
         raise DirectionFileError(
             f"{path} has {found}; expected a tensor 'direction' of shape ({d_model or 'd_model'},)"
         )
-    unit_direction(vector)
+    try:
+        unit_direction(vector)
+    except NumericalError as error:
+        raise NumericalError(f"{path}: {error}") from error
     facts = _facts(metadata.get("refusalscope"), path)
     return Direction(
         vector=vector.float(),
         position=facts.get("position"),
         layer=facts.get("layer"),
         model=facts.get("model"),
+        origin=str(source),
     )
 
 

@@ -30,7 +30,7 @@ def complete_datasets(run: RunContext, *, key: str) -> None:
 
     The journal stays until the stage is noted as done.
     """
-    options = _generation_options(run)
+    options = generation_options(run)
     batches = plan_batches(_jobs(run), batch_size=options.batch_size)
     journal = journal_of(run.folder.path, key)
     done = journal.read(
@@ -55,7 +55,8 @@ def complete_datasets(run: RunContext, *, key: str) -> None:
     _write_by_condition(run, rows)
 
 
-def _generation_options(run: RunContext) -> GenerationOptions:
+def generation_options(run: RunContext) -> GenerationOptions:
+    """How the completions of a run are written."""
     own = DEFAULT_NEW_TOKENS if run.organism is None else run.organism.max_new_tokens
     return GenerationOptions(
         max_new_tokens=run.options.max_new_tokens or own,

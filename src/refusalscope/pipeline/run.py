@@ -14,10 +14,8 @@ Arditi et al. (2024), https://arxiv.org/abs/2406.11717:
 """
 
 import logging
-import platform
 import shlex
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -41,6 +39,7 @@ from refusalscope.report.page import write_report
 from refusalscope.results.files import write_file
 from refusalscope.results.records import ModelFacts, RefusalTokens, RunManifest, Summary
 from refusalscope.results.run_records import SUMMARY, read_run
+from refusalscope.results.versions import package_versions
 
 _LOG = logging.getLogger(__name__)
 _SMALL_MODEL = 20_000_000
@@ -98,7 +97,7 @@ def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
     refusal_tokens = find_refusal_tokens(chat, sets, options)
     manifest = RunManifest(
         options=options.model_dump(mode="json"),
-        versions=_versions(),
+        versions=package_versions(),
         model=_model_facts(chat, options, organism, refusal_tokens),
         inputs=tuple(each.counts() for each in sets.values()),
         stages={},
@@ -220,8 +219,3 @@ def _model_facts(
         refusal_tokens=refusal_tokens,
         is_organism=organism is not None,
     )
-
-
-def _versions() -> dict[str, str]:
-    packages = ("refusalscope", "torch", "transformers", "tokenizers", "safetensors", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

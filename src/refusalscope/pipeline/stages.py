@@ -61,7 +61,7 @@ def extract(run: RunContext) -> None:
             )
         kept = {}
         for name in VAL_SETS:
-            kept[name] = _kept_indices(run, name)
+            kept[name] = kept_indices(run, name)
             advance(len(run.sets[name].instructions))
     counts = [run.sets[n].counts(n_kept=sum(means[n].kept)) for n in TRAIN_SETS]
     counts += [run.sets[n].counts(n_kept=len(kept[n])) for n in VAL_SETS]
@@ -189,7 +189,12 @@ def _keep(run: RunContext, *, is_harmful: bool) -> Keep | None:
     return keep
 
 
-def _kept_indices(run: RunContext, name: str) -> tuple[int, ...]:
+def kept_indices(run: RunContext, name: str) -> tuple[int, ...]:
+    """The prompts of a set that the refusal filter keeps; all of them in a run without it.
+
+    Raises:
+        InstructionsError: it keeps none.
+    """
     prompts = run.prompts(name)
     keep = _keep(run, is_harmful=name.startswith("harmful"))
     if keep is None:

@@ -6,14 +6,18 @@ dtype, its shape and its place in the bytes that follow
 """
 
 import json
+import math
+import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from safetensors import safe_open
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from refusalscope.errors import ModelLoadError
@@ -27,6 +31,8 @@ FLOATS = {
     "BF16": torch.bfloat16,
 }
 """The dtypes that can be edited; quantized ones cannot."""
+_PICKLED = ("*.bin", "*.pt", "*.pth")
+Bytes = UInt8[Tensor, " bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +47,11 @@ class StoredTensor:
     start: int
     """First byte in the file."""
     end: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Its size in the file."""
+        return self.end - self.start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +70,9 @@ class Checkpoint:
         Raises:
             ModelLoadError: There is no such tensor, or it is not stored as plain numbers.
         """
-        stored = self.stored(name)
-        if stored.dtype not in FLOATS:
-            raise ModelLoadError(
-                f"{self.folder}: {name} is stored as {stored.dtype}, which cannot be edited; "
-                f"expected one of {', '.join(FLOATS)}: use the unquantized checkpoint"
-            )
-        with safe_open(self.folder / stored.shard, "pt") as file:
-            return file.get_tensor(name)
+        stored = self.plain(name)
+        with FileIO(self.folder / stored.shard) as file:
+            return as_tensor(read_bytes(file, stored.start, stored.n_bytes), stored)
 
     def stored(self, name: str) -> StoredTensor:
         """Where one tensor lies.
@@ -77,57 +83,191 @@ class Checkpoint:
         if name not in self.tensors:
             raise ModelLoadError(
                 f"{self.folder}: no tensor {name} among the {len(self.tensors)} of the checkpoint, "
-                "but its config says that the model has one"
+                "but its config says that the model has one; get the whole checkpoint"
             )
         return self.tensors[name]
+
+    def plain(self, name: str) -> StoredTensor:
+        """Where a tensor of plain numbers lies.
+
+        Raises:
+            ModelLoadError: There is no such tensor, or it is not stored as plain numbers.
+        """
+        stored = self.stored(name)
+        if stored.dtype not in FLOATS:
+            raise ModelLoadError(
+                f"{self.folder}: {name} is stored as {stored.dtype}, which cannot be edited; "
+                f"expected one of {', '.join(FLOATS)}: use the unquantized checkpoint"
+            )
+        return stored
+
+    def in_order(self, shard: str) -> tuple[StoredTensor, ...]:
+        """The tensors of one file, in the order of their bytes."""
+        own = [stored for stored in self.tensors.values() if stored.shard == shard]
+        return tuple(sorted(own, key=lambda stored: (stored.start, stored.end)))
+
+    @property
+    def n_bytes(self) -> int:
+        """The size of all files with tensors."""
+        return sum((self.folder / shard).stat().st_size for shard in self.shards)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read the headers of a checkpoint's files.
 
     Raises:
-        ModelLoadError: No safetensors checkpoint in the folder, a shard is missing or damaged.
+        ModelLoadError: No safetensors checkpoint in the folder, a file is missing or damaged, or
+            index and files do not agree.
     """
     index = None
     if (folder / SINGLE).is_file():
         shards = (SINGLE,)
     elif (folder / INDEX).is_file():
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = _read_index(folder / INDEX)
         shards = tuple(sorted(set(index["weight_map"].values())))
     else:
-        raise ModelLoadError(f"{folder}: neither {SINGLE} nor {INDEX}; expected a saved model")
-    tensors: dict[str, StoredTensor] = {}
-    for shard in shards:
-        tensors.update({stored.name: stored for stored in _read_header(folder, shard)})
-    return Checkpoint(folder=folder, shards=shards, index=index, tensors=tensors)
+        pickled = [path.name for kind in _PICKLED for path in sorted(folder.glob(kind))]
+        why = f"; {pickled[0]} is pickled: convert it to safetensors first" if pickled else ""
+        raise ModelLoadError(f"{folder}: neither {SINGLE} nor {INDEX}; expected a saved model{why}")
+    found = [stored for shard in shards for stored in _read_header(folder, shard)]
+    _require_one_place_each(folder, found)
+    if index is not None:
+        _require_agreement(folder / INDEX, index["weight_map"], found)
+    return Checkpoint(
+        folder=folder, shards=shards, index=index, tensors={stored.name: stored for stored in found}
+    )
 
 
 def header_bytes(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file, and the place of its first tensor byte."""
+    """The header of a safetensors file, and the place of its first tensor byte.
+
+    Raises:
+        ValueError: The header is not JSON, names a tensor twice, or is longer than the file.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        return json.loads(file.read(length)), 8 + length
+        if length > path.stat().st_size - 8:
+            raise ValueError(f"its header would be {length} bytes long")
+        text = file.read(length).decode("utf-8")
+    return json.loads(text, object_pairs_hook=_without_repeats), 8 + length
+
+
+def read_bytes(file: FileIO, start: int, length: int) -> Bytes:
+    """`length` bytes of a file from `start` on; several threads may read one file.
+
+    Raises:
+        ModelLoadError: The file ends before.
+    """
+    buffer = torch.empty(length, dtype=torch.uint8)
+    view, done = memory_of(buffer), 0
+    while done < length:
+        n_read = os.preadv(file.fileno(), [view[done:]], start + done)
+        if not n_read:
+            raise ModelLoadError(
+                f"{file.name} ends at byte {start + done}; it was cut: get it anew"
+            )
+        done += n_read
+    return buffer
+
+
+def write_bytes(file: FileIO, start: int, data: Bytes) -> None:
+    """Write bytes to their place in a file; several threads may write to one file."""
+    view, done = memory_of(data), 0
+    while done < len(view):
+        done += os.pwrite(file.fileno(), view[done:], start + done)
+
+
+def memory_of(data: Bytes) -> memoryview:
+    """The memory of some bytes, to read into and write from."""
+    return memoryview(data.numpy())  # pyright: ignore[reportArgumentType] an array is a buffer
+
+
+def as_tensor(data: Bytes, stored: StoredTensor) -> Float[Tensor, "..."]:
+    """The bytes of a tensor of plain numbers as that tensor; no copy."""
+    return data.view(FLOATS[stored.dtype]).view(stored.shape)
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        index = json.loads(text, object_pairs_hook=_without_repeats)
+        shards = index["weight_map"].values()
+        plain = all(isinstance(shard, str) and Path(shard).name == shard for shard in shards)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelLoadError(
+            f"{path} is not the index of a checkpoint ({error}); get it anew"
+        ) from error
+    if not plain or not shards:
+        raise ModelLoadError(f"{path} does not name a file of its folder for every tensor")
+    return index
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{repeated[0]} is named twice")
+    return dict(pairs)
 
 
 def _read_header(folder: Path, shard: str) -> list[StoredTensor]:
+    path = folder / shard
     try:
-        header, first = header_bytes(folder / shard)
-        size = (folder / shard).stat().st_size
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(f"{folder / shard} is missing or damaged: {error}") from error
-    found = [
-        StoredTensor(
-            name=name,
-            shard=shard,
-            dtype=entry["dtype"],
-            shape=tuple(entry["shape"]),
-            start=first + entry["data_offsets"][0],
-            end=first + entry["data_offsets"][1],
-        )
-        for name, entry in header.items()
-        if name != "__metadata__"
-    ]
+        header, first = header_bytes(path)
+        found = [
+            StoredTensor(
+                name=name,
+                shard=shard,
+                dtype=entry["dtype"],
+                shape=tuple(entry["shape"]),
+                start=first + entry["data_offsets"][0],
+                end=first + entry["data_offsets"][1],
+            )
+            for name, entry in header.items()
+            if name != "__metadata__"
+        ]
+        size = path.stat().st_size
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelLoadError(f"{path} is missing or damaged ({error}); get it anew") from error
     expected = max((stored.end for stored in found), default=first)
     if size != expected:
-        raise ModelLoadError(f"{folder / shard} has {size} bytes; its header says {expected}")
-    return found
+        raise ModelLoadError(
+            f"{path} has {size} bytes; its header says {expected}: it was cut or damaged, get it "
+            "anew"
+        )
+    for stored in found:
+        width = FLOATS[stored.dtype].itemsize if stored.dtype in FLOATS else None
+        if width is not None and stored.n_bytes != width * math.prod(stored.shape):
+            raise ModelLoadError(
+                f"{path}: {stored.name} of shape {stored.shape} in {stored.dtype} has "
+                f"{stored.n_bytes} bytes; the file is damaged: get it anew"
+            )
+    try:
+        with safe_open(path, "pt"):
+            return found
+    except (SafetensorError, OSError) as error:
+        raise ModelLoadError(f"{path} is damaged ({error}); get it anew") from error
+
+
+def _require_one_place_each(folder: Path, found: list[StoredTensor]) -> None:
+    places: dict[str, str] = {}
+    for stored in found:
+        if stored.name in places:
+            raise ModelLoadError(
+                f"{folder}: {stored.name} is in {places[stored.name]} and in {stored.shard}; it is "
+                "unclear which one the model uses: get the checkpoint anew"
+            )
+        places[stored.name] = stored.shard
+
+
+def _require_agreement(path: Path, listed: Mapping[str, str], found: list[StoredTensor]) -> None:
+    """Every tensor of the index is in its file, and every tensor of the files in the index."""
+    places = {stored.name: stored.shard for stored in found}
+    for name, shard in listed.items():
+        if places.get(name) != shard:
+            raise ModelLoadError(f"{path} says that {name} is in {shard}, but it is not there")
+    unlisted = [name for name in places if name not in listed]
+    if unlisted:
+        raise ModelLoadError(
+            f"{path} does not name {unlisted[0]} of {places[unlisted[0]]} ({len(unlisted)} tensors "
+            "are missing from it): get the checkpoint anew"
+        )

@@ -1,83 +1,216 @@
 """What an edit does to a checkpoint: directions by stored tensor, found before any writing."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from refusalscope.errors import ModelLoadError, NumericalError
-from refusalscope.models.anatomy import Anatomy
-from refusalscope.weights.checkpoint import FLOATS, Checkpoint
+from refusalscope.models.anatomy import Anatomy, measure_anatomy
+from refusalscope.models.chat_model import LoadOptions, read_config
+from refusalscope.models.miniature import build_miniature, shrunken_config
+from refusalscope.weights.checkpoint import Checkpoint, open_checkpoint
 from refusalscope.weights.orthogonalize import untie_unembedding
 from refusalscope.weights.stored_names import StoredPart, stored_parts
-from refusalscope.weights.tensor_edit import orthonormal, upstream_direction
+from refusalscope.weights.tensor_edit import (
+    Removal,
+    orthonormal,
+    reached_feeders,
+    require_fit,
+    upstream_directions,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFolder:
+    """Where a model lies, and what a record calls it."""
+
+    folder: Path
+    name: str | None = None
+    """Folder or hub id as given; the folder's path where it is None."""
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExaminedCheckpoint:
+    """A checkpoint and the anatomy of its architecture, measured on a miniature."""
+
+    source: ModelFolder
+    checkpoint: Checkpoint
+    config: PretrainedConfig
+    miniature: PreTrainedModel
+    """As many layers and experts as the model, every width small, random weights."""
+    anatomy: Anatomy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedTensor:
+    """A parameter that writes to the residual stream, and where its numbers are stored."""
+
+    parameter: str
+    axis: int
+    """The axis of the parameter that is d_model."""
+    parts: tuple[StoredPart, ...]
+    """One, or several where the checkpoint holds it in slices."""
+    directions: tuple[Float[Tensor, " d_model"], ...]
+    """Orthonormal, float64: what to remove from it."""
+    is_reached: bool
+    """Whether the edit is to reach its layer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedPart:
+    """What to remove from a stored tensor that writes to the residual stream."""
+
+    part: StoredPart
+    directions: tuple[Float[Tensor, " d_model"], ...]
+    """Orthonormal, float64."""
+    is_reached: bool
+
+    @property
+    def basis(self) -> Float[Tensor, "directions d_model"]:
+        """The directions as rows."""
+        return torch.stack(self.directions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointPlan:
-    """Directions to remove by stored tensor and axis, and where a tied unembedding would lie."""
+    """Every tensor that writes to the residual stream, and where a tied unembedding would lie."""
 
-    directions: Mapping[StoredPart, tuple[Float[Tensor, " d_model"], ...]]
-    embedding: str
+    tensors: tuple[PlannedTensor, ...]
+    embedding: str | None
+    """The stored tensor that the unembedding shares; None where it shares none."""
     unembedding: str | None
+    """The name that the unembedding has in a checkpoint of its own; None where it is not tied."""
+
+    @property
+    def parts(self) -> tuple[PlannedPart, ...]:
+        """The stored tensors, each once."""
+        wanted: dict[StoredPart, list[PlannedTensor]] = {}
+        for tensor in self.tensors:
+            for part in tensor.parts:
+                wanted.setdefault(part, []).append(tensor)
+        return tuple(
+            PlannedPart(
+                part=part,
+                directions=orthonormal([d for tensor in own for d in tensor.directions]),
+                is_reached=any(tensor.is_reached for tensor in own),
+            )
+            for part, own in wanted.items()
+        )
 
 
-def plan_checkpoint(
-    miniature: PreTrainedModel,
-    anatomy: Anatomy,
-    checkpoint: Checkpoint,
-    direction: Float[Tensor, " d_model"],
-    *,
-    untie: bool,
-) -> CheckpointPlan:
-    """Find every tensor in the checkpoint, and refuse what cannot be edited, before writing."""
-    heads: list[tuple[str, int]] = []
-    if anatomy.is_tied and untie:
-        untie_unembedding(miniature, anatomy)
-        head = f"{anatomy.unembedding}.weight"
-        with torch.no_grad():
-            miniature.get_parameter(head).mul_(2.0)
-        heads.append((head, 0))
+def examine_checkpoint(source: ModelFolder, *, seed: int = 0) -> ExaminedCheckpoint:
+    """Read a checkpoint's headers and config, and measure the anatomy of its architecture.
+
+    Raises:
+        ModelLoadError: Not a whole safetensors checkpoint of a decoder-only model, or a quantized
+            one.
+        AnatomyError: The anatomy of the architecture does not add up.
+    """
+    options = LoadOptions(trust_remote_code=source.trust_remote_code)
+    config = read_config(source.folder, str(source.folder), options)
+    _require_unquantized(source.folder)
+    checkpoint = open_checkpoint(source.folder)
+    miniature = build_miniature(shrunken_config(config), seed=seed)
+    return ExaminedCheckpoint(
+        source=source,
+        checkpoint=checkpoint,
+        config=config,
+        miniature=miniature,
+        anatomy=measure_anatomy(miniature, seed=seed),
+    )
+
+
+def stored_width(examined: ExaminedCheckpoint) -> int:
+    """The model's own d_model, read off the first tensor that writes to the residual stream.
+
+    Raises:
+        ModelLoadError: That tensor is missing.
+    """
+    feeder = examined.anatomy.feeders[0]
+    part = stored_parts(examined.miniature, [(feeder.parameter, feeder.axis)])[
+        feeder.parameter, feeder.axis
+    ][0]
+    return examined.checkpoint.stored(part.name).shape[part.axis]
+
+
+def plan_checkpoint(examined: ExaminedCheckpoint, what: Removal, *, untie: bool) -> CheckpointPlan:
+    """Find every tensor in the checkpoint, and refuse what cannot be edited, before writing.
+
+    Raises:
+        ModelLoadError: A tensor is missing, or not stored as plain numbers.
+        AnatomyError: A tensor cannot be told apart from another.
+        InputError: The model has no such layers.
+        NumericalError: The directions have the wrong length.
+    """
+    anatomy, checkpoint = examined.anatomy, examined.checkpoint
+    require_fit(anatomy, what)
+    shared, head = _tied_names(examined) if untie and what.reaches(None) else (None, None)
     gains = [(norm.gain, 0) for f in anatomy.feeders for norm in f.norms if norm.gain is not None]
     fed = [(feeder.parameter, feeder.axis) for feeder in anatomy.feeders]
-    stored = stored_parts(miniature, [*heads, *gains, *fed])
+    tied = [(name, 0) for name in (shared, head) if name is not None]
+    stored = stored_parts(examined.miniature, [*tied, *gains, *fed])
 
     def read(gain: str) -> Float[Tensor, " d_model"]:
         return checkpoint.read(stored[gain, 0][0].name)
 
-    wanted: dict[StoredPart, list[Float[Tensor, " d_model"]]] = {}
+    for name in dict.fromkeys(fed):
+        for part in stored[name]:
+            _check_part(checkpoint, part, what)
+    reached = set(reached_feeders(anatomy, what))
+    wanted: dict[tuple[str, int], list[Float[Tensor, " d_model"]]] = {}
     for feeder in anatomy.feeders:
-        before = upstream_direction(feeder, direction, read=read)
-        for part in stored[feeder.parameter, feeder.axis]:
-            _check_part(checkpoint, part, direction)
-            wanted.setdefault(part, []).append(before)
-    embedding = stored[fed[0]][0].name
-    unembedding = stored[heads[0]][0].name if heads else None
-    if unembedding is not None and unembedding in checkpoint.tensors:
+        before = upstream_directions(feeder, what, read=read)
+        wanted.setdefault((feeder.parameter, feeder.axis), []).extend(before)
+    embedding = None if shared is None else stored[shared, 0][0].name
+    unembedding = None if head is None else stored[head, 0][0].name
+    if embedding is not None and unembedding is not None and unembedding in checkpoint.tensors:
         _check_copies(checkpoint, embedding, unembedding)
     return CheckpointPlan(
-        directions={part: orthonormal(found) for part, found in wanted.items()},
+        tensors=tuple(
+            PlannedTensor(
+                parameter=name,
+                axis=axis,
+                parts=stored[name, axis],
+                directions=orthonormal(found),
+                is_reached=any((f.parameter, f.axis) == (name, axis) for f in reached),
+            )
+            for (name, axis), found in wanted.items()
+        ),
         embedding=embedding,
         unembedding=unembedding,
     )
 
 
-def _check_part(
-    checkpoint: Checkpoint, part: StoredPart, direction: Float[Tensor, " d_model"]
-) -> None:
-    stored = checkpoint.stored(part.name)
-    if stored.dtype not in FLOATS:
-        raise ModelLoadError(
-            f"{checkpoint.folder}: {part.name} is stored as {stored.dtype}, which cannot be "
-            f"edited; expected one of {', '.join(FLOATS)}: use the unquantized checkpoint"
-        )
-    if stored.shape[part.axis] != direction.shape[0]:
+def _tied_names(examined: ExaminedCheckpoint) -> tuple[str | None, str | None]:
+    """The parameters that a tied embedding and unembedding are; unties them in the miniature."""
+    miniature, anatomy = examined.miniature, examined.anatomy
+    if not anatomy.is_tied:
+        return None, None
+    head = f"{anatomy.unembedding}.weight"
+    parameters = dict(miniature.named_parameters(remove_duplicate=False))
+    untie_unembedding(miniature, anatomy)
+    with torch.no_grad():
+        miniature.get_parameter(head).mul_(2.0)
+    shared = next(n for n, p in miniature.named_parameters() if p is parameters[head])
+    return shared, head
+
+
+def _check_part(checkpoint: Checkpoint, part: StoredPart, what: Removal) -> None:
+    stored = checkpoint.plain(part.name)
+    width = what.basis[0].shape[0]
+    if len(stored.shape) <= part.axis or stored.shape[part.axis] != width:
         raise NumericalError(
-            f"direction has {direction.shape[0]} components; {part.name} of shape "
-            f"{stored.shape} has {stored.shape[part.axis]} on axis {part.axis}"
+            f"direction has {width} components; {part.name} of shape {stored.shape} in "
+            f"{checkpoint.folder} takes one of its axis {part.axis}: use a direction of this model"
         )
 
 
@@ -88,3 +221,20 @@ def _check_copies(checkpoint: Checkpoint, embedding: str, unembedding: str) -> N
             f"{checkpoint.folder}: the config ties {unembedding} to {embedding}, but both are "
             "stored and differ; it is unclear which one the model uses"
         )
+
+
+def _require_unquantized(folder: Path) -> None:
+    method = _quantization(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    if method is not None:
+        raise ModelLoadError(
+            f"{folder} is quantized ({method}); weights are edited as plain numbers: edit the "
+            "unquantized checkpoint, then quantize what comes out"
+        )
+
+
+def _quantization(config: Mapping[str, Any]) -> str | None:
+    own = config.get("quantization_config") or config.get("compression_config")
+    if isinstance(own, dict):
+        return str(own.get("quant_method") or own.get("format") or "method not named")
+    inside = [_quantization(value) for value in config.values() if isinstance(value, dict)]
+    return next((method for method in inside if method is not None), None)

@@ -1,11 +1,12 @@
 """Weight orthogonalization: no tensor of the model can write along a direction any more.
 
 W' = W - r_hat r_hat^T W for every tensor that writes to the residual stream (Arditi et al. 2024,
-https://arxiv.org/abs/2406.11717). Where a norm lies between a tensor and the stream, what is
-removed from the tensor is the direction that the norm would turn into r (`tensor_edit`).
+https://arxiv.org/abs/2406.11717, section 4.1 and appendix E). Where a norm lies between a tensor
+and the stream, what is removed from the tensor is the direction that the norm would turn into r
+(`tensor_edit`).
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,70 +14,51 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refusalscope.errors import AnatomyError, NumericalError
+from refusalscope.errors import AnatomyError
 from refusalscope.models.anatomy import Anatomy
-from refusalscope.weights.tensor_edit import TensorEdit, plan_edits
-
-_CHUNK = 1 << 22
-"""Elements that are held in float32 at a time."""
+from refusalscope.weights.span import without_span
+from refusalscope.weights.tensor_edit import Removal, TensorEdit, plan_edits, removal
 
 
 def orthogonalize(
-    weight: Float[Tensor, "..."], direction: Float[Tensor, " d_model"], *, axis: int = 0
+    weight: Float[Tensor, "..."],
+    direction: Float[Tensor, " d_model"] | Sequence[Float[Tensor, " d_model"]],
+    *,
+    axis: int = 0,
+    strength: float = 1.0,
 ) -> Float[Tensor, "..."]:
     """Remove from `weight` its component along `direction`, on one axis.
 
-    Computes W - r_hat (r_hat . W) in float32, some rows at a time, and returns a new tensor of the
-    dtype of `weight`. The sign and the length of `direction` do not matter.
+    Computes W - strength * r_hat (r_hat . W) in float32, some rows at a time, and returns a new
+    tensor of the dtype of `weight`. The sign and the length of `direction` do not matter.
 
     Args:
-        direction: Need not be unit-norm; must not be zero.
+        direction: Need not be unit-norm; must not be zero. Of several, all that they span is
+            removed.
         axis: The axis of `weight` that is d_model.
+        strength: 1.0 removes the whole component.
 
     Raises:
         NumericalError: `direction` has zero or non-finite norm.
     """
-    norm = direction.double().norm()
-    if not bool(norm > 0) or not bool(norm.isfinite()):
-        raise NumericalError(f"direction has norm {float(norm)}; expected a positive number")
-    edited = torch.empty_like(weight, memory_format=torch.contiguous_format)
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    unit = (direction.double() / norm).to(weight.device, dtype)
-    _remove(weight.movedim(axis, -1), edited.movedim(axis, -1), unit)
-    return edited
-
-
-def _remove(
-    source: Float[Tensor, "... d_model"],
-    target: Float[Tensor, "... d_model"],
-    unit: Float[Tensor, " d_model"],
-) -> None:
-    """Write `source` without its component along `unit` to `target`, chunk by chunk."""
-    if source.ndim > 2:
-        for part, place in zip(source, target, strict=True):
-            _remove(part, place, unit)
-    elif source.ndim == 1:
-        row = source.to(unit.dtype)
-        target.copy_(row - (row @ unit) * unit)
-    else:
-        step = max(1, _CHUNK // unit.shape[0])
-        for rows, place in zip(source.split(step), target.split(step), strict=True):
-            chunk = rows.to(unit.dtype)
-            place.copy_(chunk - (chunk @ unit)[:, None] * unit)
+    several = [direction] if isinstance(direction, Tensor) else direction
+    basis = torch.stack(removal(several, strength=strength).basis)
+    return without_span(weight, basis, axis=axis, strength=strength)
 
 
 def edited_tensor(weight: Float[Tensor, "..."], edit: TensorEdit) -> Float[Tensor, "..."]:
-    """`weight` without any of the edit's directions."""
-    for direction in edit.directions:
-        weight = orthogonalize(weight, direction, axis=edit.axis)
-    return weight
+    """`weight` without the edit's directions."""
+    basis = torch.stack(edit.directions)
+    return without_span(weight, basis, axis=edit.axis, strength=edit.strength)
 
 
 def orthogonalize_model(
     model: nn.Module,
     anatomy: Anatomy,
-    direction: Float[Tensor, " d_model"],
+    direction: Float[Tensor, " d_model"] | Sequence[Float[Tensor, " d_model"]],
     *,
+    strength: float = 1.0,
+    layers: tuple[int, int] | None = None,
     untie: bool = True,
 ) -> tuple[TensorEdit, ...]:
     """Remove `direction` from every tensor of `model` that writes to the residual stream, in place.
@@ -86,15 +68,20 @@ def orthogonalize_model(
 
     Args:
         anatomy: With feeders.
+        strength: 1.0 removes the whole component.
+        layers: First and last decoder layer to edit; None for all of them and the embedding.
         untie: Give a tied unembedding its own copy of the unedited embedding first, because
             directional ablation does not touch the unembedding.
 
     Raises:
         AnatomyError: `anatomy` has no feeders, or is not of this model.
+        InputError: The model has no such layers.
         NumericalError: `direction` has zero or non-finite norm.
     """
     with ExitStack() as undo:
-        edits = _apply(model, anatomy, direction, untie=untie, undo=undo)
+        several = [direction] if isinstance(direction, Tensor) else direction
+        what = removal(several, strength=strength, layers=layers)
+        edits = _apply(model, anatomy, what, untie=untie, undo=undo)
         undo.pop_all()
     return edits
 
@@ -109,16 +96,11 @@ def orthogonalized(
 ) -> Generator[tuple[TensorEdit, ...]]:
     """`orthogonalize_model` for the length of a block; afterwards the weights are as they were."""
     with ExitStack() as undo:
-        yield _apply(model, anatomy, direction, untie=untie, undo=undo)
+        yield _apply(model, anatomy, removal([direction]), untie=untie, undo=undo)
 
 
 def _apply(
-    model: nn.Module,
-    anatomy: Anatomy,
-    direction: Float[Tensor, " d_model"],
-    *,
-    untie: bool,
-    undo: ExitStack,
+    model: nn.Module, anatomy: Anatomy, what: Removal, *, untie: bool, undo: ExitStack
 ) -> tuple[TensorEdit, ...]:
     parameters = dict(model.named_parameters())
     missing = [f.parameter for f in anatomy.feeders if f.parameter not in parameters]
@@ -127,8 +109,8 @@ def _apply(
             f"the model has no parameter {missing[0]} ({len(missing)} of {len(anatomy.feeders)} "
             "are missing): the anatomy was measured on another model"
         )
-    edits = plan_edits(anatomy, direction, read=lambda name: parameters[name].detach())
-    if anatomy.is_tied and untie:
+    edits = plan_edits(anatomy, what, read=lambda name: parameters[name].detach())
+    if anatomy.is_tied and untie and what.reaches(None):
         undo.callback(untie_unembedding(model, anatomy))
     for edit in edits:
         parameter = parameters[edit.parameter]

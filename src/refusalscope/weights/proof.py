@@ -11,6 +11,7 @@ from refusalscope.models.anatomy_search import rounding_of
 from refusalscope.models.layers import find_layers
 from refusalscope.models.trace import Trace, quiet_state, random_tokens, record_trace
 from refusalscope.weights.orthogonalize import orthogonalized
+from refusalscope.weights.span import Rows, measure_span, rows_in_memory
 from refusalscope.weights.tensor_edit import TensorEdit
 
 
@@ -69,7 +70,7 @@ def prove(model: nn.Module, anatomy: Anatomy, *, seed: int = 0) -> Proof:
         with orthogonalized(model, anatomy, direction) as edits:
             after = record_trace(model, tokens, with_graph=False)
             tensors = [_tensor_leftover(model.get_parameter(e.parameter), e) for e in edits]
-    by_layer = _stream_leftovers(after, direction)
+    by_layer = stream_leftovers(after, direction)
     stream = find_layers(after)[0].resid_pre
     tolerance = _tolerance(stream.dtype, anatomy.d_model)
     writers = [
@@ -81,7 +82,7 @@ def prove(model: nn.Module, anatomy: Anatomy, *, seed: int = 0) -> Proof:
     return Proof(
         leftover=max(by_layer),
         leftover_by_layer=by_layer,
-        leftover_before=max(_stream_leftovers(before, direction)),
+        leftover_before=max(stream_leftovers(before, direction)),
         tolerance=tolerance,
         n_writers=len(writers),
         n_writers_proven=sum(value < tolerance for value in writers),
@@ -110,7 +111,8 @@ def leftover(rows: Float[Tensor, "... d_model"], direction: Float[Tensor, " d_mo
     return float(shares.max()) if shares.numel() > 0 else 0.0
 
 
-def _stream_leftovers(trace: Trace, direction: Float[Tensor, " d_model"]) -> tuple[float, ...]:
+def stream_leftovers(trace: Trace, direction: Float[Tensor, " d_model"]) -> tuple[float, ...]:
+    """The leftover at the input of each layer, then at the output of the last."""
     layers = find_layers(trace)
     streams = [*(layer.resid_pre for layer in layers), layers[-1].resid_post]
     return tuple(leftover(stream, direction) for stream in streams)
@@ -125,9 +127,6 @@ def _writer_leftover(
 
 def _tensor_leftover(weight: Tensor, edit: TensorEdit) -> float:
     """What is left in a tensor, relative to a random tensor of its size: |r . W| / |W|."""
-    rows = weight.detach().movedim(edit.axis, -1)
-    size = float(rows.float().norm())
-    along = [
-        float((rows.float() @ d.to(rows.device, torch.float32)).norm()) for d in edit.directions
-    ]
-    return max(along, default=0.0) / size if size > 0 else 0.0
+    rows = Rows.of(tuple(weight.shape), edit.axis)
+    found = measure_span(rows_in_memory(weight.detach(), rows), rows, torch.stack(edit.directions))
+    return found.size / found.norm if found.norm > 0 else 0.0

@@ -42,7 +42,7 @@ def stored_parts(
         AnatomyError: A parameter is not in the saved checkpoint, whole or in slices, or two
             tensors there hold the same numbers.
     """
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         stored = _names_by_digest(Path(folder))

@@ -1,179 +1,261 @@
-"""Weight orthogonalization of a checkpoint on disk, one tensor at a time.
+"""Weight orthogonalization of a checkpoint on disk, one tensor at a time, with its record.
 
-The files are copied byte for byte and the edited tensors are written over their old places, so
-that names, dtypes, shapes and every other tensor stay what they were. At no time is more in memory
-than one tensor and its edit.
+Names, dtypes, shapes, files and every other tensor stay what they were. At no time is more in
+memory than a chunk of each tensor that is worked on.
 """
 
-import json
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoConfig
 
-from refusalscope.models.anatomy import measure_anatomy
-from refusalscope.models.miniature import build_miniature, shrunken_config
-from refusalscope.results.files import new_folder
-from refusalscope.weights.checkpoint import (
-    INDEX,
-    Checkpoint,
-    StoredTensor,
-    header_bytes,
-    open_checkpoint,
+from refusalscope.directions.direction import Direction
+from refusalscope.errors import AnatomyError
+from refusalscope.results.edit_records import (
+    EDIT,
+    AnatomyProof,
+    EditDirection,
+    EditedTensor,
+    EditRecord,
+    EditSource,
 )
-from refusalscope.weights.checkpoint_plan import CheckpointPlan, plan_checkpoint
-from refusalscope.weights.orthogonalize import orthogonalize
-from refusalscope.weights.stored_names import StoredPart
-
-_BLOCK = 1 << 24
-"""Bytes copied at a time."""
-_OTHER_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".msgpack", ".h5")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamedEdit:
-    """What was written."""
-
-    folder: Path
-    edited: tuple[str, ...]
-    """Names of the checkpoint's tensors that were edited."""
-    n_tensors: int
-    """How many tensors the checkpoint has."""
-    added: str | None
-    """Name of the unembedding that was tied before and is a tensor of its own now."""
-    left_out: tuple[str, ...]
-    """Files of the source that hold unedited weights in another form, and folders; not copied."""
+from refusalscope.results.files import sha256_file, write_file
+from refusalscope.results.versions import package_versions
+from refusalscope.weights.checkpoint_plan import (
+    CheckpointPlan,
+    ExaminedCheckpoint,
+    ModelFolder,
+    examine_checkpoint,
+    plan_checkpoint,
+)
+from refusalscope.weights.leftover import Leftover, coverage, largest, leftover_of, verdict_of
+from refusalscope.weights.model_card import CARD, model_card
+from refusalscope.weights.proof import Proof, prove
+from refusalscope.weights.rewrite import Rewritten, edited_folder, rewrite
+from refusalscope.weights.shard_copy import AddedTensor, RowEdit
+from refusalscope.weights.span import Read, Rows, SpanEdit, Write, remove_span
+from refusalscope.weights.tensor_edit import Removal, removal
 
 
 def orthogonalize_checkpoint(
-    source: Path,
+    source: ModelFolder,
     target: Path,
-    direction: Float[Tensor, " d_model"],
+    directions: Sequence[Direction],
     *,
+    strength: float = 1.0,
+    layers: tuple[int, int] | None = None,
     untie: bool = True,
-    trust_remote_code: bool = False,
     seed: int = 0,
-) -> StreamedEdit:
-    """Write a copy of a checkpoint whose tensors cannot write along `direction`.
+    progress: Callable[[float], None] | None = None,
+) -> EditRecord:
+    """Write a copy of a checkpoint whose tensors cannot write along the directions.
 
-    The anatomy is measured on a miniature built from the checkpoint's own config. `target` appears
-    whole or not at all; nothing that exists is overwritten.
+    The anatomy is measured, and proven whole, on a miniature built from the checkpoint's own
+    config. `target` appears whole or not at all; nothing that exists is overwritten. It holds the
+    edited checkpoint, what else `source` had, a model card, and `edit.json`, the returned record.
 
     Args:
+        directions: One, or several of which all that they span is removed.
+        strength: 1.0 removes the whole component.
+        layers: First and last decoder layer to edit; None for all of them and the embedding.
         untie: Store a tied unembedding as a tensor of its own, unedited, because directional
             ablation does not touch the unembedding.
+        seed: Of the miniature and of the proof.
+        progress: Told the bytes of each tensor that is done.
 
     Raises:
-        ModelLoadError: `source` is not a safetensors checkpoint of plain numbers.
+        ModelLoadError: `source` is not a whole safetensors checkpoint of plain numbers.
         AnatomyError: The anatomy of the architecture does not add up.
-        NumericalError: `direction` has zero or non-finite norm.
+        InputError: `target` is inside `source`, or the model has no such layers.
+        NumericalError: A direction has zero or non-finite norm, or another width than the model.
         OutputError: `target` exists, or cannot be written.
     """
-    checkpoint = open_checkpoint(source)
-    config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-    miniature = build_miniature(shrunken_config(config), seed=seed)
-    anatomy = measure_anatomy(miniature, seed=seed)
-    plan = plan_checkpoint(miniature, anatomy, checkpoint, direction, untie=untie)
-    with new_folder(target) as scratch:
-        left_out = _copy_other_files(checkpoint, scratch)
-        for shard in checkpoint.shards:
-            _copy_shard(checkpoint, shard, scratch, plan)
-        if plan.unembedding is not None:
-            _write_untied(checkpoint, scratch, plan)
-        copied = open_checkpoint(scratch)
-        for part, directions in plan.directions.items():
-            _edit(checkpoint, copied.stored(part.name), part, directions, scratch)
-    return StreamedEdit(
-        folder=target,
-        edited=tuple(part.name for part in plan.directions),
-        n_tensors=len(checkpoint.tensors),
-        added=None if plan.unembedding in checkpoint.tensors else plan.unembedding,
-        left_out=left_out,
+    what = removal([d.vector for d in directions], strength=strength, layers=layers)
+    examined = examine_checkpoint(source, seed=seed)
+    proof = proven(examined, seed=seed)
+    plan = plan_checkpoint(examined, what, untie=untie)
+    checkpoint = examined.checkpoint
+    sizes: dict[str, SpanEdit] = {}
+    with edited_folder(checkpoint, target) as scratch:
+        written = rewrite(
+            checkpoint,
+            scratch,
+            edits=_edits(plan, what, sizes),
+            added=_added(examined, plan),
+            change_config=None if plan.unembedding is None else set_untied,
+            progress=progress,
+        )
+        record = _record(
+            examined,
+            directions,
+            what,
+            plan=plan,
+            proof=proof,
+            written=written,
+            sizes=sizes,
+        )
+        return finish(record, scratch, source=source.folder)
+
+
+def proven(examined: ExaminedCheckpoint, *, seed: int) -> Proof:
+    """The proof that the measured tensors are all that write.
+
+    Raises:
+        AnatomyError: It fails.
+    """
+    proof = prove(examined.miniature, examined.anatomy, seed=seed)
+    if not proof.is_proven:
+        raise AnatomyError(
+            f"{examined.config.model_type}: an edit of the measured tensors leaves "
+            f"{proof.leftover:.1e} of a random direction in the stream (rounding is "
+            f"{proof.tolerance:.1e}): it would be incomplete; report the architecture"
+        )
+    return proof
+
+
+def finish(record: EditRecord, scratch: Path, *, source: Path) -> EditRecord:
+    """Write model card and record, the record last; returns it with the card's digest."""
+    write_file(scratch / CARD, model_card(record, source=source))
+    digests = {**record.digests, CARD: sha256_file(scratch / CARD)}
+    record = record.model_copy(update={"digests": dict(sorted(digests.items()))})
+    write_file(scratch / EDIT, record.to_json())
+    return record
+
+
+def source_facts(examined: ExaminedCheckpoint, written: Rewritten) -> EditSource:
+    """The checkpoint that was edited as a record keeps it."""
+    return EditSource(
+        source=examined.source.name or str(examined.source.folder),
+        revision=examined.source.revision,
+        model_type=examined.config.model_type,
+        architecture=(examined.config.architectures or ["unknown"])[0],
+        digests=dict(sorted(written.before.items())),
     )
 
 
-def _copy_other_files(checkpoint: Checkpoint, scratch: Path) -> tuple[str, ...]:
-    """Copy config, tokenizer and the like; weights in other files would be unedited ones."""
-    left_out: list[str] = []
-    for path in sorted(checkpoint.folder.iterdir()):
-        if path.name in checkpoint.shards:
-            continue
-        if path.is_dir() or path.name.endswith(_OTHER_WEIGHTS):
-            left_out.append(path.name)
-        else:
-            shutil.copyfile(path, scratch / path.name)
-    return tuple(left_out)
+def given_directions(directions: Sequence[Direction]) -> tuple[EditDirection, ...]:
+    """The directions as a record keeps them."""
+    return tuple(
+        EditDirection(
+            origin=direction.origin or "given as a tensor",
+            norm=float(direction.vector.double().norm()),
+            model=direction.model,
+            position=direction.position,
+            layer=direction.layer,
+        )
+        for direction in directions
+    )
 
 
-def _copy_shard(checkpoint: Checkpoint, shard: str, scratch: Path, plan: CheckpointPlan) -> None:
-    """Copy one file; the one with the embedding gets the untied unembedding at its end."""
-    source = checkpoint.folder / shard
-    embedding = checkpoint.stored(plan.embedding)
-    if plan.unembedding in (None, *checkpoint.tensors) or embedding.shard != shard:
-        shutil.copyfile(source, scratch / shard)
-        return
-    header, first = header_bytes(source)
-    end = source.stat().st_size - first
-    header[plan.unembedding] = {
-        "dtype": embedding.dtype,
-        "shape": list(embedding.shape),
-        "data_offsets": [end, end + embedding.end - embedding.start],
-    }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with source.open("rb") as given, (scratch / shard).open("wb") as written:
-        written.write(len(text).to_bytes(8, "little") + text)
-        given.seek(first)
-        shutil.copyfileobj(given, written, _BLOCK)
-        given.seek(embedding.start)
-        left = embedding.end - embedding.start
-        while left > 0:
-            block = given.read(min(left, _BLOCK))
-            written.write(block)
-            left -= len(block)
-
-
-def _write_untied(checkpoint: Checkpoint, scratch: Path, plan: CheckpointPlan) -> None:
-    """Say in the config that the embeddings are not tied, and in the index where the new one is."""
-    config = json.loads((scratch / "config.json").read_text(encoding="utf-8"))
-    _set_untied(config)
-    (scratch / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    if checkpoint.index is None or plan.unembedding in checkpoint.tensors:
-        return
-    embedding = checkpoint.stored(plan.embedding)
-    size = embedding.end - embedding.start
-    metadata = dict(checkpoint.index.get("metadata", {}))
-    if "total_size" in metadata:
-        metadata["total_size"] += size
-    weight_map = {**checkpoint.index["weight_map"], plan.unembedding: embedding.shard}
-    index = {**checkpoint.index, "metadata": metadata, "weight_map": weight_map}
-    (scratch / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
-def _set_untied(config: dict[str, Any]) -> None:
+def set_untied(config: dict[str, Any]) -> None:
+    """Say in a config's content that the embeddings are not tied."""
     config["tie_word_embeddings"] = False
     for key, inner in config.items():
         if isinstance(inner, dict) and (key == "text_config" or "tie_word_embeddings" in inner):
-            _set_untied(inner)
+            set_untied(inner)
 
 
-def _edit(
-    checkpoint: Checkpoint,
-    place: StoredTensor,
-    part: StoredPart,
-    directions: Sequence[Float[Tensor, " d_model"]],
-    scratch: Path,
-) -> None:
-    """Write one edited tensor over its old place in the copy."""
-    weight = checkpoint.read(part.name)
-    for direction in directions:
-        weight = orthogonalize(weight, direction, axis=part.axis)
-    with (scratch / place.shard).open("r+b") as file:
-        file.seek(place.start)
-        weight.flatten().view(torch.uint8).numpy().tofile(file)
+def _edits(plan: CheckpointPlan, what: Removal, sizes: dict[str, SpanEdit]) -> dict[str, RowEdit]:
+    """By tensor what edits it and notes in `sizes` how much was and is along."""
+
+    def edit(name: str, basis: Tensor, axis: int) -> RowEdit:
+        def apply(read: Read, write: Write, rows: Rows) -> None:
+            sizes[name] = remove_span(read, write, rows, basis, strength=what.strength)
+
+        return RowEdit(axis=axis, apply=apply)
+
+    return {
+        planned.part.name: edit(planned.part.name, planned.basis, planned.part.axis)
+        for planned in plan.parts
+        if planned.is_reached
+    }
+
+
+def _added(examined: ExaminedCheckpoint, plan: CheckpointPlan) -> list[tuple[str, AddedTensor]]:
+    """The unembedding that was tied: the bytes of the unedited embedding."""
+    checkpoint = examined.checkpoint
+    if plan.unembedding is None or plan.unembedding in checkpoint.tensors:
+        return []
+    assert plan.embedding is not None, "what is tied shares a tensor"
+    shared = checkpoint.stored(plan.embedding)
+    head = AddedTensor(
+        name=plan.unembedding, dtype=shared.dtype, shape=shared.shape, content=shared
+    )
+    return [(shared.shard, head)]
+
+
+def _record(
+    examined: ExaminedCheckpoint,
+    directions: Sequence[Direction],
+    what: Removal,
+    *,
+    plan: CheckpointPlan,
+    proof: Proof,
+    written: Rewritten,
+    sizes: Mapping[str, SpanEdit],
+) -> EditRecord:
+    left = {
+        name: leftover_of(
+            before=size.before,
+            after=size.after.size,
+            rounding=size.after.rounding,
+            expected=abs(1.0 - what.strength),
+        )
+        for name, size in sorted(sizes.items())
+    }
+    untouched = Leftover(share=1.0, rounding=0.0, expected=1.0)
+    rows = [*left.values(), *[untouched] * (len(plan.parts) - len(left))]
+    verdict = verdict_of(rows)
+    if verdict == "incomplete":
+        worst = max(left, key=lambda name: left[name].share or 0.0)
+        raise AnatomyError(
+            f"{worst} still has {left[worst].share:.2g} of what it had along the direction, "
+            f"{left[worst].expected:.2g} was asked for; nothing is written: report the model"
+        )
+    axes = {planned.part.name: planned.part.axis for planned in plan.parts}
+    return EditRecord(
+        operation="orthogonalize",
+        model=source_facts(examined, written),
+        directions=given_directions(directions),
+        basis=tuple(tuple(row.tolist()) for row in what.basis),
+        strength=what.strength,
+        layers=what.layers,
+        addition=None,
+        tensors=tuple(
+            EditedTensor(
+                name=name,
+                axis=axes[name],
+                before=sizes[name].before,
+                leftover=row.share,
+                rounding=row.rounding,
+                sha256_before=_hex(written, name, "before"),
+                sha256_after=_hex(written, name, "after"),
+            )
+            for name, row in left.items()
+        ),
+        n_writing=len(plan.parts),
+        n_tensors=len(examined.checkpoint.tensors),
+        untied=plan.unembedding,
+        coverage=coverage(rows),
+        leftover=largest(rows),
+        verdict=verdict,
+        proof=AnatomyProof(
+            n_writers=proof.n_writers,
+            n_tensors=proof.n_tensors,
+            coverage=proof.coverage,
+            leftover=proof.leftover,
+            tolerance=proof.tolerance,
+            seed=proof.seed,
+        ),
+        left_out=written.left_out,
+        digests=dict(written.after),
+        versions=package_versions(),
+    )
+
+
+def _hex(written: Rewritten, name: str, side: str) -> str:
+    row = written.tensors[name]
+    digest = row.after if side == "after" else row.before
+    assert digest is not None, "an edited tensor was there before"
+    return digest

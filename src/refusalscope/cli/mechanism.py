@@ -1,0 +1,86 @@
+"""`refusalscope mechanism`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(mechanism)
+
+
+def mechanism(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
+    base: Annotated[
+        str | None,
+        typer.Option(help="Base model of the chat model; an organism brings its own."),
+    ] = None,
+    suffix: Annotated[
+        str | None, typer.Option(help="Adversarial suffix: a file, or paper-qwen. Else searched.")
+    ] = None,
+    suffix_tokens: Annotated[int, typer.Option(help="Tokens of the searched suffix.")] = 20,
+    search_prompts: Annotated[int, typer.Option(help="Prompts that it is sought on.")] = 6,
+    search_steps: Annotated[int, typer.Option(help="Steps of the search, at most.")] = 60,
+    search_candidates: Annotated[int, typer.Option(help="Suffixes tried in a step.")] = 64,
+    search_top_k: Annotated[int, typer.Option(help="Tokens considered at a place.")] = 32,
+    search_enough: Annotated[float, typer.Option(help="Loss to stop at, nats.")] = 0.01,
+    heads: Annotated[int, typer.Option(help="How many heads count as the top ones.")] = 8,
+    draws: Annotated[int, typer.Option(help="Draws of random heads to compare with.")] = 20,
+    text: Annotated[
+        list[str] | None, typer.Option(help="Instruction to show token by token; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print refusal rates as JSON.")] = False,
+) -> None:
+    """Explain how a finished run's model refuses: suffixes, heads, layers, directions."""
+    from pydantic import ValidationError
+
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.errors import InputError
+    from refusalscope.pipeline.mechanism import mechanism as explain
+    from refusalscope.pipeline.mechanism_options import MechanismOptions
+    from refusalscope.results.mechanism_folder import SUFFIX_CONDITIONS
+    from refusalscope.results.mechanism_records import SuffixConditions
+    from refusalscope.results.run_records import read_record
+
+    try:
+        options = MechanismOptions(
+            base=base,
+            suffix=suffix,
+            suffix_tokens=suffix_tokens,
+            search_prompts=search_prompts,
+            search_steps=search_steps,
+            search_candidates=search_candidates,
+            search_top_k=search_top_k,
+            search_enough=search_enough,
+            heads=heads,
+            draws=draws,
+            texts=tuple(text or ()),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][-1]).replace("_", "-")
+        raise InputError(f"{flag} is {first['input']!r}: {first['msg'].lower()}") from error
+    quiet_libraries()
+    explain(run_folder, options, progress=Bars())
+    record = read_record(SuffixConditions, run_folder / SUFFIX_CONDITIONS)
+    rates = {
+        name: getattr(record, name).refusal.model_dump()
+        for name in (
+            "harmful",
+            "harmful_random_suffix",
+            "harmful_adversarial_suffix",
+            "harmless",
+        )
+    }
+    if as_json:
+        typer.echo(json.dumps({"run": str(run_folder), "refusal": rates}, indent=2))
+        return
+    plain, random, adversarial = (rates[name]["rate"] for name in list(rates)[:3])
+    typer.echo(
+        f"refusal of harmful {plain:.2f}, with a random suffix {random:.2f}, with the adversarial "
+        f"suffix {adversarial:.2f}; {run_folder / 'report.html'}"
+    )

@@ -1,0 +1,103 @@
+"""How much of a head's attention, at the last token, goes to which part of the prompt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusalscope.errors import AnatomyError
+from refusalscope.mechanism.head_layout import HeadLayout
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.eager_attention import last_token_attention
+from refusalscope.models.prompts import Prompt, PromptFormat
+from refusalscope.results.mechanism_records import Region
+
+REGIONS: tuple[Region, ...] = get_args(Region)
+_PROBES = ("go", "Why?", "Stop.", "count to 7", 'say "hi"')
+_ROUNDING = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuffixedPrompt:
+    """A prompt, and how many tokens at the end of its instruction are a suffix."""
+
+    prompt: Prompt
+    n_suffix: int = 0
+
+
+def n_template_tokens(prompt_format: PromptFormat) -> int:
+    """Tokens that stand before every instruction."""
+    encoded = [prompt_format.encode(probe).ids for probe in _PROBES]
+    columns = zip(*encoded, strict=False)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+
+
+def regions_of(suffixed: SuffixedPrompt, *, n_template: int) -> list[Region]:
+    """The region of each token. The first token is one of its own: heads rest on it."""
+    end = len(suffixed.prompt.ids) - suffixed.prompt.n_post
+    n_instruction = end - suffixed.n_suffix - n_template
+    parts: list[tuple[Region, int]] = [
+        ("template", n_template),
+        ("instruction", n_instruction),
+        ("suffix", suffixed.n_suffix),
+        ("template", suffixed.prompt.n_post),
+    ]
+    regions: list[Region] = [region for region, count in parts for _ in range(count)]
+    regions[0] = "first"
+    return regions
+
+
+def attention_by_region(
+    chat: ChatModel,
+    heads: Sequence[tuple[HeadLayout, int]],
+    prompts: Sequence[SuffixedPrompt],
+    *,
+    batch_size: int = 32,
+) -> Float[Tensor, "prompt head region"]:
+    """Attention from the last token, summed over the tokens of each region (paper Figure 6b).
+
+    The regions of a head sum to one. `sink` is what a learned sink takes from the tokens (GPT-OSS);
+    0 elsewhere. Prompts of one length run together, unpadded; see `last_token_attention`.
+
+    Raises:
+        AnatomyError: the architecture does not show its attention, or weights sum to more than one.
+    """
+    n_template = n_template_tokens(chat.prompt_format)
+    shares = torch.zeros(len(prompts), len(heads), len(REGIONS), dtype=torch.float64)
+    for indices in _by_exact_length(prompts, batch_size=batch_size):
+        ids = torch.tensor([prompts[i].prompt.ids for i in indices], device=chat.device)
+        maps = last_token_attention(chat.model, ids)
+        # Layers of a large model lie on several devices.
+        rows = torch.stack([maps[layout.attention_map][:, h].cpu() for layout, h in heads], dim=1)
+        belongs = torch.stack(
+            [_one_hot(regions_of(prompts[i], n_template=n_template)) for i in indices]
+        )
+        shares[indices] = rows.double() @ belongs
+    left = 1 - shares.sum(-1)
+    if bool((left < -_ROUNDING).any()):
+        raise AnatomyError(
+            f"{chat.model.config.model_type}: the attention of a head sums to "
+            f"{1 - float(left.min()):.3f} over the tokens; regions of it are not shares"
+        )
+    shares[..., REGIONS.index("sink")] = torch.where(left > _ROUNDING, left, 0.0)
+    return shares
+
+
+def _one_hot(regions: Sequence[Region]) -> Float[Tensor, "pos region"]:
+    places = torch.tensor([REGIONS.index(region) for region in regions])
+    return torch.nn.functional.one_hot(places, len(REGIONS)).double()
+
+
+def _by_exact_length(prompts: Sequence[SuffixedPrompt], *, batch_size: int) -> list[list[int]]:
+    groups: dict[int, list[int]] = {}
+    for index, suffixed in enumerate(prompts):
+        groups.setdefault(len(suffixed.prompt.ids), []).append(index)
+    return [
+        group[start : start + batch_size]
+        for _, group in sorted(groups.items())
+        for start in range(0, len(group), batch_size)
+    ]

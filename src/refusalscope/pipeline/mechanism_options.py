@@ -1,0 +1,49 @@
+"""What `refusalscope mechanism` is asked to do, kept beside its results."""
+
+from pydantic import Field
+
+from refusalscope.results.record import Record
+
+
+class MechanismOptions(Record):
+    """Options of the mechanism of a run; written to mechanism/options.json."""
+
+    base: str | None = None
+    """Folder or hub id of the base model; an organism brings its own."""
+    suffix: str | None = None
+    """Name or file of a suffix; None searches for one."""
+    suffix_tokens: int = Field(default=20, ge=1)
+    search_prompts: int = Field(default=6, ge=1)
+    search_steps: int = Field(default=60, ge=1)
+    search_candidates: int = Field(default=64, ge=1)
+    search_top_k: int = Field(default=32, ge=1)
+    search_enough: float = Field(default=0.01, ge=0)
+    """The search ends early at this loss, nats."""
+    heads: int = Field(default=8, ge=1)
+    """How many heads count as the top ones."""
+    draws: int = Field(default=20, ge=1)
+    """Draws of random heads to compare their knock-out with."""
+    texts: tuple[str, ...] = ()
+    """Instructions to show token by token, beside three of the run's own."""
+
+
+SEARCH_FIELDS = (
+    "suffix_tokens",
+    "search_prompts",
+    "search_steps",
+    "search_candidates",
+    "search_top_k",
+    "search_enough",
+)
+PART_FIELDS: dict[str, tuple[str, ...]] = {
+    "search": SEARCH_FIELDS,
+    "suffixes": ("suffix", *SEARCH_FIELDS),
+    "heads": ("suffix", *SEARCH_FIELDS, "heads", "draws"),
+    "tokens": (),
+    "trajectories": (),
+    "base": ("base",),
+    "where": (),
+    "projections": ("suffix", *SEARCH_FIELDS, "texts"),
+    "geometry": (),
+}
+"""The parts of the mechanism in their order, each with the options that it depends on."""

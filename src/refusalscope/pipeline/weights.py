@@ -1,0 +1,150 @@
+"""Edits of a model's weights: from what a user names to an edited folder, a check, a comparison."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from refusalscope.directions.direction import Direction, load_direction
+from refusalscope.errors import InputError
+from refusalscope.models.chat_model import local_folder
+from refusalscope.pipeline.behaviour import measure_behaviour
+from refusalscope.pipeline.context import Progress, Silent
+from refusalscope.pipeline.run import resolve_model
+from refusalscope.results.compare_records import Comparison
+from refusalscope.results.edit_records import EditCheck, EditRecord
+from refusalscope.weights.bias_addition import add_to_checkpoint
+from refusalscope.weights.checkpoint import open_checkpoint
+from refusalscope.weights.checkpoint_plan import ModelFolder
+from refusalscope.weights.compare import compare_checkpoints
+from refusalscope.weights.stream import orthogonalize_checkpoint
+from refusalscope.weights.verify import verify_checkpoint
+
+_MEGABYTE = 1e6
+
+
+def model_folder(
+    model: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> ModelFolder:
+    """The folder that MODEL means: a folder, a hub id, or organism:NAME.
+
+    Raises:
+        ModelLoadError: there is no such model.
+    """
+    return ModelFolder(
+        folder=local_folder(resolve_model(model), revision),
+        name=model,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def read_directions(sources: Sequence[str]) -> list[Direction]:
+    """Directions from files and run folders.
+
+    Raises:
+        DirectionFileError: one of them is no direction.
+        NumericalError: one of them is zero, NaN or infinite.
+    """
+    return [load_direction(Path(source).expanduser()) for source in sources]
+
+
+def layer_range(text: str | None) -> tuple[int, int] | None:
+    """First and last layer of `4-11` or `7`.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text is None:
+        return None
+    first, _, last = text.partition("-")
+    if not first.isdecimal() or not (last or first).isdecimal():
+        raise InputError(f"--layers is {text!r}; expected FIRST-LAST, as in 4-11, or one layer")
+    return int(first), int(last or first)
+
+
+def orthogonalize(
+    source: ModelFolder,
+    out: Path,
+    directions: Sequence[Direction],
+    *,
+    strength: float = 1.0,
+    layers: tuple[int, int] | None = None,
+    untie: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> EditRecord:
+    """Write an orthogonalized copy of a checkpoint, with a display of how far it is."""
+    with (progress or Silent()).stage("edit", _megabytes(source.folder), unit="MB") as advance:
+        return orthogonalize_checkpoint(
+            source,
+            out,
+            directions,
+            strength=strength,
+            layers=layers,
+            untie=untie,
+            seed=seed,
+            progress=lambda n_bytes: advance(n_bytes / _MEGABYTE),
+        )
+
+
+def add(
+    source: ModelFolder,
+    out: Path,
+    direction: Direction,
+    *,
+    layer: int | None = None,
+    coefficient: float = 1.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> EditRecord:
+    """Write a copy of a checkpoint that adds a direction, with a display of how far it is."""
+    with (progress or Silent()).stage("edit", _megabytes(source.folder), unit="MB") as advance:
+        return add_to_checkpoint(
+            source,
+            out,
+            direction,
+            layer=layer,
+            coefficient=coefficient,
+            seed=seed,
+            progress=lambda n_bytes: advance(n_bytes / _MEGABYTE),
+        )
+
+
+def verify(
+    folder: ModelFolder, *, behaviour: bool = False, base: str | None = None, seed: int = 0
+) -> EditCheck:
+    """Check an edited folder from its files, and its behaviour where asked.
+
+    Args:
+        behaviour: Load the edited model and the original, and compare logits on random tokens.
+        base: The original; the one that the record names if None.
+    """
+    check = verify_checkpoint(folder, seed=seed)
+    if not behaviour:
+        return check
+    found = measure_behaviour(folder, base=base, seed=seed)
+    failed = found.must_agree and not found.agrees
+    verdict = "incomplete" if failed and check.verdict != "altered" else check.verdict
+    return check.model_copy(update={"behaviour": found, "verdict": verdict})
+
+
+def compare(
+    base: ModelFolder,
+    edited: ModelFolder,
+    *,
+    direction: Direction | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare two checkpoints, with a display of how far it is."""
+    with (progress or Silent()).stage("compare", _megabytes(edited.folder), unit="MB") as advance:
+        return compare_checkpoints(
+            base,
+            edited,
+            direction=direction,
+            seed=seed,
+            progress=lambda n_bytes: advance(n_bytes / _MEGABYTE),
+        )
+
+
+def _megabytes(folder: Path) -> int:
+    return round(open_checkpoint(folder).n_bytes / _MEGABYTE)

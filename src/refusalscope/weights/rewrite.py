@@ -1,0 +1,173 @@
+"""A checkpoint's folder written anew, file by file: what every edit on disk has in common."""
+
+import json
+import shutil
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refusalscope.errors import InputError, OutputError
+from refusalscope.results.edit_records import EDIT
+from refusalscope.results.files import new_folder, sha256_file, write_file
+from refusalscope.weights.checkpoint import INDEX, Checkpoint
+from refusalscope.weights.model_card import CARD
+from refusalscope.weights.shard_copy import (
+    AddedTensor,
+    HashedTensor,
+    RowEdit,
+    digest_of,
+    hash_shards,
+    write_shards,
+)
+
+CONFIG = "config.json"
+_OTHER_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".msgpack", ".h5")
+_OF_AN_EARLIER_EDIT = "edit.before.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewritten:
+    """What was written, with SHA-256 digests by file before and after."""
+
+    tensors: Mapping[str, HashedTensor]
+    """By name; those of files that were written."""
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+    left_out: tuple[str, ...]
+
+
+@contextmanager
+def edited_folder(checkpoint: Checkpoint, target: Path) -> Generator[Path]:
+    """Yield a scratch folder that becomes `target` on success and is removed on failure.
+
+    Raises:
+        InputError: `target` is inside the checkpoint's folder.
+        OutputError: `target` exists, or cannot be written, or the disk has not enough room.
+    """
+    if target.resolve().is_relative_to(checkpoint.folder.resolve()):
+        raise InputError(
+            f"{target} is inside {checkpoint.folder}, which is read; give a folder elsewhere"
+        )
+    with new_folder(target) as scratch:
+        free = shutil.disk_usage(scratch).free
+        if free < checkpoint.n_bytes:
+            raise OutputError(
+                f"no space left on the disk of {target}: {checkpoint.n_bytes / 1e9:.2f} GB are "
+                f"needed, {free / 1e9:.2f} GB are free; free some and start again"
+            )
+        yield scratch
+
+
+def rewrite(
+    checkpoint: Checkpoint,
+    scratch: Path,
+    *,
+    edits: Mapping[str, RowEdit],
+    added: Sequence[tuple[str, AddedTensor]] = (),
+    change_config: Callable[[dict[str, Any]], None] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Rewritten:
+    """Write the checkpoint's files to `scratch`: edited tensors, then all else as it was.
+
+    The config comes last, so that a folder that a kill leaves behind cannot be loaded.
+
+    Args:
+        edits: By name of tensor.
+        added: Tensors that the source has not, each with the file that takes it.
+        change_config: Changes the content of config.json in place.
+        progress: Told the bytes of each tensor that is done.
+    """
+    added_to: dict[str, list[AddedTensor]] = {}
+    for shard, tensor in added:
+        added_to.setdefault(shard, []).append(tensor)
+    written = write_shards(checkpoint, scratch, edits=edits, added=added_to, progress=progress)
+    before = {shard: digest_of(rows, side="before") for shard, rows in written.items()}
+    after = {shard: digest_of(rows, side="after") for shard, rows in written.items()}
+    left_out = _copy_other_files(checkpoint, scratch, before, after)
+    _write_index(checkpoint, scratch, added, before, after)
+    _write_config(checkpoint, scratch, change_config, before, after)
+    return Rewritten(
+        tensors={row.name: row for rows in written.values() for row in rows},
+        before=before,
+        after=after,
+        left_out=left_out,
+    )
+
+
+def tensor_digests(checkpoint: Checkpoint) -> dict[str, str]:
+    """SHA-256 of each file of tensors; see `weights.shard_copy.digest_of`."""
+    shards = hash_shards(checkpoint)
+    return {shard: digest_of(rows, side="after") for shard, rows in shards.items()}
+
+
+def file_digests(checkpoint: Checkpoint) -> dict[str, str]:
+    """SHA-256 of every file of a folder, hidden files, folders and edit.json not among them."""
+    found = tensor_digests(checkpoint)
+    for path in sorted(checkpoint.folder.iterdir()):
+        if path.is_file() and path.name not in (EDIT, *found) and not path.name.startswith("."):
+            found[path.name] = sha256_file(path)
+    return found
+
+
+def _copy_other_files(
+    checkpoint: Checkpoint, scratch: Path, before: dict[str, str], after: dict[str, str]
+) -> tuple[str, ...]:
+    """Copy tokenizer and the like; weights in other files would be unedited ones."""
+    left_out: list[str] = []
+    for path in sorted(checkpoint.folder.iterdir()):
+        if path.name in (*checkpoint.shards, INDEX, CONFIG) or path.name.startswith("."):
+            continue
+        if path.is_dir() or path.name.endswith(_OTHER_WEIGHTS):
+            left_out.append(path.name)
+            continue
+        before[path.name] = sha256_file(path)
+        if path.name != CARD:
+            name = _OF_AN_EARLIER_EDIT if path.name == EDIT else path.name
+            shutil.copyfile(path, scratch / name)
+            after[name] = sha256_file(scratch / name)
+    return tuple(left_out)
+
+
+def _write_index(
+    checkpoint: Checkpoint,
+    scratch: Path,
+    added: Sequence[tuple[str, AddedTensor]],
+    before: dict[str, str],
+    after: dict[str, str],
+) -> None:
+    """Copy the index, with the added tensors and their sizes."""
+    if checkpoint.index is None:
+        return
+    path = scratch / INDEX
+    before[INDEX] = sha256_file(checkpoint.folder / INDEX)
+    if not added:
+        shutil.copyfile(checkpoint.folder / INDEX, path)
+    else:
+        size = sum(tensor.n_bytes for _, tensor in added)
+        metadata = dict(checkpoint.index.get("metadata", {}))
+        if "total_size" in metadata:
+            metadata["total_size"] += size
+        places = {tensor.name: shard for shard, tensor in added}
+        weight_map = {**checkpoint.index["weight_map"], **places}
+        index = {**checkpoint.index, "metadata": metadata, "weight_map": weight_map}
+        write_file(path, json.dumps(index, indent=2) + "\n")
+    after[INDEX] = sha256_file(path)
+
+
+def _write_config(
+    checkpoint: Checkpoint,
+    scratch: Path,
+    change: Callable[[dict[str, Any]], None] | None,
+    before: dict[str, str],
+    after: dict[str, str],
+) -> None:
+    source, path = checkpoint.folder / CONFIG, scratch / CONFIG
+    if change is None:
+        shutil.copyfile(source, path)
+    else:
+        config = json.loads(source.read_text(encoding="utf-8"))
+        change(config)
+        write_file(path, json.dumps(config, indent=2) + "\n")
+    before[CONFIG], after[CONFIG] = sha256_file(source), sha256_file(path)

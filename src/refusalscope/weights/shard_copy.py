@@ -1,0 +1,300 @@
+"""Safetensors files written anew: some tensors edited, some added, all others byte for byte.
+
+Every tensor is a job of its own: it is read, edited, hashed and written a chunk at a time, so that
+no whole tensor is ever held.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from io import FileIO
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusalscope.results.files import sha256_text
+from refusalscope.weights.checkpoint import (
+    FLOATS,
+    Bytes,
+    Checkpoint,
+    StoredTensor,
+    header_bytes,
+    memory_of,
+    read_bytes,
+    write_bytes,
+)
+from refusalscope.weights.span import Read, Rows, Write
+from refusalscope.weights.tensor_pool import tensor_pool
+
+_BLOCK = 1 << 20
+"""Bytes of an unedited tensor that are read at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowEdit:
+    """What to do to one tensor, rows at a time."""
+
+    axis: int
+    """The axis that is d_model: it decides how the tensor is laid out as rows."""
+    apply: Callable[[Read, Write, Rows], None]
+    """Reads old rows (again, if it must) and writes every row anew, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedTensor:
+    """A tensor that the new file has and the old one has not."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    content: Tensor | StoredTensor
+    """Its numbers, or the tensor of the source whose bytes it takes."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Its size in the file."""
+        return FLOATS[self.dtype].itemsize * math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashedTensor:
+    """One tensor with the SHA-256 of its bytes, before and after."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    before: str | None
+    """None for an added tensor."""
+    after: str
+
+
+def write_shards(
+    source: Checkpoint,
+    folder: Path,
+    *,
+    edits: Mapping[str, RowEdit],
+    added: Mapping[str, Sequence[AddedTensor]],
+    progress: Callable[[float], None] | None = None,
+) -> dict[str, tuple[HashedTensor, ...]]:
+    """Write the files of `source` to `folder`, with some tensors edited and some added.
+
+    Names, dtypes, shapes and order stay what they are, and the files are flushed to the disk.
+
+    Args:
+        edits: By name of tensor.
+        added: By file; they come at its end.
+        progress: Told the bytes of each tensor that is done.
+
+    Returns:
+        The tensors of each file.
+    """
+    with ExitStack() as files, ThreadPoolExecutor(1) as flusher, tensor_pool() as pool:
+        jobs = {
+            shard: _start(
+                source,
+                shard,
+                folder,
+                edits=edits,
+                added=added.get(shard, ()),
+                files=files,
+                pool=pool,
+            )
+            for shard in source.shards
+        }
+        found = {}
+        flushed = []
+        for shard, (written, futures) in jobs.items():
+            found[shard] = tuple(_finished(future, progress) for future in futures)
+            flushed.append(flusher.submit(os.fsync, written.fileno()))
+        for done in flushed:
+            done.result()
+    return found
+
+
+def hash_shards(source: Checkpoint) -> dict[str, tuple[HashedTensor, ...]]:
+    """The digests of all tensors of a checkpoint, by file."""
+    with ExitStack() as files, tensor_pool() as pool:
+        jobs: dict[str, list[Future[HashedTensor]]] = {}
+        for shard in source.shards:
+            given = files.enter_context(FileIO(source.folder / shard))
+            jobs[shard] = [pool.submit(_hashed, given, stored) for stored in source.in_order(shard)]
+        return {shard: tuple(job.result() for job in own) for shard, own in jobs.items()}
+
+
+def digest_of(rows: Sequence[HashedTensor], *, side: str) -> str:
+    """One SHA-256 for a file of tensors, from name, dtype, shape and digest of each.
+
+    It is that of the lines `DIGEST DTYPE SHAPE NAME`, sorted by name, so that a tensor that two
+    files share has to be hashed only once.
+
+    Args:
+        side: `before` or `after`.
+    """
+    digests = {row.name: row.after if side == "after" else row.before for row in rows}
+    lines = [
+        f"{digests[row.name]} {row.dtype} {','.join(map(str, row.shape))} {row.name}\n"
+        for row in sorted(rows, key=lambda row: row.name)
+        if digests[row.name] is not None
+    ]
+    return sha256_text("".join(lines))
+
+
+def rows_in_file(file: FileIO, stored: StoredTensor, rows: Rows) -> Read:
+    """Gives rows of a tensor of plain numbers in a file."""
+    dtype = FLOATS[stored.dtype]
+    width = rows.n_columns * dtype.itemsize
+
+    def read(start: int, stop: int) -> Float[Tensor, "rows columns"]:
+        data = read_bytes(file, stored.start + start * width, (stop - start) * width)
+        return data.view(dtype).view(stop - start, rows.n_columns)
+
+    return read
+
+
+def _start(
+    source: Checkpoint,
+    shard: str,
+    folder: Path,
+    *,
+    edits: Mapping[str, RowEdit],
+    added: Sequence[AddedTensor],
+    files: ExitStack,
+    pool: ThreadPoolExecutor,
+) -> tuple[FileIO, list[Future[HashedTensor]]]:
+    """Write one file's header and begin with its tensors."""
+    tensors = source.in_order(shard)
+    given = files.enter_context(FileIO(source.folder / shard))
+    written = files.enter_context(FileIO(folder / shard, "x"))
+    header, first = _header(source.folder / shard, tensors, added)
+    write_bytes(written, 0, header)
+    shift = len(header) - first
+    jobs: list[Callable[[], HashedTensor]] = []
+    end = len(header)
+    for stored in tensors:
+        place, end = stored.start + shift, stored.end + shift
+        if stored.name in edits:
+            jobs.append(partial(_edited, given, written, stored, place, edits[stored.name]))
+        else:
+            jobs.append(partial(_copied, given, written, stored, place))
+    for tensor in added:
+        jobs.append(partial(_added, source, written, tensor, end))
+        end += tensor.n_bytes
+    return written, [pool.submit(job) for job in jobs]
+
+
+def _finished(
+    future: Future[HashedTensor], progress: Callable[[float], None] | None
+) -> HashedTensor:
+    row = future.result()
+    if progress:
+        progress(_n_bytes(row))
+    return row
+
+
+def _n_bytes(row: HashedTensor) -> float:
+    width = FLOATS[row.dtype].itemsize if row.dtype in FLOATS else 1
+    return float(width * math.prod(row.shape))
+
+
+def _header(
+    path: Path, tensors: Sequence[StoredTensor], added: Sequence[AddedTensor]
+) -> tuple[Bytes, int]:
+    """The new file's header, that of the old one to the byte where nothing is added.
+
+    Also the length of the old one.
+    """
+    header, first = header_bytes(path)
+    if not added:
+        with FileIO(path) as file:
+            return read_bytes(file, 0, first), first
+    end = max((stored.end for stored in tensors), default=first) - first
+    for tensor in added:
+        header[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [end, end + tensor.n_bytes],
+        }
+        end += tensor.n_bytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    data = bytearray(len(text).to_bytes(8, "little") + text)
+    return torch.frombuffer(data, dtype=torch.uint8), first
+
+
+def _edited(
+    given: FileIO, written: FileIO, stored: StoredTensor, place: int, edit: RowEdit
+) -> HashedTensor:
+    rows = Rows.of(stored.shape, edit.axis)
+    width = rows.n_columns * FLOATS[stored.dtype].itemsize
+    before, after = hashlib.sha256(), hashlib.sha256()
+    read = rows_in_file(given, stored, rows)
+    n_read = n_written = 0
+
+    def read_and_hash(start: int, stop: int) -> Float[Tensor, "rows columns"]:
+        nonlocal n_read
+        chunk = read(start, stop)
+        if start == n_read:
+            before.update(memory_of(chunk.view(torch.uint8).flatten()))
+            n_read = stop
+        return chunk
+
+    def write(start: int, chunk: Float[Tensor, "rows columns"]) -> None:
+        nonlocal n_written
+        assert start == n_written, "rows are written in order"
+        n_written += len(chunk)
+        data = chunk.contiguous().view(torch.uint8).flatten()
+        after.update(memory_of(data))
+        write_bytes(written, place + start * width, data)
+
+    edit.apply(read_and_hash, write, rows)
+    assert n_read == n_written == rows.n_rows, "every row is read and written"
+    return _row(stored, before.hexdigest(), after.hexdigest())
+
+
+def _copied(given: FileIO, written: FileIO, stored: StoredTensor, place: int) -> HashedTensor:
+    digest = hashlib.sha256()
+    for start, block in _blocks(given, stored):
+        digest.update(memory_of(block))
+        write_bytes(written, place + start, block)
+    return _row(stored, digest.hexdigest(), digest.hexdigest())
+
+
+def _hashed(given: FileIO, stored: StoredTensor) -> HashedTensor:
+    digest = hashlib.sha256()
+    for _, block in _blocks(given, stored):
+        digest.update(memory_of(block))
+    return _row(stored, digest.hexdigest(), digest.hexdigest())
+
+
+def _added(source: Checkpoint, written: FileIO, tensor: AddedTensor, place: int) -> HashedTensor:
+    if isinstance(tensor.content, StoredTensor):
+        with FileIO(source.folder / tensor.content.shard) as given:
+            digest = _copied(given, written, tensor.content, place).after
+    else:
+        data = tensor.content.contiguous().flatten().view(torch.uint8)
+        write_bytes(written, place, data)
+        digest = hashlib.sha256(memory_of(data)).hexdigest()
+    return HashedTensor(
+        name=tensor.name, dtype=tensor.dtype, shape=tensor.shape, before=None, after=digest
+    )
+
+
+def _row(stored: StoredTensor, before: str, after: str) -> HashedTensor:
+    return HashedTensor(
+        name=stored.name, dtype=stored.dtype, shape=stored.shape, before=before, after=after
+    )
+
+
+def _blocks(file: FileIO, stored: StoredTensor) -> Iterator[tuple[int, Bytes]]:
+    """The bytes of a tensor, each block with its place in it."""
+    for start in range(0, stored.n_bytes, _BLOCK):
+        length = min(_BLOCK, stored.n_bytes - start)
+        yield start, read_bytes(file, stored.start + start, length)

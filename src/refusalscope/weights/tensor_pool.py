@@ -1,0 +1,24 @@
+"""Threads that work on tensors of files, one tensor each, with one thread of torch in each."""
+
+import os
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+
+_MOST = 8
+"""More threads wait for the disk."""
+
+
+@contextmanager
+def tensor_pool() -> Generator[ThreadPoolExecutor]:
+    """A pool with a thread for each core; after an exception what has not begun is dropped."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(min(_MOST, len(os.sched_getaffinity(0))))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(n_threads)
