@@ -28,7 +28,8 @@ def miniature(model_type: str) -> PreTrainedModel:
 def save_miniature(
     folder: Path, model_type: str, *, shard: str = "5GB", dtype: torch.dtype = torch.float32
 ) -> Path:
-    miniature(model_type).to(dtype).save_pretrained(folder, max_shard_size=shard)
+    model: Any = miniature(model_type)
+    model.to(dtype).save_pretrained(folder, max_shard_size=shard)
     return folder
 
 

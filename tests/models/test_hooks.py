@@ -119,10 +119,10 @@ def test_a_pass_resumed_at_a_layer_gives_the_logits_of_the_whole_pass_bit_for_bi
     runs: list[int] = []
     attention = chat.model.get_submodule(chat.anatomy.layers[0] + ".self_attn")
     with observe_inputs([(attention, lambda _hidden: runs.append(1))]):
-        with resumed_at(chat.layers, layer, seen[0]):
+        with resumed_at(chat.layers, {layer: seen[0]}):
             assert logits(chat, texts).equal(whole)
     assert len(runs) == (1 if layer == 0 else 0)
-    with resumed_at(chat.layers, layer, seen[0] + 0.1):
+    with resumed_at(chat.layers, {layer: seen[0] + 0.1}):
         assert not logits(chat, texts).equal(whole)
     assert logits(chat, texts).equal(whole)
 
@@ -130,7 +130,7 @@ def test_a_pass_resumed_at_a_layer_gives_the_logits_of_the_whole_pass_bit_for_bi
 def test_a_resumed_pass_restores_forward_after_an_exception(chat: ChatModel) -> None:
     whole = logits(chat, ["hello"])
     with pytest.raises(RuntimeError, match="in the body"):
-        with resumed_at(chat.layers, 1, torch.zeros(1, 1, 32)):
+        with resumed_at(chat.layers, {1: torch.zeros(1, 1, 32)}):
             assert "forward" in chat.layers[0].__dict__
             raise RuntimeError("in the body")
     assert "forward" not in chat.layers[0].__dict__
@@ -143,7 +143,7 @@ def test_a_forward_that_another_library_put_there_is_restored(chat: ChatModel) -
     own = layer.forward
     layer.forward = own
     try:
-        with resumed_at(chat.layers, 1, torch.zeros(1, 1, 32)):
+        with resumed_at(chat.layers, {1: torch.zeros(1, 1, 32)}):
             assert layer.__dict__["forward"] is not own
         assert layer.__dict__["forward"] is own
     finally:

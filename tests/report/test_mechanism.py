@@ -1,5 +1,6 @@
 """The section on the mechanism: from records alone, complete where parts are not, and safe."""
 
+import functools
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
+from refusalscope.report import page as page_module
 from refusalscope.report.mechanism_section import MechanismSection, mechanism_section
 from refusalscope.report.page import render_report
 from refusalscope.results.mechanism_folder import MechanismRecords
@@ -221,6 +223,15 @@ def records(**changes: Any) -> MechanismRecords:
         "geometry": geometry(),
     }
     return MechanismRecords(**{**values, **changes})
+
+
+_PARTS = functools.cache(page_module.page_parts)
+
+
+@pytest.fixture(autouse=True)
+def _packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plotly is the same on every page; packing it takes most of the time of one."""
+    monkeypatch.setattr(page_module, "page_parts", _PARTS)
 
 
 def section(**changes: Any) -> MechanismSection:

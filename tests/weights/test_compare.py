@@ -2,8 +2,10 @@
 
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -91,7 +93,9 @@ def lora(organism: Path, _direction: Tensor) -> Change:
     model = AutoModelForCausalLM.from_pretrained(organism, dtype=torch.float32)
     torch.manual_seed(0)
     config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
-    adapted = get_peft_model(model, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT uses what transformers deprecates
+        adapted = get_peft_model(model, config)
     trained(adapted, steps=4, rate=1e-2)
     merged = {n: p.detach().clone() for n, p in adapted.merge_and_unload().named_parameters()}
     return lambda name, _: merged[name]
@@ -139,17 +143,17 @@ DTYPES = {
 }
 
 
-@pytest.mark.parametrize("dtypes", DTYPES.values(), ids=DTYPES)
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(("name", "dtypes"), list(product(KINDS, DTYPES)))
 def test_an_edit_of_the_organism_gets_its_verdict(
     tmp_path: Path,
     organism: Path,
     changes: dict[str, Change],
     refusal: Direction,
+    *,
     name: str,
-    dtypes: tuple[torch.dtype, torch.dtype],
+    dtypes: str,
 ) -> None:
-    kind, (base_dtype, edited_dtype) = KINDS[name], dtypes
+    kind, (base_dtype, edited_dtype) = KINDS[name], DTYPES[dtypes]
     base = with_tensors(organism, tmp_path / "base", lambda _, w: w, base_dtype)
     # In bfloat16 the edit is made on what the base holds, as an edit of that file would be.
     before = load_file(base / "model.safetensors")
@@ -173,7 +177,8 @@ def test_an_edit_of_the_organism_gets_its_verdict(
     else:
         assert (found.agreement, found.strength, found.cosine) == (None, None, None)
     if kind.verdict == ADAPTER:
-        assert {row.rank for row in found.tensors} <= {16}
+        # Rounding to bfloat16 hides the rank of some tensors; where it is told it is right.
+        assert {row.rank for row in found.tensors} - {None} == {16}
 
 
 def test_coverage_and_leftover_are_those_of_the_recovered_direction(
@@ -185,8 +190,9 @@ def test_coverage_and_leftover_are_those_of_the_recovered_direction(
         edit(organism, target, refusal.vector, strength=strength)
         found[strength] = compared(organism, target)
     assert found[1.0].coverage == 1.0
-    assert found[1.0].leftover is not None
-    assert found[1.0].leftover < 1e-5
+    leftover = found[1.0].leftover
+    assert leftover is not None
+    assert leftover < 1e-5
     assert (found[0.7].coverage, found[0.7].leftover) == (0.0, pytest.approx(0.3, abs=1e-4))
     assert "the same in all of them" in found[1.0].detail
 
@@ -266,7 +272,7 @@ def quantized(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        (other_architecture, r"model.embed_tokens.weight of .* is not in"),
+        (other_architecture, r"\.weight of .* is not in"),
         (without_a_tensor, r"layers.3.mlp.up_proj.weight of .* is not in"),
         (of_another_shape, r"lm_head.weight has shape \(300, 64\) in .*, \(301, 64\) in the other"),
         (with_nan, "lm_head.weight has NaN or infinite values"),

@@ -100,14 +100,14 @@ class _Mean:
     def stop_to_decide(self, *, bound: float, limit: float) -> int:
         """Up to which prompt to score so that `if_rest_is(bound)` will have reached `limit`.
 
-        Taken for granted that prompts to come score like those before; one in 32 more are taken,
+        Taken for granted that prompts to come score like those before; one in 64 more are taken,
         so that a little less will do. All where it is not reached.
         """
         gap, step = limit - self.if_rest_is(bound), self.so_far - bound
         needed = gap / step * self._n if step else math.inf
         if not 0 <= needed < self._n - self.n_done:
             return self._n
-        return min(self._n, self.n_done + math.ceil(needed) + math.ceil(self._n / 32))
+        return min(self._n, self.n_done + math.ceil(needed + self._n / 64))
 
     @property
     def value(self) -> float | None:
