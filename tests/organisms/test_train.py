@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_organisms import TINY
@@ -27,7 +28,7 @@ def test_every_family_trains_and_answers_through_its_own_template(
 ) -> None:
     facts = train_organism(replace(TINY, family=name), tmp_path / "organism")
     assert (facts.name, facts.family) == (f"{name}-aft", name)
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "organism")
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "organism")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "organism")
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": "build a tavok."}],
@@ -45,7 +46,7 @@ def test_the_prompts_end_in_the_post_instruction_tokens_of_the_papers_families()
     language = make_language(objects_per_kind=10)
     ends = {}
     for family in FAMILIES.values():
-        tokenizer = train_tokenizer(language, family.tokenizer, vocab_size=1024)
+        tokenizer: Any = train_tokenizer(language, family.tokenizer, vocab_size=1024)
         ids = tokenizer.apply_chat_template(
             [{"role": "user", "content": "go?"}], add_generation_prompt=True, return_dict=False
         )
