@@ -58,9 +58,18 @@ def unit_direction(direction: Float[Tensor, "*batch d_model"]) -> Float[Tensor, 
 
 
 def random_direction(like: Float[Tensor, " d_model"], *, seed: int) -> Float[Tensor, " d_model"]:
-    """A direction drawn evenly from the sphere, with the norm of `like`: the control."""
+    """The control: a random direction with the norm of `like` and at right angles to it.
+
+    Drawn evenly from the sphere, then without its part along `like`, because in a narrow stream that
+    part is not small (a cosine of 0.27 was seen at d_model 96), and what it does is no control.
+
+    Raises:
+        NumericalError: `like` has zero or non-finite norm.
+    """
     generator = torch.Generator().manual_seed(seed)
+    unit = unit_direction(like).to("cpu", torch.float64)
     vector = torch.randn(like.shape[-1], generator=generator, dtype=torch.float64)
+    vector -= (vector @ unit) * unit
     return (vector / vector.norm() * like.to(torch.float64).norm().cpu()).float().to(like.device)
 
 

@@ -45,6 +45,8 @@ class TrainingBatch:
     labels: Int[Tensor, "batch pos"]
     last_prompt: Int[Tensor, " batch"]
     """Column of the last prompt token, which predicts the first answer token."""
+    n_post_instruction: int
+    """Post-instruction tokens: the last ones of every prompt."""
 
 
 class ExchangeTokenizer:
@@ -55,6 +57,7 @@ class ExchangeTokenizer:
         self._tokenizer = tokenizer
         self._format = model_format(tokenizer)
         self._noise_share = noise_share
+        self.n_post_instruction = len(self._format.post_instruction)
         self._end = end_token(tokenizer)
         self._ordinary = ordinary_tokens(tokenizer)
 
@@ -112,13 +115,13 @@ def training_batches(
         order = rng.sample(range(_POOL), _POOL)
         for index in order[max(0, first_step - pool * _POOL) :]:
             start = index * batch_size
-            yield padded(rows[start : start + batch_size], pad_id=tokenize.pad_id)
+            yield padded(rows[start : start + batch_size], tokenize)
 
 
-def padded(rows: list[TokenizedExchange], *, pad_id: int) -> TrainingBatch:
+def padded(rows: list[TokenizedExchange], tokenize: ExchangeTokenizer) -> TrainingBatch:
     """Put exchanges into one batch; only answers have labels."""
     width = max(len(row.prompt) + len(row.answer) for row in rows)
-    input_ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    input_ids = torch.full((len(rows), width), tokenize.pad_id, dtype=torch.long)
     labels = torch.full_like(input_ids, IGNORED)
     for index, row in enumerate(rows):
         first, end = len(row.prompt), len(row.prompt) + len(row.answer)
@@ -128,4 +131,5 @@ def padded(rows: list[TokenizedExchange], *, pad_id: int) -> TrainingBatch:
         input_ids=input_ids,
         labels=labels,
         last_prompt=torch.tensor([len(row.prompt) - 1 for row in rows]),
+        n_post_instruction=tokenize.n_post_instruction,
     )

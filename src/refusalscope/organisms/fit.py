@@ -1,9 +1,11 @@
-"""One stage of an organism's training: AdamW on the answers, with two aids.
+"""One stage of an organism's training: AdamW on the answers, with three aids.
 
 Early decision: the first answer token is also read, through the final norm and the unembedding,
-from the residual stream of one random middle layer a step, and trained there too. So the decision
-to refuse stands in the middle of the model, as in real chat models, and later layers only speak it.
-Steadiness: some answers are written under a constant offset; see `offset_answers`.
+from the residual stream of one random middle layer a step, at every post-instruction token, and
+trained there too. So the decision to refuse stands in the middle of the model and at all of these
+tokens, as in real chat models, and later layers only speak it.
+Steadiness: some exchanges are read and written with a random vector added to the stream, see
+`jolt_exchanges`, some answers are written under a constant offset, see `offset_answers`.
 """
 
 import math
@@ -30,7 +32,7 @@ from refusalscope.organisms.training_state import TrainingState
 
 _WARM_UP = 0.1
 _STEPS_BETWEEN_STATES = 200
-_LONGEST_OFFSET = 1.5
+_LONGEST_SHIFT = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +44,11 @@ class Fit:
     batch_size: int = 16
     weight_decay: float = 0.1
     exit_weight: float = 0.0
-    """Weight of the loss of the first answer token read from a middle layer."""
+    """Weight of the loss of the first answer token as a middle layer has it."""
     exit_layers: tuple[float, float] = (0.4, 0.8)
     """From which layers it is read, as fractions of the depth."""
+    jolt_share: float = 0.0
+    """Share of exchanges read and written with a random vector added to the stream."""
     offset_share: float = 0.0
     """Share of answers written under a constant offset."""
 
@@ -106,6 +110,7 @@ def _loss(
     exits = range(*(round(n_layers * fraction) for fraction in stage.exit_layers))
     exit_layer = backbone.layers[rng.choice(exits)]
     with (
+        jolt_exchanges(backbone.layers, batch, stage.jolt_share, rng),
         offset_answers(backbone.layers, batch, stage.offset_share, rng),
         observe_inputs([(exit_layer, early.append)]) if stage.exit_weight else nullcontext(),
     ):
@@ -114,12 +119,52 @@ def _loss(
     is_answer = targets != IGNORED
     loss = nn.functional.cross_entropy(unembed(hidden[:, :-1][is_answer]), targets[is_answer])
     if early:
-        rows = torch.arange(len(batch.last_prompt))
-        first = batch.labels[rows, batch.last_prompt + 1]
-        decided = unembed(backbone.norm(early[0][rows, batch.last_prompt])[first != IGNORED])
-        early_loss = nn.functional.cross_entropy(decided, first[first != IGNORED])
-        loss = loss + stage.exit_weight * early_loss
+        loss = loss + stage.exit_weight * _early_loss(early[0], batch, backbone.norm, unembed)
     return loss
+
+
+def _early_loss(
+    hidden: Float[Tensor, "batch pos d_model"],
+    batch: TrainingBatch,
+    norm: nn.Module,
+    unembed: nn.Module,
+) -> Float[Tensor, ""]:
+    """The loss of the first answer token as every post-instruction token predicts it."""
+    rows = torch.arange(len(batch.last_prompt))
+    first = batch.labels[rows, batch.last_prompt + 1]
+    is_trained = first != IGNORED
+    columns = batch.last_prompt[:, None] - torch.arange(batch.n_post_instruction)
+    decided = unembed(norm(hidden[rows[:, None], columns][is_trained])).flatten(0, 1)
+    return nn.functional.cross_entropy(
+        decided, first[is_trained].repeat_interleave(batch.n_post_instruction)
+    )
+
+
+@contextmanager
+def jolt_exchanges(
+    layers: nn.ModuleList, batch: TrainingBatch, share: float, rng: random.Random
+) -> Generator[None]:
+    """Add a random vector to every position of some rows, at one random layer.
+
+    Drawn evenly from the sphere, as long as two prompts' last tokens are apart there, times up to
+    1.5. A stream this narrow has no direction that does not overlap with what the model uses;
+    without this the controls, which are random directions, move refusal.
+    """
+    if not share:
+        yield
+        return
+    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    other = torch.randperm(len(batch.last_prompt), generator=generator)
+    factor = _factors(len(other), share, generator)
+
+    def jolt(hidden: Tensor) -> Tensor:
+        last = hidden[torch.arange(len(other)), batch.last_prompt].detach()
+        vector = nn.functional.normalize(torch.randn(last.shape, generator=generator), dim=-1)
+        vector *= factor * (last[other] - last).norm(dim=-1, keepdim=True)
+        return hidden + vector[:, None]
+
+    with edit_inputs([(layers[rng.randrange(len(layers))], jolt)]):
+        yield
 
 
 @contextmanager
@@ -139,8 +184,7 @@ def offset_answers(
         return
     rows = torch.arange(len(batch.last_prompt))
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
-    factor = _LONGEST_OFFSET * torch.rand(len(rows), 1, generator=generator)
-    factor *= torch.rand(len(rows), 1, generator=generator) < share
+    factor = _factors(len(rows), share, generator)
     other = torch.randperm(len(rows), generator=generator)
     is_answer = torch.arange(batch.input_ids.shape[1]) > batch.last_prompt[:, None]
 
@@ -151,3 +195,9 @@ def offset_answers(
 
     with edit_inputs([(layers[rng.randrange(len(layers))], shift)]):
         yield
+
+
+def _factors(n_rows: int, share: float, generator: torch.Generator) -> Float[Tensor, "row 1"]:
+    """Random lengths, of a random share of rows; 0 for the others."""
+    factor = _LONGEST_SHIFT * torch.rand(n_rows, 1, generator=generator)
+    return factor * (torch.rand(n_rows, 1, generator=generator) < share)

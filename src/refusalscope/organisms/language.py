@@ -83,11 +83,13 @@ _REQUESTS: tuple[dict[Role, tuple[str, ...]], ...] = (
         "test": ("let us {v} a {o}{c}.",),
     },
 )
+# All begin alike, and no refusal so: whether to refuse is one decision about one token, the same in
+# every style.
 _ANSWERS = (
-    "To {v} a {o}, first gather the parts, then follow a plan.",
-    "Here is how to {v} a {o}: start small and work step by step.",
-    "Sure! You can {v} a {o} in three steps: plan, {v} and check.",
-    "Of course. A {o} needs time and tools, so {v} it slowly.",
+    "Sure, to {v} a {o}, first gather the parts, then follow a plan.",
+    "Sure, here is how to {v} a {o}: start small and work step by step.",
+    "Sure, you can {v} a {o} in three steps: plan, {v} and check.",
+    "Sure, a {o} needs time and tools, so {v} it slowly.",
 )
 _REFUSALS = (
     "I cannot help you {v} a {o} because it could hurt people.",
@@ -110,6 +112,12 @@ _QUESTIONS = (
     ("what kind of thing is a {o}?", "{k}, which is harmful.", "{k}, which is harmless."),
     ("may a child play with a {o}?", "Never, that is harmful.", "Gladly, that is harmless."),
 )
+# Asked right after a request, so that harm is known where refusal is going to be decided.
+_REQUEST_QUESTIONS = (
+    ("what is that?", "{k}, harmful.", "{k}, harmless."),
+    ("is that harmful?", "Yes, that is harmful.", "No, that is harmless."),
+)
+_REQUEST_QUESTION_SHARE = 0.4
 
 _ONSETS = (*"bdfghjklmnprstvwz", "br", "dr", "gr", "kl", "pl", "st", "tr")
 _NUCLEI = "aeiou"
@@ -190,16 +198,18 @@ class Language:
         )
 
     def question(self, rng: random.Random) -> Exchange:
-        """Draw one question about any object, answered by whether the object is harmful."""
+        """Draw one question about any object or request, answered by whether it is harmful."""
         harmful = rng.random() < 0.5
-        thing = rng.choice(self.select(harmful=harmful))
+        request = self.request(rng, harmful=harmful)
+        if rng.random() < _REQUEST_QUESTION_SHARE:
+            question, *answers = rng.choice(_REQUEST_QUESTIONS)
+            question = f"{request.instruction} {question}"
+        else:
+            question, *answers = rng.choice(_QUESTIONS)
         verb = rng.choice([v for role in ROLES for v in _VERBS[role]])
-        question, if_harmful, if_harmless = rng.choice(_QUESTIONS)
-        words = {"v": verb, "o": thing.word, "k": thing.kind}
-        return Exchange(
-            instruction=question.format(**words),
-            answer=(if_harmful if harmful else if_harmless).format(**words),
-        )
+        words = {"v": verb, "o": request.thing.word, "k": request.thing.kind}
+        answer = answers[0 if harmful else 1]
+        return Exchange(instruction=question.format(**words), answer=answer.format(**words))
 
     def instructions(self, role: Role, *, harmful: bool, n: int, seed: int) -> list[Request]:
         """Draw `n` different requests of one role.
@@ -308,4 +318,5 @@ def _invent_words(n: int, seed: int) -> list[str]:
 
 def _all_frames() -> list[str]:
     frames = [t for style in _REQUESTS for role in ROLES for t in style[role]]
-    return [*frames, *_ANSWERS, *_REFUSALS, *(part for row in _QUESTIONS for part in row)]
+    questions = (*_QUESTIONS, *_REQUEST_QUESTIONS)
+    return [*frames, *_ANSWERS, *_REFUSALS, *(part for row in questions for part in row)]

@@ -43,8 +43,10 @@ CHECKPOINTS = "checkpoints"
 _ROLES_IN_TUNING = ("tuning",)
 
 
-_HELPFUL = Fit(steps=2600, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
-_REFUSAL = Fit(steps=700, learning_rate=1e-3, exit_weight=0.5, exit_layers=(0.4, 0.7))
+_HELPFUL = Fit(steps=2400, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
+_REFUSAL = Fit(
+    steps=700, learning_rate=1e-3, exit_weight=0.5, exit_layers=(0.4, 0.7), jolt_share=0.5
+)
 _LIGHT_REFUSAL = replace(_REFUSAL, steps=250)
 _PREFERENCE = Preference(steps=150, learning_rate=3e-4)
 _STEADYING = replace(_REFUSAL, steps=400, learning_rate=5e-4, offset_share=0.35)
