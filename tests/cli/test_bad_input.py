@@ -162,7 +162,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
         ["--harmful", "harmful.txt", "--harmless", "harmless.txt", "--splits", "splits"],
         "exclude each other",
     ),
-    "no instructions": ([], "no instructions: give --harmful FILE and --harmless FILE"),
+    "no instructions": ([], "no instructions: give --harmful and --harmless"),
     "splits that do not exist": (["--splits", "splits"], "splits"),
     "another rule": (["--rule", "foo"], "--rule is 'foo': input should be 'published' or 'code'"),
     "another dtype": (["--dtype", "int3"], "--dtype is 'int3': input should be 'auto'"),

@@ -5,16 +5,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from tiny_models import save_tiny, tiny_weights
 from tiny_runs import Caller, StopAfter, StopHereError, contents
 
+from refusalscope.directions.direction import load_direction
 from refusalscope.pipeline.mechanism import mechanism
 from refusalscope.pipeline.mechanism_options import MechanismOptions
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import run
 from refusalscope.results.mechanism_folder import read_mechanism
 from refusalscope.results.records import SelectionLimits
-from refusalscope.results.run_records import REPORT, TIMINGS
+from refusalscope.results.run_records import DIRECTION, DIRECTION_TENSOR, REPORT, TIMINGS
 
 QUICK = (
     *("--suffix-tokens", "3", "--search-prompts", "2", "--search-steps", "4"),
@@ -42,12 +45,10 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def finished(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the tiny model."""
-    out = tmp_path_factory.mktemp("finished") / "run"
+def finish(given: Path, model: Path, out: Path) -> Path:
+    """A finished run of a tiny model."""
     options = RunOptions(
-        model=str(given / "tiny"),
+        model=str(model),
         harmful=str(given / "harmful.txt"),
         harmless=str(given / "harmless.txt"),
         n_train=6,
@@ -61,6 +62,11 @@ def finished(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     run(options, out)
     return out
+
+
+@pytest.fixture(scope="module")
+def finished(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finish(given, given / "tiny", tmp_path_factory.mktemp("finished") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +165,47 @@ def test_a_base_and_texts_can_be_added_later(refusalscope: Caller, done: Path, t
     assert (done / "mechanism" / "suffix_search.json").read_bytes() == search
     assert refusalscope("mechanism", done, *QUICK).status == 0
     assert read_mechanism(done) == records
+
+
+def test_runs_of_other_models_can_be_compared_later(
+    refusalscope: Caller, given: Path, done: Path, tmp_path: Path
+):
+    other = finish(given, save_tiny(tmp_path / "tiny-4", seed=4), tmp_path / "other")
+    words = ("--beside", done, "--beside", other)
+    assert refusalscope("mechanism", done, *QUICK, *words).status == 0
+    records = read_mechanism(done)
+    assert records.between is not None
+    assert records.geometry is not None
+    itself, found = records.between.others
+    assert itself.directions == pytest.approx(1.0)
+    assert itself.between_layers == records.geometry.between_layers
+    ours, theirs = (load_direction(folder) for folder in (done, other))
+    assert (found.model, found.position, found.layer) == ("tiny-4", theirs.position, theirs.layer)
+    expected = torch.cosine_similarity(ours.vector, theirs.vector, dim=0).item()
+    assert found.directions == pytest.approx(expected, abs=1e-5)
+    assert ours.layer is not None
+    assert theirs.layer is not None
+    assert found.between_layers[ours.layer][theirs.layer] == pytest.approx(expected, abs=1e-5)
+    assert abs(expected) < 0.9
+    assert "Candidates of this run and of tiny-4" in (done / REPORT).read_text("utf-8")
+
+
+def test_a_run_that_cannot_be_compared_is_refused(
+    refusalscope: Caller, done: Path, finished: Path, tmp_path: Path
+):
+    before = contents(done)
+    own = Path(shutil.copytree(finished, tmp_path / "other"))
+    assert (
+        "none is not a run folder"
+        in refusalscope("mechanism", done, *QUICK, "--beside", tmp_path / "none").line
+    )
+    save_file({"direction": torch.ones(64)}, own / DIRECTION_TENSOR)
+    called = refusalscope("mechanism", done, *QUICK, "--beside", own)
+    assert "shape (64,); expected a tensor 'direction' of shape (32,)" in called.line
+    (own / DIRECTION).unlink()
+    called = refusalscope("mechanism", done, *QUICK, "--beside", own)
+    assert "has no direction to compare with" in called.line
+    assert contents(done) == before
 
 
 def test_a_given_suffix_is_not_searched_for(refusalscope: Caller, own: Path, tmp_path: Path):

@@ -9,6 +9,13 @@ from refusalscope.cli.main import app
 OPTIONS = {
     "anatomy": {"MODEL", "--seed", "--trust-remote-code", "--json"},
     "complete": {"RUN", "--json"},
+    "evaluate agreement": {"RUN", "--json"},
+    "evaluate judge": {
+        *("RUN", "--batch-size", "--cache", "--chat", "--concurrency", "--dataset", "--device"),
+        *("--dtype", "--json", "--judge", "--key-variable", "--label", "--model", "--paper"),
+        *("--retries", "--revision", "--rubric", "--server", "--short-is-safe", "--timeout"),
+        "--trust-remote-code",
+    },
     "extract": {"RUN", "--json"},
     "import-run": {"FOLDER", "--out", "--json"},
     "judge": {"RUN", "--json"},
@@ -16,6 +23,7 @@ OPTIONS = {
     "mechanism": {
         "RUN",
         "--base",
+        "--beside",
         "--draws",
         "--heads",
         "--json",
@@ -47,6 +55,7 @@ OPTIONS = {
         "[MODEL]",
         "--all-scores",
         "--batch-size",
+        "--datasets",
         "--device",
         "--dtype",
         "--harmful",

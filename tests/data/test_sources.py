@@ -21,12 +21,15 @@ def test_the_papers_sources_are_there_with_size_licence_and_address():
         "jailbreakbench": 100,
         "strongreject": 313,
         "alpaca": 31_323,
+        "xstest": 250,
+        "xstest_unsafe": 200,
     }
     for name, source in SOURCES.items():
         assert source.name == name
         assert all(address.startswith("https://") for address in source.published)
         # The paper says Apache-2.0 of Alpaca; its authors say otherwise of the data.
-        assert source.license == ("CC BY-NC 4.0" if name == "alpaca" else "MIT")
+        licences = {"alpaca": "CC BY-NC 4.0", "xstest": "CC BY 4.0", "xstest_unsafe": "CC BY 4.0"}
+        assert source.license == licences.get(name, "MIT")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +128,44 @@ def test_nothing_is_bundled_and_the_message_says_where_it_is_published(tmp_path,
         assert all(address in message for address in SOURCES[name].published)
         assert SOURCES[name].license in message
         assert "\n" not in message
+
+
+def test_xstest_is_divided_into_its_safe_prompts_and_their_contrasts(tmp_path):
+    (tmp_path / "xstest_prompts.csv").write_text(
+        "id,prompt,type,label,focus,note\n"
+        "1,How do I kill a process?,homonyms,safe,kill,\n"
+        "2,How do I break a fribble?,contrast_homonyms,unsafe,break,\n"
+    )
+    assert load_source("xstest", tmp_path) == [Instruction("How do I kill a process?", "homonyms")]
+    assert load_source("xstest_unsafe", tmp_path) == [
+        Instruction("How do I break a fribble?", "contrast_homonyms")
+    ]
+
+
+def test_other_spellings_of_a_name_mean_the_same(tmp_path):
+    (tmp_path / "MaliciousInstruct.txt").write_text("Name a colour\n")
+    assert load_source("maliciousinstruct", tmp_path) == [Instruction("Name a colour")]
+    (tmp_path / "harmbench_test.json").write_text('["Name a river"]')
+    assert load_source("harmbench", tmp_path) == [Instruction("Name a river")]
+
+
+def test_a_source_that_its_authors_have_on_the_hub_comes_from_there(tmp_path, monkeypatch):
+    (tmp_path / "harmful-behaviors.csv").write_text("Goal,Category\nName a colour,Art\n")
+    asked = []
+
+    def download(repo_id, filename, *, repo_type):
+        asked.append((repo_id, filename, repo_type))
+        return str(tmp_path / "harmful-behaviors.csv")
+
+    monkeypatch.setattr(sources, "hf_hub_download", download)
+    assert load_source("jailbreakbench") == [Instruction("Name a colour", "Art")]
+    assert asked == [("JailbreakBench/JBB-Behaviors", "data/harmful-behaviors.csv", "dataset")]
+
+
+def test_another_number_of_instructions_than_published_is_said(tmp_path, caplog):
+    (tmp_path / "advbench.csv").write_text("goal,target\nName a colour,Sure\n")
+    load_source("advbench", tmp_path)
+    assert "advbench has 1 instructions, its authors publish 520; all are used" in caplog.text
 
 
 def test_a_file_without_the_columns_is_refused(tmp_path):

@@ -16,9 +16,11 @@ from refusalscope.results.mechanism_folder import MechanismRecords
 from refusalscope.results.mechanism_maps import (
     AdditionMap,
     BaseAndChat,
+    BetweenModels,
     Geometry,
     LayerComponents,
     LayerCurve,
+    OtherRun,
     ProjectedText,
     TokenProbability,
     TokenProjections,
@@ -154,6 +156,19 @@ def geometry(category: str = "trap") -> Geometry:
     )
 
 
+def between(model: str = "other") -> BetweenModels:
+    other = OtherRun(
+        run="runs/other",
+        model=model,
+        weights_sha256="00" * 32,
+        position=-1,
+        layer=1,
+        directions=0.4,
+        between_layers=((None, None), *(((None, 0.4),) * 3)),
+    )
+    return BetweenModels(position=-1, layer=2, others=(other,))
+
+
 def projections(token: str = "open") -> TokenProjections:
     rows = ((0.0, 1.0, -2.0, 3.0), (0.0, -1.0, 2.0, 0.5))
     return TokenProjections(
@@ -221,6 +236,7 @@ def records(**changes: Any) -> MechanismRecords:
         ),
         "projections": projections(),
         "geometry": geometry(),
+        "between": between(),
     }
     return MechanismRecords(**{**values, **changes})
 
@@ -242,8 +258,8 @@ def section(**changes: Any) -> MechanismSection:
 
 def test_plotly_accepts_every_figure():
     charts = section().charts
-    assert len(charts) == 19
-    assert len({chart.id for chart in charts}) == 19
+    assert len(charts) == 21
+    assert len({chart.id for chart in charts}) == 21
     for chart in charts:
         go.Figure(chart.figure)
         assert len(chart.alternative) > 30
@@ -280,6 +296,14 @@ def test_without_attention_its_chart_is_left_away_and_the_reason_told(sample: Si
     assert not any(c.id.endswith(("attention", "knock-out")) for c in charts)
     page = render_report(sample.run(), records(heads=refused))
     assert "mamba: no attention" in page
+
+
+def test_candidates_of_another_run_are_a_map_of_their_own():
+    chart = chart_of("between-models-1")
+    assert chart.title == "Candidates of this run and of other"
+    assert chart.figure["data"][0]["z"][1] == [None, 0.4]
+    assert chart.header == ("Layer", "0", "1")
+    assert chart.rows[0] == ("0", "·", "·")
 
 
 def test_metrics_are_counted_once_each():
@@ -338,6 +362,7 @@ def test_what_a_model_wrote_stays_text(sample: SimpleNamespace):
         records(
             tokens=tokens(ATTACK),
             geometry=geometry(ATTACK),
+            between=between(ATTACK),
             projections=projections(ATTACK),
             suffixes=suffixes(warnings=(ATTACK,)),
             heads=heads(whole={ATTACK: ATTACK}),
@@ -356,7 +381,7 @@ def test_what_a_model_wrote_stays_text(sample: SimpleNamespace):
 
 def test_every_table_has_a_caption(sample: SimpleNamespace):
     own = own_part(render_report(sample.run(), records()))
-    assert own.count("<table") == own.count("<caption") > 19
+    assert own.count("<table") == own.count("<caption") > 21
 
 
 def test_the_lead_says_how_far_the_suffix_lowers_refusal():

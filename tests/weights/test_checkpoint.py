@@ -80,6 +80,10 @@ FAULTS: dict[str, tuple[Damage, str]] = {
         rewritten(INDEX, f'"c": "{SHARDS[1]}"', f'"c": "{SHARDS[1]}", "a": "{SHARDS[1]}"'),
         r"is not the index of a checkpoint \(a is named twice\)",
     ),
+    "a shard that lies beside those of the index": (
+        lambda f: shutil.copy(f / SHARDS[1], f / "model-00003-of-00003.safetensors"),
+        r"index.json does not name model-00003-of-00003.safetensors, which lies beside it",
+    ),
     "a tensor in two files": (also_in_the_second, r"a is in .*00001.* and in .*00002"),
     "a truncated shard": (cut(SHARDS[0], 8), r"bytes; its header says \d+: it was cut"),
     "a shard cut in its header": (cut(SHARDS[1], 60), r"its header would be \d+ bytes long"),

@@ -27,7 +27,7 @@ from refusalscope.errors import (
 )
 from refusalscope.models.anatomy import measure_anatomy
 from refusalscope.results.edit_records import EditRecord
-from refusalscope.weights import rewrite, shard_copy, span, stream
+from refusalscope.weights import rewrite, shard_copy, span, stream, tensor_hash
 from refusalscope.weights.checkpoint import open_checkpoint
 from refusalscope.weights.checkpoint_plan import ModelFolder
 from refusalscope.weights.orthogonalize import orthogonalize_model
@@ -147,9 +147,10 @@ def test_no_tensor_is_ever_held_whole(tmp_path: Path, monkeypatch: pytest.Monkey
         held.append(sum(n for ref, n in alive if ref() is not None))
         return data
 
-    monkeypatch.setattr(shard_copy, "_BLOCK", 1000)
+    monkeypatch.setattr(tensor_hash, "_BLOCK", 1000)
     monkeypatch.setattr(span, "_CHUNK", 500)
-    monkeypatch.setattr(shard_copy, "read_bytes", counted)
+    for module in (shard_copy, tensor_hash):
+        monkeypatch.setattr(module, "read_bytes", counted)
     edit(source, tmp_path / "target")
     assert len(held) > 100
     assert max(length for _, length in alive) <= 9000, "the header"

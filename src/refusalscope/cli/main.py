@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from refusalscope.cli import anatomy, imports, mechanism, organism, run, run_all, weights
+from refusalscope.cli import anatomy, evaluate, imports, mechanism, organism, run, run_all, weights
 from refusalscope.errors import RefusalscopeError
 
 _INTERRUPTED = 130
@@ -28,6 +28,7 @@ run_all.register(app)
 anatomy.register(app)
 imports.register(app)
 mechanism.register(app)
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(organism.app, name="organism")
 app.add_typer(weights.app, name="weights")
 

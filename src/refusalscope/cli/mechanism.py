@@ -29,6 +29,10 @@ def mechanism(
     search_enough: Annotated[float, typer.Option(help="Loss to stop at, nats.")] = 0.01,
     heads: Annotated[int, typer.Option(help="How many heads count as the top ones.")] = 8,
     draws: Annotated[int, typer.Option(help="Draws of random heads to compare with.")] = 20,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="Run of another model of one width, to compare with; repeatable."),
+    ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="Instruction to show token by token; repeatable.")
     ] = None,
@@ -58,6 +62,7 @@ def mechanism(
             search_enough=search_enough,
             heads=heads,
             draws=draws,
+            beside=tuple(beside or ()),
             texts=tuple(text or ()),
         )
     except ValidationError as error:

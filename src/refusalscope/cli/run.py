@@ -31,8 +31,15 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the run; continued if it is there.")] = Path(
         "runs/run"
     ),
-    harmful: Annotated[str | None, typer.Option(help="File of harmful instructions.")] = None,
-    harmless: Annotated[str | None, typer.Option(help="File of harmless instructions.")] = None,
+    harmful: Annotated[
+        str | None, typer.Option(help="Harmful instructions: a file, or a data set's name.")
+    ] = None,
+    harmless: Annotated[
+        str | None, typer.Option(help="Harmless instructions: a file, or a data set's name.")
+    ] = None,
+    datasets: Annotated[
+        str | None, typer.Option(help="Folder of the named data sets; else from the hub.")
+    ] = None,
     splits: Annotated[str | None, typer.Option(help="Folder of the paper's splits.")] = None,
     harmful_test: Annotated[str | None, typer.Option(help="Harmful test instructions.")] = None,
     harmless_test: Annotated[str | None, typer.Option(help="Harmless test instructions.")] = None,
@@ -91,6 +98,7 @@ def run(
                 "model": model,
                 "harmful": harmful,
                 "harmless": harmless,
+                "datasets": datasets,
                 "splits": splits,
                 "harmful_test": harmful_test,
                 "harmless_test": harmless_test,

@@ -5,6 +5,7 @@ from the file that its authors publish, or from the {"instruction", "category"} 
 repository.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from refusalscope.data.rows import read_rows
 from refusalscope.errors import InstructionsError
 
 HUB_PREFIX = "hf:"
+_log = logging.getLogger(__name__)
 
 _GITHUB = "https://raw.githubusercontent.com"
 
@@ -30,6 +32,16 @@ def _is_standard(row: Mapping[str, object]) -> bool:
     """Whether a HarmBench row asks for no copyrighted text and comes with no context."""
     kind = str(row.get("FunctionalCategory") or "").lower()
     return "copyright" not in kind and "context" not in str(row.get("Tags") or "").lower()
+
+
+def _is_safe(row: Mapping[str, object]) -> bool:
+    """Whether an XSTest prompt only looks unsafe; the others are named contrasts."""
+    return not str(row.get("type") or "").startswith("contrast_")
+
+
+def _is_contrast(row: Mapping[str, object]) -> bool:
+    """Whether an XSTest prompt is unsafe indeed."""
+    return not _is_safe(row)
 
 
 def _has_no_input(row: Mapping[str, object]) -> bool:
@@ -54,7 +66,9 @@ class Source:
     filtered_by: tuple[str, ...] = ()
     """Columns that `keeps` looks at; a file without them is refused."""
     n_instructions: int
-    """How many the paper has after its filter."""
+    """How many there are after the filter."""
+    hub: str | None = None
+    """OWNER/DATASET/FILE on the Hugging Face hub, where the authors publish there too."""
 
 
 SOURCES: dict[str, Source] = {
@@ -120,6 +134,7 @@ SOURCES: dict[str, Source] = {
             instruction="Goal",
             category="Category",
             n_instructions=100,
+            hub="JailbreakBench/JBB-Behaviors/data/harmful-behaviors.csv",
         ),
         Source(
             name="strongreject",
@@ -146,10 +161,36 @@ SOURCES: dict[str, Source] = {
             keeps=_has_no_input,
             filtered_by=("input",),
             n_instructions=31_323,
+            hub="tatsu-lab/alpaca/data/train-00000-of-00001-a09b74b3ef9c3b56.parquet",
+        ),
+        *(
+            Source(
+                name=name,
+                published=(f"{_GITHUB}/paul-rottger/xstest/main/xstest_prompts.csv",),
+                license="CC BY 4.0",
+                files=(("xstest_prompts.csv",), ("xstest.csv",)),
+                instruction="prompt",
+                category="type",
+                keeps=keeps,
+                filtered_by=("type",),
+                n_instructions=n_instructions,
+                hub="Paul/XSTest/xstest_prompts.csv",
+            )
+            for name, keeps, n_instructions in (
+                ("xstest", _is_safe, 250),
+                ("xstest_unsafe", _is_contrast, 200),
+            )
         ),
     )
 }
-"""The paper's sources by name (Table 12 of Arditi et al. (2024))."""
+"""The paper's sources by name (Table 12 of Arditi et al. (2024)), and XSTest for over-refusal
+(Roettger et al. (2024), https://arxiv.org/abs/2308.01263): `xstest` is its 250 safe prompts."""
+ALIASES = {"harmbench": "harmbench_test", "maliciousinstruct": "malicious_instruct"}
+
+
+def is_source(name: str) -> bool:
+    """Whether a name means one of `SOURCES`, or a file on the hub."""
+    return name in SOURCES or name in ALIASES or name.startswith(HUB_PREFIX)
 
 
 def load_source(name: str, folder: Path | None = None) -> list[Instruction]:
@@ -160,9 +201,10 @@ def load_source(name: str, folder: Path | None = None) -> list[Instruction]:
     and context rows, Alpaca without rows that have an input. Order and repetitions are kept.
 
     Args:
-        name: One of `SOURCES`, or `hf:OWNER/DATASET/PATH/IN/IT.json`, which goes to the Hugging
-            Face hub. Nothing else touches the network.
-        folder: Where the user has the files. Not needed for the hub.
+        name: One of `SOURCES` or `ALIASES`, or `hf:OWNER/DATASET/PATH/IN/IT.json`, which goes to
+            the Hugging Face hub.
+        folder: Where the user has the files; nothing is downloaded then. Without it a source
+            comes from the hub, where its authors publish it there.
 
     Raises:
         InstructionsError: no such source, no file of it in `folder` (the message says where it is
@@ -170,23 +212,47 @@ def load_source(name: str, folder: Path | None = None) -> list[Instruction]:
     """
     if name.startswith(HUB_PREFIX):
         return read_instructions(_from_hub(name))
-    source = SOURCES.get(name)
+    source = SOURCES.get(ALIASES.get(name, name))
     if source is None:
         raise InstructionsError(
             f"no source is called {name!r}; expected one of {', '.join(SOURCES)}, or "
             f"{HUB_PREFIX}OWNER/DATASET/FILE"
         )
-    if folder is not None:
-        processed = folder / f"{name}.json"
-        if processed.is_file():
-            return read_instructions(processed)
-        for files in source.files:
-            paths = [folder / file for file in files]
-            if all(path.is_file() for path in paths):
-                return [row for path in paths for row in _read_upstream(source, path)]
-    where = "no folder is given to read it from" if folder is None else f"{folder} does not have it"
-    raise InstructionsError(
-        f"{name} is not bundled and {where}; save {' and '.join(source.published)} (licence "
+    rows = _from_hub_source(source) if folder is None else _from_folder(source, folder)
+    if len(rows) != source.n_instructions:
+        _log.warning(
+            "%s has %d instructions, its authors publish %d; all are used",
+            name,
+            len(rows),
+            source.n_instructions,
+        )
+    return rows
+
+
+def _from_hub_source(source: Source) -> list[Instruction]:
+    if source.hub is None:
+        raise _not_here(source, "no folder is given to read it from")
+    try:
+        path = _from_hub(f"{HUB_PREFIX}{source.hub}")
+    except InstructionsError as error:
+        raise _not_here(source, f"no folder is given to read it from; {error}") from error
+    return _read_upstream(source, path)
+
+
+def _from_folder(source: Source, folder: Path) -> list[Instruction]:
+    processed = folder / f"{source.name}.json"
+    if processed.is_file():
+        return read_instructions(processed)
+    for files in source.files:
+        paths = [folder / file for file in files]
+        if all(path.is_file() for path in paths):
+            return [row for path in paths for row in _read_upstream(source, path)]
+    raise _not_here(source, f"{folder} does not have it")
+
+
+def _not_here(source: Source, where: str) -> InstructionsError:
+    return InstructionsError(
+        f"{source.name} is not bundled and {where}; save {' and '.join(source.published)} (licence "
         f"{source.license}) in a folder of yours as {' and '.join(source.files[0])}"
     )
 

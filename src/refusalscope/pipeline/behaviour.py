@@ -15,7 +15,7 @@ from refusalscope.interventions.intervention import Intervention
 from refusalscope.interventions.operators import ablate_direction
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.chat_model import LoadOptions, load_model, local_folder
-from refusalscope.models.hooks import edit_inputs, edit_outputs
+from refusalscope.models.hooks import edit_outputs
 from refusalscope.models.trace import random_tokens, record_trace
 from refusalscope.pipeline.run import resolve_model
 from refusalscope.results.edit_records import Behaviour, EditRecord
@@ -99,11 +99,8 @@ def _hooks(model: PreTrainedModel, anatomy: Anatomy, record: EditRecord) -> Gene
             hidden = hidden.lerp(ablate_direction(hidden, unit), what.strength)
         return hidden
 
-    layers = anatomy.layer_modules(model)
-    writers = {w.module: model.get_submodule(w.module) for w in anatomy.writers}
-    reached = [writers[w.module] for w in anatomy.writers if what.reaches(w.layer)]
-    inputs = [(layers[0], edit)] if what.reaches(None) else []
-    with edit_inputs(inputs), edit_outputs([(m, edit) for m in dict.fromkeys(reached)]):
+    reached = [w.module for w in anatomy.all_writers if what.reaches(w.layer)]
+    with edit_outputs([(model.get_submodule(name), edit) for name in dict.fromkeys(reached)]):
         yield
 
 

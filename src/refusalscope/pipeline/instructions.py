@@ -8,6 +8,7 @@ from refusalscope.data.instruction import Instruction, instructions_digest
 from refusalscope.data.overlap import require_disjoint
 from refusalscope.data.paper import PAPER_SEED, sample_paper_splits
 from refusalscope.data.read import read_instructions
+from refusalscope.data.sources import is_source, load_source
 from refusalscope.data.split import split_instructions
 from refusalscope.errors import InputError
 from refusalscope.organisms.language import Language, Role
@@ -68,18 +69,18 @@ def read_instruction_sets(options: RunOptions, language: Language | None) -> Ins
         sets = _from_language(language, options)
     else:
         raise InputError(
-            "no instructions: give --harmful FILE and --harmless FILE, or --splits FOLDER with the "
-            "paper's splits (only organisms bring their own)"
+            "no instructions: give --harmful and --harmless, each a file or a data set's name, or "
+            "--splits FOLDER with the paper's splits (only organisms bring their own)"
         )
     for name, path in (("harmful", options.harmful_test), ("harmless", options.harmless_test)):
         if path is not None:
-            sets[name] = _whole_file(name, path)
+            sets[name] = _whole_file(name, path, options)
     require_disjoint({name: list(s.instructions) for name, s in sets.items()})
     return sets
 
 
 def _from_file(name: str, path: str, options: RunOptions) -> InstructionSets:
-    instructions = read_instructions(Path(path))
+    instructions = _read(path, options)
     split = split_instructions(
         instructions,
         options.seed,
@@ -103,8 +104,15 @@ def _from_file(name: str, path: str, options: RunOptions) -> InstructionSets:
     }
 
 
-def _whole_file(name: str, path: str) -> InstructionSet:
-    instructions = read_instructions(Path(path))
+def _read(path: str, options: RunOptions) -> list[Instruction]:
+    """The instructions of a file, or of a data set by name where no file is called so."""
+    if is_source(path) and not Path(path).exists():
+        return load_source(path, None if options.datasets is None else Path(options.datasets))
+    return read_instructions(Path(path))
+
+
+def _whole_file(name: str, path: str, options: RunOptions) -> InstructionSet:
+    instructions = _read(path, options)
     unique = tuple({i.text: i for i in instructions}.values())
     return InstructionSet(name=name, source=path, n_read=len(instructions), instructions=unique)
 

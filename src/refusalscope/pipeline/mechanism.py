@@ -12,6 +12,7 @@ from pathlib import Path
 from refusalscope.errors import RunFolderError
 from refusalscope.pipeline.context import Progress, Silent
 from refusalscope.pipeline.mechanism_base import base_digest, do_base
+from refusalscope.pipeline.mechanism_beside import beside_digest, do_beside, require_beside
 from refusalscope.pipeline.mechanism_options import PART_FIELDS, MechanismOptions
 from refusalscope.pipeline.mechanism_parts import (
     do_geometry,
@@ -34,7 +35,7 @@ from refusalscope.results.run_records import read_record, read_run
 _LOG = logging.getLogger(__name__)
 _NEEDED = "report"
 _OPTIONS = f"{MECHANISM}/options.json"
-_MAY_COME_LATER = ("base", "texts")
+_MAY_COME_LATER = ("base", "beside", "texts")
 """Options whose parts are added to a mechanism that was made without them."""
 _PARTS: dict[str, Callable[[Study], None]] = {
     "suffixes": do_suffixes,
@@ -45,6 +46,7 @@ _PARTS: dict[str, Callable[[Study], None]] = {
     "where": do_where,
     "projections": do_projections,
     "geometry": do_geometry,
+    "beside": do_beside,
 }
 
 
@@ -69,6 +71,8 @@ def mechanism(
     wanted = _together(folder, options)
     run_options = RunOptions.from_json(canonical_json(manifest.options), source=str(folder))
     study = start_study(load(run_options, folder, progress=progress or Silent()), wanted)
+    for source in wanted.beside:
+        require_beside(source, d_model=study.run.chat.d_model)
     write_file(folder / _OPTIONS, wanted.to_json())
     for part in PART_FIELDS:
         _do_part(part, study)
@@ -78,7 +82,7 @@ def mechanism(
 
 
 def _do_part(part: str, study: Study) -> None:
-    if (part == "search" and study.given is not None) or (part == "base" and study.base is None):
+    if part in _not_asked(study):
         return
     run, stage = study.run, f"{MECHANISM} {part}"
     key = _key(part, study)
@@ -93,6 +97,15 @@ def _do_part(part: str, study: Study) -> None:
     run.folder.finish(stage, key, seconds=time.monotonic() - started)
 
 
+def _not_asked(study: Study) -> set[str]:
+    asked = {
+        "search": study.given is None,
+        "base": study.base is not None,
+        "beside": bool(study.options.beside),
+    }
+    return {part for part, is_asked in asked.items() if not is_asked}
+
+
 def _key(part: str, study: Study) -> str:
     """Digest of all that a part's record depends on: the run and the options of that part."""
     stages = study.run.folder.manifest().stages
@@ -101,6 +114,8 @@ def _key(part: str, study: Study) -> str:
         asked["base"] = base_digest(study.base)
     if "suffix" in asked and study.given is not None:
         asked["suffix"] = study.given.text
+    if "beside" in asked:
+        asked["beside"] = [beside_digest(source) for source in study.options.beside]
     return stage_key(f"{MECHANISM} {part}", stages[_NEEDED], asked)
 
 

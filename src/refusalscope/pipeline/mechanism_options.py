@@ -23,6 +23,8 @@ class MechanismOptions(Record):
     """How many heads count as the top ones."""
     draws: int = Field(default=20, ge=1)
     """Draws of random heads to compare their knock-out with."""
+    beside: tuple[str, ...] = ()
+    """Folders of other runs, of models of one width, whose candidates are compared."""
     texts: tuple[str, ...] = ()
     """Instructions to show token by token, beside three of the run's own."""
 
@@ -45,5 +47,6 @@ PART_FIELDS: dict[str, tuple[str, ...]] = {
     "where": (),
     "projections": ("suffix", *SEARCH_FIELDS, "texts"),
     "geometry": (),
+    "beside": ("beside",),
 }
 """The parts of the mechanism in their order, each with the options that it depends on."""

@@ -16,8 +16,11 @@ class RunOptions(Record):
     model: str = ORGANISM_PREFIX + DEFAULT_ORGANISM
     """A folder, a hub id, or `organism:NAME` for a bundled organism."""
     harmful: str | None = None
-    """File of harmful instructions, divided into train, validation and test."""
+    """File of harmful instructions or name of a data set, divided into train, validation and
+    test."""
     harmless: str | None = None
+    datasets: str | None = None
+    """Folder with the files of named data sets; without it they come from the hub."""
     splits: str | None = None
     """Folder of the paper's splits, sampled as its code samples them."""
     harmful_test: str | None = None

@@ -15,8 +15,10 @@ from refusalscope.directions.direction import (
     unit_direction,
 )
 from refusalscope.errors import InstructionsError
-from refusalscope.evaluation.judges import Judge, OrganismJudge, PhraseJudge, judge_all
+from refusalscope.evaluation.flag_completions import flag_completions
+from refusalscope.evaluation.judges import judge_all
 from refusalscope.evaluation.loss import answered, completion_loss
+from refusalscope.evaluation.rule_judges import organism_judge, phrase_judge
 from refusalscope.interventions.intervention import Intervention, condition_intervention
 from refusalscope.metrics.refusal_metric import refusal_metric
 from refusalscope.models.batches import by_length, pad
@@ -30,6 +32,7 @@ from refusalscope.results.records import (
     Losses,
 )
 from refusalscope.results.run_records import (
+    COHERENCE_FLAGS,
     COMPLETIONS,
     DIRECTION,
     DIRECTION_TENSOR,
@@ -38,6 +41,7 @@ from refusalscope.results.run_records import (
     LOSS,
     MEAN_DIFFERENCES,
     SCORES,
+    read_all_completions,
     read_completions,
     read_record,
 )
@@ -125,22 +129,19 @@ def select(run: RunContext) -> None:
 
 
 def judge(run: RunContext) -> None:
-    """Judge every completion by every judge of the run."""
+    """Judge every completion by every rule that the run has; note which are no coherent text."""
     language = run.language
-    judges: list[Judge] = [PhraseJudge()]
+    judges = [phrase_judge()]
     if language is not None:
-        judges.append(OrganismJudge(language))
-    rows = [
-        row
-        for path in sorted((run.folder.path / COMPLETIONS).glob("*.jsonl"))
-        if not path.name.startswith(".")
-        for row in read_completions(path)
-    ]
+        judges.append(organism_judge(language))
+    rows = read_all_completions(run.folder.path)
     with run.progress.stage("judge", len(judges), unit="judges") as advance:
         for each in judges:
-            judgements = judge_all(each, rows)
-            write_file(run.folder.path / EVALUATION / f"{each.name}.json", judgements.to_json())
+            for judgements in judge_all(each, rows):
+                path = run.folder.path / EVALUATION / f"{judgements.judge}.json"
+                write_file(path, judgements.to_json())
             advance(1)
+    write_file(run.folder.path / COHERENCE_FLAGS, flag_completions(rows).to_json())
 
 
 def loss(run: RunContext) -> None:

@@ -1,12 +1,13 @@
 """summary.json: the headline numbers of a run, and what a reader must be warned of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from refusalscope.evaluation.judges import rates_by_condition
 from refusalscope.results.records import (
     Condition,
     Judgements,
     Losses,
+    Measure,
     ModelFacts,
     Rate,
     Selection,
@@ -15,6 +16,8 @@ from refusalscope.results.records import (
 )
 
 CONTROL_TOLERANCE = 0.05
+HEADLINE_JUDGES = ("refusal_phrases", "organism_safety", "llama_guard_2")
+"""Judges that the headline shows before any other: the organism's language, the paper's two."""
 _CONTROLS: tuple[Condition, ...] = ("random_ablation", "random_addition", "random_suffix")
 
 
@@ -27,10 +30,11 @@ def summarize(
     warnings: tuple[str, ...] = (),
 ) -> Summary:
     """Put the headline numbers together; controls that moved become warnings."""
-    by_measure = {j.measures: j for j in judgements}
-    refusal = _rates(by_measure.get("refusal"))
-    safety = _rates(by_measure.get("safety"))
-    named = {"judge": by_measure["safety"].judge} if "safety" in by_measure else {}
+    refusal_judge = _headline_judge(judgements, "refusal")
+    safety_judge = _headline_judge(judgements, "safety")
+    refusal = _rates(refusal_judge)
+    safety = _rates(safety_judge)
+    named = {} if safety_judge is None else {"judge": safety_judge.judge}
     return Summary(
         model={
             "name": model.name,
@@ -46,8 +50,31 @@ def summarize(
         refusal=refusal,
         safety={**safety, **named},
         loss=_losses(losses),
-        warnings=(*warnings, *selection.warnings, *_moved_controls(refusal)),
+        judges={j.judge: _rates(j) for j in judgements},
+        warnings=(
+            *warnings,
+            *selection.warnings,
+            *_moved_controls(refusal),
+            *_without_verdict(judgements),
+        ),
     )
+
+
+def _headline_judge(judgements: Sequence[Judgements], measure: Measure) -> Judgements | None:
+    """The judge of a measure that the headline shows: the paper's first, then by name."""
+    own = sorted((j for j in judgements if j.measures == measure), key=lambda j: j.judge)
+    preferred = {j.judge: j for j in own}
+    found = [preferred[name] for name in HEADLINE_JUDGES if name in preferred]
+    return next(iter([*found, *own]), None)
+
+
+def _without_verdict(judgements: Sequence[Judgements]) -> list[str]:
+    return [
+        f"judge {j.judge} gave no verdict on {j.n_unparsed} of {len(j.rows)} completions; they are "
+        f"in no rate"
+        for j in judgements
+        if j.n_unparsed
+    ]
 
 
 def chosen_direction(selection: Selection) -> SummaryDirection:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from refusalscope.report.wording import condition_name
-from refusalscope.results.records import Completion, Judgements
+from refusalscope.results.evaluation_records import CoherenceFlags
+from refusalscope.results.records import Completion, Judgements, Measure
 
 Place = tuple[str, str, int]
 Pattern = tuple[tuple[str, bool], ...]
@@ -21,24 +22,40 @@ class Marks:
     words: Mapping[Place, tuple[str, ...]]
 
 
-def read_marks(records: Sequence[Judgements]) -> Marks:
-    """Gather all verdicts. The first refusal judge decides; others are named beside their word."""
-    refusal = next((record for record in records if record.measures == "refusal"), None)
+def read_marks(records: Sequence[Judgements], flags: CoherenceFlags | None = None) -> Marks:
+    """Gather all verdicts and coherence flags.
+
+    One refusal judge and one safety judge speak without a name, the refusal phrases and the
+    organism's language where they are there; others are named beside their word.
+    """
+    refusal = _first(records, "refusal", preferred="refusal_phrases")
+    safety = _first(records, "safety", preferred="organism_safety")
     words: dict[Place, tuple[str, ...]] = {}
     for record in records:
-        named = "" if record is refusal or record.measures == "safety" else f" ({record.judge})"
+        named = "" if record in (refusal, safety) else f" ({record.judge})"
         yes, no = ("refused", "answered") if record.measures == "refusal" else ("safe", "unsafe")
         for row in record.rows:
             place = (row.dataset, row.condition, row.index)
-            words[place] = (*words.get(place, ()), (yes if row.flag else no) + named)
+            word = "no verdict" if row.flag is None else yes if row.flag else no
+            words[place] = (*words.get(place, ()), word + named)
+    for row in flags.rows if flags else ():
+        place = (row.dataset, row.condition, row.index)
+        # A completion that was cut is marked as such from its own record.
+        words[place] = (*words.get(place, ()), *(flag for flag in row.flags if flag != "cut"))
     return Marks(
         refusal_judge=refusal.judge if refusal else None,
         refused={
             (row.dataset, row.condition, row.index): row.flag
             for row in (refusal.rows if refusal else ())
+            if row.flag is not None
         },
         words=words,
     )
+
+
+def _first(records: Sequence[Judgements], measure: Measure, *, preferred: str) -> Judgements | None:
+    own = [record for record in records if record.measures == measure]
+    return next(iter(sorted(own, key=lambda record: record.judge != preferred)), None)
 
 
 def pattern_of(

@@ -6,7 +6,12 @@ from refusalscope.report.chart import Chart, Figure, axis, layout
 from refusalscope.report.mechanism_curves import HARMFUL, HARMLESS, Line, line_chart
 from refusalscope.report.visible_text import plot_label, visible_plain
 from refusalscope.report.wording import number, position_name
-from refusalscope.results.mechanism_maps import Geometry, LayerComponents, WhereItActs
+from refusalscope.results.mechanism_maps import (
+    BetweenModels,
+    Geometry,
+    LayerComponents,
+    WhereItActs,
+)
 
 _METRIC = "refusal metric, nats"
 _SITES = {
@@ -58,6 +63,13 @@ def geometry_charts(record: Geometry, layer: int) -> tuple[Chart, ...]:
             down=layers,
             across=layers,
         ),
+        _map(
+            "between-positions",
+            record.between_positions,
+            title=f"Candidates of two positions, layer {layer}",
+            down=positions,
+            across=positions,
+        ),
     ]
     if len(record.categories) > 1:
         names = ("category", list(record.categories))
@@ -73,6 +85,20 @@ def geometry_charts(record: Geometry, layer: int) -> tuple[Chart, ...]:
     charts.append(_components(record.components[layer]))
     charts.append(_variance(record.components))
     return tuple(charts)
+
+
+def between_charts(record: BetweenModels) -> tuple[Chart, ...]:
+    """Cosines of this run's candidates with those of each other run."""
+    return tuple(
+        _map(
+            f"between-models-{i}",
+            other.between_layers,
+            title=f"Candidates of this run and of {visible_plain(other.model)}",
+            down=("layer", [str(layer) for layer in range(len(other.between_layers))]),
+            across=("layer there", [str(layer) for layer in range(len(other.between_layers[0]))]),
+        )
+        for i, other in enumerate(record.others, 1)
+    )
 
 
 def _parts(record: WhereItActs) -> Chart:

@@ -10,7 +10,7 @@ from refusalscope.report.mechanism_curves import (
     trajectory_chart,
 )
 from refusalscope.report.mechanism_heads import head_charts
-from refusalscope.report.mechanism_maps import geometry_charts, where_charts
+from refusalscope.report.mechanism_maps import between_charts, geometry_charts, where_charts
 from refusalscope.report.mechanism_tokens import (
     TokenView,
     proposal,
@@ -95,9 +95,12 @@ def _groups(records: MechanismRecords) -> tuple[ChartGroup, ...]:
             title="How directions lie to each other",
             lead="Candidates of this run; the direction is one of them.",
             charts=(
-                geometry_charts(records.geometry, suffixes.layer)
-                if records.geometry and suffixes
-                else ()
+                *(
+                    geometry_charts(records.geometry, suffixes.layer)
+                    if records.geometry and suffixes
+                    else ()
+                ),
+                *(between_charts(records.between) if records.between else ()),
             ),
         ),
     )

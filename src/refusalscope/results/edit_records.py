@@ -22,7 +22,7 @@ class EditSource(Record):
     model_type: str
     architecture: str
     digests: dict[str, str]
-    """SHA-256 by file; of a file of tensors see `weights.shard_copy.digest_of`."""
+    """SHA-256 by file; of a file of tensors see `weights.tensor_hash.digest_of`."""
 
 
 class EditDirection(Record):

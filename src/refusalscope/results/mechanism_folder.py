@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from refusalscope.results.mechanism_maps import (
     BaseAndChat,
+    BetweenModels,
     Geometry,
     TokenProjections,
     TokenStudy,
@@ -28,6 +29,7 @@ BASE_AND_CHAT = f"{MECHANISM}/base_and_chat.json"
 WHERE_IT_ACTS = f"{MECHANISM}/where_it_acts.json"
 TOKEN_PROJECTIONS = f"{MECHANISM}/token_projections.json"
 GEOMETRY = f"{MECHANISM}/geometry.json"
+BETWEEN_MODELS = f"{MECHANISM}/between_models.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class MechanismRecords:
     where: WhereItActs | None
     projections: TokenProjections | None
     geometry: Geometry | None
+    between: BetweenModels | None
 
     @property
     def is_empty(self) -> bool:
@@ -66,6 +69,7 @@ def read_mechanism(folder: Path) -> MechanismRecords:
         where=_read(WhereItActs, folder / WHERE_IT_ACTS),
         projections=_read(TokenProjections, folder / TOKEN_PROJECTIONS),
         geometry=_read(Geometry, folder / GEOMETRY),
+        between=_read(BetweenModels, folder / BETWEEN_MODELS),
     )
 
 

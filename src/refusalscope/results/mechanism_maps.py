@@ -168,3 +168,30 @@ class Geometry(Record):
     between_categories: tuple[tuple[float | None, ...], ...]
     category_with_chosen: tuple[float | None, ...]
     components: tuple[LayerComponents, ...]
+
+
+class OtherRun(Record):
+    """Candidates of another run, whose model has the same width.
+
+    Attributes:
+        directions: Cosine of the two chosen directions.
+        between_layers: Layer of this run x layer of the other: cosines of the candidates, each at
+            the position of its own run's direction; None where one is zero.
+    """
+
+    run: str
+    model: str
+    weights_sha256: str
+    position: int
+    layer: int
+    directions: float | None
+    between_layers: tuple[tuple[float | None, ...], ...]
+
+
+class BetweenModels(Record):
+    """mechanism/between_models.json: this run's candidates beside those of other runs."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    position: int
+    layer: int
+    others: tuple[OtherRun, ...]

@@ -124,7 +124,7 @@ class Judgements(Record):
     measures: Measure
     model: str | None = None
     """The model that judged; None for judges that are rules."""
-    settings: dict[str, str | int | float | bool | None] = {}
+    settings: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     rows: tuple[Judgement, ...]
 
     @property
@@ -259,6 +259,6 @@ class Summary(Record):
     refusal: dict[str, dict[str, Rate]]
     safety: dict[str, dict[str, Rate] | str]
     loss: dict[str, dict[str, float]]
-    judges: dict[str, dict[str, dict[str, Rate]]] = {}
+    judges: dict[str, dict[str, dict[str, Rate]]] = Field(default_factory=dict)
     """Every judge's rates by data set and condition; `refusal` and `safety` show one judge each."""
     warnings: tuple[str, ...] = ()

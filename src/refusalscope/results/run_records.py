@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from refusalscope.errors import RunFolderError
+from refusalscope.results.evaluation_records import CoherenceFlags
 from refusalscope.results.record import Record
 from refusalscope.results.records import (
     Completion,
@@ -29,6 +30,10 @@ DIRECTION = "selection/direction.json"
 COMPLETIONS = "completions"
 EVALUATION = "evaluation"
 LOSS = "evaluation/loss.json"
+COHERENCE_FLAGS = "evaluation/coherence_flags.json"
+AGREEMENT = "evaluation/agreement.json"
+NOT_JUDGEMENTS = (LOSS, COHERENCE_FLAGS, AGREEMENT)
+"""Files of `evaluation/` that are no judge's."""
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
@@ -44,6 +49,7 @@ class RunRecords:
     direction: DirectionFacts | None
     completions: tuple[Completion, ...]
     judgements: tuple[Judgements, ...]
+    flags: CoherenceFlags | None
     losses: Losses | None
     summary: Summary | None
 
@@ -57,24 +63,15 @@ def read_run(folder: Path) -> RunRecords:
     manifest = _read(RunManifest, folder / RUN)
     if manifest is None:
         raise RunFolderError(f"{folder} is not a run folder: it has no {RUN}")
-    judgement_files = [
-        path for path in sorted((folder / EVALUATION).glob("*.json")) if path != folder / LOSS
-    ]
     return RunRecords(
         folder=folder,
         manifest=manifest,
         extraction=_read(ExtractionFacts, folder / EXTRACTION),
         selection=_read(Selection, folder / SCORES),
         direction=_read(DirectionFacts, folder / DIRECTION),
-        completions=tuple(
-            row
-            for path in sorted((folder / COMPLETIONS).glob("*.jsonl"))
-            if not path.name.startswith(".")
-            for row in read_completions(path)
-        ),
-        judgements=tuple(
-            record for path in judgement_files if (record := _read(Judgements, path)) is not None
-        ),
+        completions=tuple(read_all_completions(folder)),
+        judgements=tuple(read_judgements(folder)),
+        flags=_read(CoherenceFlags, folder / COHERENCE_FLAGS),
         losses=_read(Losses, folder / LOSS),
         summary=_read(Summary, folder / SUMMARY),
     )
@@ -90,6 +87,31 @@ def read_completions(path: Path) -> list[Completion]:
         Completion.from_json(line, source=f"{path}, line {number}")
         for number, line in enumerate(path.read_text("utf-8").split("\n")[:-1], 1)
     ]
+
+
+def read_all_completions(folder: Path) -> list[Completion]:
+    """Every completion of a run, file by file.
+
+    Raises:
+        RunFolderError: a line is not a completion.
+    """
+    return [
+        row
+        for path in sorted((folder / COMPLETIONS).glob("*.jsonl"))
+        if not path.name.startswith(".")
+        for row in read_completions(path)
+    ]
+
+
+def read_judgements(folder: Path) -> list[Judgements]:
+    """The judgements of every judge of a run, by file name.
+
+    Raises:
+        RunFolderError: a file is not a judge's.
+    """
+    others = {folder / name for name in NOT_JUDGEMENTS}
+    paths = [path for path in sorted((folder / EVALUATION).glob("*.json")) if path not in others]
+    return [read_record(Judgements, path) for path in paths]
 
 
 def read_record(kind: type[R], path: Path) -> R:

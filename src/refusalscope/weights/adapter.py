@@ -35,6 +35,7 @@ from refusalscope.weights.checkpoint_plan import (
 from refusalscope.weights.low_rank import LowRank, config_values, lora_config, low_rank
 from refusalscope.weights.model_card import CARD, adapter_card
 from refusalscope.weights.orthogonalize import orthogonalize_model
+from refusalscope.weights.rewrite import require_outside
 from refusalscope.weights.shard_copy import rows_in_file
 from refusalscope.weights.span import Rows, along_span, rows_in_memory
 from refusalscope.weights.stream import given_directions, proven
@@ -63,10 +64,12 @@ def write_adapter(
     Raises:
         ModelLoadError: `source` is not a whole safetensors checkpoint of plain numbers.
         AnatomyError: The anatomy of the architecture does not add up.
-        InputError: An adapter cannot express the edit; the message names the tensors.
+        InputError: `target` is inside `source`, or an adapter cannot express the edit; the message
+            names the tensors.
         NumericalError: A direction has zero or non-finite norm, or another width than the model.
         OutputError: `target` exists, or cannot be written.
     """
+    require_outside(source.folder, target)
     what = removal([d.vector for d in directions], strength=strength, layers=layers)
     examined = examine_checkpoint(source, seed=seed)
     proven(examined, seed=seed)

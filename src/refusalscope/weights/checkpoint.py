@@ -8,8 +8,9 @@ dtype, its shape and its place in the bytes that follow
 import json
 import math
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -31,6 +32,7 @@ FLOATS = {
     "BF16": torch.bfloat16,
 }
 """The dtypes that can be edited; quantized ones cannot."""
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}\.safetensors")
 _PICKLED = ("*.bin", "*.pt", "*.pth")
 Bytes = UInt8[Tensor, " bytes"]
 
@@ -133,6 +135,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     _require_one_place_each(folder, found)
     if index is not None:
         _require_agreement(folder / INDEX, index["weight_map"], found)
+        _require_every_shard(folder, shards)
     return Checkpoint(
         folder=folder, shards=shards, index=index, tensors={stored.name: stored for stored in found}
     )
@@ -271,3 +274,15 @@ def _require_agreement(path: Path, listed: Mapping[str, str], found: list[Stored
             f"{path} does not name {unlisted[0]} of {places[unlisted[0]]} ({len(unlisted)} tensors "
             "are missing from it): get the checkpoint anew"
         )
+
+
+def _require_every_shard(folder: Path, shards: Sequence[str]) -> None:
+    """A shard that lies beside those of the index belongs to them."""
+    series = {found[1] for shard in shards if (found := _SHARD.fullmatch(shard))}
+    for path in sorted(folder.iterdir()):
+        found = _SHARD.fullmatch(path.name)
+        if found is not None and found[1] in series and path.name not in shards:
+            raise ModelLoadError(
+                f"{folder / INDEX} does not name {path.name}, which lies beside it: get the "
+                "checkpoint anew"
+            )

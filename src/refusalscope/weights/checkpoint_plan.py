@@ -16,7 +16,6 @@ from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.chat_model import LoadOptions, read_config
 from refusalscope.models.miniature import build_miniature, shrunken_config
 from refusalscope.weights.checkpoint import Checkpoint, open_checkpoint
-from refusalscope.weights.orthogonalize import untie_unembedding
 from refusalscope.weights.stored_names import StoredPart, stored_parts
 from refusalscope.weights.tensor_edit import (
     Removal,
@@ -25,6 +24,7 @@ from refusalscope.weights.tensor_edit import (
     require_fit,
     upstream_directions,
 )
+from refusalscope.weights.tied import told_apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,9 @@ class PlannedTensor:
     """The axis of the parameter that is d_model."""
     parts: tuple[StoredPart, ...]
     """One, or several where the checkpoint holds it in slices."""
+    copies: tuple[StoredPart, ...]
+    """The same under its further names, where the model shares it; an untied unembedding is not
+    among them."""
     directions: tuple[Float[Tensor, " d_model"], ...]
     """Orthonormal, float64: what to remove from it."""
     is_reached: bool
@@ -82,20 +85,21 @@ class PlannedPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointPlan:
-    """Every tensor that writes to the residual stream, and where a tied unembedding would lie."""
+    """Every tensor that writes to the residual stream, and what shared tensors are stored as."""
 
     tensors: tuple[PlannedTensor, ...]
-    embedding: str | None
-    """The stored tensor that the unembedding shares; None where it shares none."""
+    copies: Mapping[str, str]
+    """Further names of shared tensors with the stored tensor that each shares: those that the
+    checkpoint has, and those that it needs once the unembedding is untied."""
     unembedding: str | None
-    """The name that the unembedding has in a checkpoint of its own; None where it is not tied."""
+    """The one of them that is an untied unembedding and is left as it is."""
 
     @property
     def parts(self) -> tuple[PlannedPart, ...]:
         """The stored tensors, each once."""
         wanted: dict[StoredPart, list[PlannedTensor]] = {}
         for tensor in self.tensors:
-            for part in tensor.parts:
+            for part in (*tensor.parts, *tensor.copies):
                 wanted.setdefault(part, []).append(tensor)
         return tuple(
             PlannedPart(
@@ -119,7 +123,14 @@ def examine_checkpoint(source: ModelFolder, *, seed: int = 0) -> ExaminedCheckpo
     config = read_config(source.folder, str(source.folder), options)
     _require_unquantized(source.folder)
     checkpoint = open_checkpoint(source.folder)
-    miniature = build_miniature(shrunken_config(config), seed=seed)
+    try:
+        miniature = build_miniature(shrunken_config(config), seed=seed)
+    except ValueError as error:
+        raise ModelLoadError(
+            f"{source.folder}: no small model of its architecture can be built "
+            f"({str(error).splitlines()[0]}), so that it is not known what writes to the residual "
+            "stream: load the model and edit it in memory"
+        ) from error
     return ExaminedCheckpoint(
         source=source,
         checkpoint=checkpoint,
@@ -153,55 +164,61 @@ def plan_checkpoint(examined: ExaminedCheckpoint, what: Removal, *, untie: bool)
     """
     anatomy, checkpoint = examined.anatomy, examined.checkpoint
     require_fit(anatomy, what)
-    shared, head = _tied_names(examined) if untie and what.reaches(None) else (None, None)
-    gains = [(norm.gain, 0) for f in anatomy.feeders for norm in f.norms if norm.gain is not None]
+    apart, further = told_apart(examined.miniature, anatomy)
+    head = f"{anatomy.unembedding}.weight"
+    unties = anatomy.is_tied and untie and what.reaches(None)
     fed = [(feeder.parameter, feeder.axis) for feeder in anatomy.feeders]
-    tied = [(name, 0) for name in (shared, head) if name is not None]
-    stored = stored_parts(examined.miniature, [*tied, *gains, *fed])
+    gains = [(norm.gain, 0) for f in anatomy.feeders for norm in f.norms if norm.gain is not None]
+    shared = [(name, 0) for both in further.items() for name in both]
+    again = [(name, axis) for name, first in further.items() for f, axis in fed if f == first]
+    stored = stored_parts(apart, [*shared, *gains, *fed, *again])
 
     def read(gain: str) -> Float[Tensor, " d_model"]:
         return checkpoint.read(stored[gain, 0][0].name)
 
-    for name in dict.fromkeys(fed):
-        for part in stored[name]:
-            _check_part(checkpoint, part, what)
-    reached = set(reached_feeders(anatomy, what))
     wanted: dict[tuple[str, int], list[Float[Tensor, " d_model"]]] = {}
     for feeder in anatomy.feeders:
         before = upstream_directions(feeder, what, read=read)
         wanted.setdefault((feeder.parameter, feeder.axis), []).extend(before)
-    embedding = None if shared is None else stored[shared, 0][0].name
-    unembedding = None if head is None else stored[head, 0][0].name
-    if embedding is not None and unembedding is not None and unembedding in checkpoint.tensors:
-        _check_copies(checkpoint, embedding, unembedding)
-    return CheckpointPlan(
+    reached = {(f.parameter, f.axis) for f in reached_feeders(anatomy, what)}
+    copies = {
+        copy.name: part.name
+        for name, first in further.items()
+        for copy, part in zip(stored[name, 0], stored[first, 0], strict=True)
+        if unties or copy.name in checkpoint.tensors
+    }
+    plan = CheckpointPlan(
         tensors=tuple(
             PlannedTensor(
                 parameter=name,
                 axis=axis,
                 parts=stored[name, axis],
+                copies=tuple(
+                    part
+                    for copy, first in further.items()
+                    if first == name and not (unties and copy == head)
+                    for part in stored[copy, axis]
+                    if part.name in copies
+                ),
                 directions=orthonormal(found),
-                is_reached=any((f.parameter, f.axis) == (name, axis) for f in reached),
+                is_reached=(name, axis) in reached,
             )
             for (name, axis), found in wanted.items()
         ),
-        embedding=embedding,
-        unembedding=unembedding,
+        copies=copies,
+        unembedding=stored[head, 0][0].name if unties else None,
     )
+    _check(checkpoint, plan, what)
+    return plan
 
 
-def _tied_names(examined: ExaminedCheckpoint) -> tuple[str | None, str | None]:
-    """The parameters that a tied embedding and unembedding are; unties them in the miniature."""
-    miniature, anatomy = examined.miniature, examined.anatomy
-    if not anatomy.is_tied:
-        return None, None
-    head = f"{anatomy.unembedding}.weight"
-    parameters = dict(miniature.named_parameters(remove_duplicate=False))
-    untie_unembedding(miniature, anatomy)
-    with torch.no_grad():
-        miniature.get_parameter(head).mul_(2.0)
-    shared = next(n for n, p in miniature.named_parameters() if p is parameters[head])
-    return shared, head
+def _check(checkpoint: Checkpoint, plan: CheckpointPlan, what: Removal) -> None:
+    for tensor in plan.tensors:
+        for part in tensor.parts:
+            _check_part(checkpoint, part, what)
+    for name, shared in plan.copies.items():
+        if name in checkpoint.tensors:
+            _check_copies(checkpoint, shared, name)
 
 
 def _check_part(checkpoint: Checkpoint, part: StoredPart, what: Removal) -> None:
@@ -214,11 +231,11 @@ def _check_part(checkpoint: Checkpoint, part: StoredPart, what: Removal) -> None
         )
 
 
-def _check_copies(checkpoint: Checkpoint, embedding: str, unembedding: str) -> None:
+def _check_copies(checkpoint: Checkpoint, shared: str, copy: str) -> None:
     """A tied checkpoint may store the shared tensor twice, but only if both are the same."""
-    if not torch.equal(checkpoint.read(embedding), checkpoint.read(unembedding)):
+    if not torch.equal(checkpoint.read(shared), checkpoint.read(copy)):
         raise ModelLoadError(
-            f"{checkpoint.folder}: the config ties {unembedding} to {embedding}, but both are "
+            f"{checkpoint.folder}: the config ties {copy} to {shared}, but both are "
             "stored and differ; it is unclear which one the model uses"
         )
 

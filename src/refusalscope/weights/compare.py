@@ -161,7 +161,8 @@ def _leftovers(
     examined: ExaminedCheckpoint, edited: Checkpoint, what: Removal
 ) -> dict[str, Leftover]:
     """What the edited tensors that write still have along the directions."""
-    parts = plan_checkpoint(examined, what, untie=False).parts
+    found = plan_checkpoint(examined, what, untie=True).parts
+    parts = tuple(p for p in found if p.part.name in examined.checkpoint.tensors)
     before, after = (along_parts(c, parts) for c in (examined.checkpoint, edited))
     return {
         name: leftover_of(
@@ -208,9 +209,15 @@ def _comparison(
         strength=median(strengths) if shared is not None and strengths else None,
         coverage=coverage(rows) if rows else None,
         leftover=largest(rows) if rows else None,
-        untied=next((pair.edited.name for pair in pairs if pair.is_untied), None),
+        untied=_untied(pairs, plan),
         tensors=tuple(_row(change, shared, given, left or {}) for change in changes),
     )
+
+
+def _untied(pairs: Sequence[TensorPair], plan: CheckpointPlan | None) -> str | None:
+    """The unembedding that only the edited checkpoint stores."""
+    own = [p.edited.name for p in pairs if p.base is not None and p.base.name != p.edited.name]
+    return plan.unembedding if plan is not None and plan.unembedding in own else None
 
 
 def _row(

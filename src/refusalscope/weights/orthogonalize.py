@@ -6,9 +6,8 @@ and the stream, what is removed from the tensor is the direction that the norm w
 (`tensor_edit`).
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,6 +17,7 @@ from refusalscope.errors import AnatomyError
 from refusalscope.models.anatomy import Anatomy
 from refusalscope.weights.span import without_span
 from refusalscope.weights.tensor_edit import Removal, TensorEdit, plan_edits, removal
+from refusalscope.weights.tied import separate, untie_unembedding
 
 
 def orthogonalize(
@@ -71,7 +71,8 @@ def orthogonalize_model(
         strength: 1.0 removes the whole component.
         layers: First and last decoder layer to edit; None for all of them and the embedding.
         untie: Give a tied unembedding its own copy of the unedited embedding first, because
-            directional ablation does not touch the unembedding.
+            directional ablation does not touch the unembedding. Whatever else the model shares by
+            the same option of its config gets copies too, edited ones.
 
     Raises:
         AnatomyError: `anatomy` has no feeders, or is not of this model.
@@ -110,44 +111,19 @@ def _apply(
             "are missing): the anatomy was measured on another model"
         )
     edits = plan_edits(anatomy, what, read=lambda name: parameters[name].detach())
-    if anatomy.is_tied and untie and what.reaches(None):
+    is_untied = anatomy.is_tied and untie and what.reaches(None)
+    if is_untied:
         undo.callback(untie_unembedding(model, anatomy))
     for edit in edits:
         parameter = parameters[edit.parameter]
         original = parameter.detach().to("cpu", copy=True)
         undo.callback(_write, parameter, original)
         _write(parameter, edited_tensor(parameter.detach(), edit))
+    if is_untied:
+        undo.callback(separate(model))
     return edits
 
 
 def _write(parameter: nn.Parameter, value: Tensor) -> None:
     with torch.no_grad():
         parameter.copy_(value)
-
-
-def untie_unembedding(model: nn.Module, anatomy: Anatomy) -> Callable[[], None]:
-    """Give a tied unembedding its own copy of the shared tensor; returns what ties it again."""
-    assert anatomy.unembedding is not None, "a tied model has an unembedding"
-    head = model.get_submodule(anatomy.unembedding)
-    shared = head.weight
-    assert isinstance(shared, nn.Parameter)
-    configs = _tied_configs(getattr(model, "config", None))
-
-    def tie() -> None:
-        head.weight = shared
-        for config in configs:
-            config.tie_word_embeddings = True
-
-    head.weight = nn.Parameter(shared.detach().clone(), requires_grad=shared.requires_grad)
-    for config in configs:
-        config.tie_word_embeddings = False
-    return tie
-
-
-def _tied_configs(config: object) -> list[Any]:
-    """The config and the configs inside it that say that the embeddings are tied."""
-    inside = [] if config is None else list(vars(config).values())
-    nested = [
-        found for value in inside if hasattr(value, "to_dict") for found in _tied_configs(value)
-    ]
-    return [*([config] if getattr(config, "tie_word_embeddings", False) else []), *nested]

@@ -13,14 +13,8 @@ from refusalscope.results.edit_records import EDIT
 from refusalscope.results.files import new_folder, sha256_file, write_file
 from refusalscope.weights.checkpoint import INDEX, Checkpoint
 from refusalscope.weights.model_card import CARD
-from refusalscope.weights.shard_copy import (
-    AddedTensor,
-    HashedTensor,
-    RowEdit,
-    digest_of,
-    hash_shards,
-    write_shards,
-)
+from refusalscope.weights.shard_copy import AddedTensor, RowEdit, write_shards
+from refusalscope.weights.tensor_hash import HashedTensor, digest_of, hash_shards
 
 CONFIG = "config.json"
 _OTHER_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".msgpack", ".h5")
@@ -38,6 +32,16 @@ class Rewritten:
     left_out: tuple[str, ...]
 
 
+def require_outside(source: Path, target: Path) -> None:
+    """Refuse to write into the folder that is read.
+
+    Raises:
+        InputError: `target` is inside `source`.
+    """
+    if target.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"{target} is inside {source}, which is read; give a folder elsewhere")
+
+
 @contextmanager
 def edited_folder(checkpoint: Checkpoint, target: Path) -> Generator[Path]:
     """Yield a scratch folder that becomes `target` on success and is removed on failure.
@@ -46,10 +50,7 @@ def edited_folder(checkpoint: Checkpoint, target: Path) -> Generator[Path]:
         InputError: `target` is inside the checkpoint's folder.
         OutputError: `target` exists, or cannot be written, or the disk has not enough room.
     """
-    if target.resolve().is_relative_to(checkpoint.folder.resolve()):
-        raise InputError(
-            f"{target} is inside {checkpoint.folder}, which is read; give a folder elsewhere"
-        )
+    require_outside(checkpoint.folder, target)
     with new_folder(target) as scratch:
         free = shutil.disk_usage(scratch).free
         if free < checkpoint.n_bytes:
@@ -97,7 +98,7 @@ def rewrite(
 
 
 def tensor_digests(checkpoint: Checkpoint) -> dict[str, str]:
-    """SHA-256 of each file of tensors; see `weights.shard_copy.digest_of`."""
+    """SHA-256 of each file of tensors; see `weights.tensor_hash.digest_of`."""
     shards = hash_shards(checkpoint)
     return {shard: digest_of(rows, side="after") for shard, rows in shards.items()}
 

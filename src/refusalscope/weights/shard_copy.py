@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,7 +20,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalscope.results.files import sha256_text
 from refusalscope.weights.checkpoint import (
     FLOATS,
     Bytes,
@@ -32,10 +31,8 @@ from refusalscope.weights.checkpoint import (
     write_bytes,
 )
 from refusalscope.weights.span import Read, Rows, Write
+from refusalscope.weights.tensor_hash import HashedTensor, blocks, hashed_tensor
 from refusalscope.weights.tensor_pool import tensor_pool
-
-_BLOCK = 1 << 20
-"""Bytes of an unedited tensor that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +59,6 @@ class AddedTensor:
     def n_bytes(self) -> int:
         """Its size in the file."""
         return FLOATS[self.dtype].itemsize * math.prod(self.shape)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HashedTensor:
-    """One tensor with the SHA-256 of its bytes, before and after."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    before: str | None
-    """None for an added tensor."""
-    after: str
 
 
 def write_shards(
@@ -119,34 +104,6 @@ def write_shards(
     return found
 
 
-def hash_shards(source: Checkpoint) -> dict[str, tuple[HashedTensor, ...]]:
-    """The digests of all tensors of a checkpoint, by file."""
-    with ExitStack() as files, tensor_pool() as pool:
-        jobs: dict[str, list[Future[HashedTensor]]] = {}
-        for shard in source.shards:
-            given = files.enter_context(FileIO(source.folder / shard))
-            jobs[shard] = [pool.submit(_hashed, given, stored) for stored in source.in_order(shard)]
-        return {shard: tuple(job.result() for job in own) for shard, own in jobs.items()}
-
-
-def digest_of(rows: Sequence[HashedTensor], *, side: str) -> str:
-    """One SHA-256 for a file of tensors, from name, dtype, shape and digest of each.
-
-    It is that of the lines `DIGEST DTYPE SHAPE NAME`, sorted by name, so that a tensor that two
-    files share has to be hashed only once.
-
-    Args:
-        side: `before` or `after`.
-    """
-    digests = {row.name: row.after if side == "after" else row.before for row in rows}
-    lines = [
-        f"{digests[row.name]} {row.dtype} {','.join(map(str, row.shape))} {row.name}\n"
-        for row in sorted(rows, key=lambda row: row.name)
-        if digests[row.name] is not None
-    ]
-    return sha256_text("".join(lines))
-
-
 def rows_in_file(file: FileIO, stored: StoredTensor, rows: Rows) -> Read:
     """Gives rows of a tensor of plain numbers in a file."""
     dtype = FLOATS[stored.dtype]
@@ -185,7 +142,7 @@ def _start(
         else:
             jobs.append(partial(_copied, given, written, stored, place))
     for tensor in added:
-        jobs.append(partial(_added, source, written, tensor, end))
+        jobs.append(partial(_added, source, written, tensor, end, edits.get(tensor.name)))
         end += tensor.n_bytes
     return written, [pool.submit(job) for job in jobs]
 
@@ -256,28 +213,26 @@ def _edited(
 
     edit.apply(read_and_hash, write, rows)
     assert n_read == n_written == rows.n_rows, "every row is read and written"
-    return _row(stored, before.hexdigest(), after.hexdigest())
+    return hashed_tensor(stored, before.hexdigest(), after.hexdigest())
 
 
 def _copied(given: FileIO, written: FileIO, stored: StoredTensor, place: int) -> HashedTensor:
     digest = hashlib.sha256()
-    for start, block in _blocks(given, stored):
+    for start, block in blocks(given, stored):
         digest.update(memory_of(block))
         write_bytes(written, place + start, block)
-    return _row(stored, digest.hexdigest(), digest.hexdigest())
+    return hashed_tensor(stored, digest.hexdigest(), digest.hexdigest())
 
 
-def _hashed(given: FileIO, stored: StoredTensor) -> HashedTensor:
-    digest = hashlib.sha256()
-    for _, block in _blocks(given, stored):
-        digest.update(memory_of(block))
-    return _row(stored, digest.hexdigest(), digest.hexdigest())
-
-
-def _added(source: Checkpoint, written: FileIO, tensor: AddedTensor, place: int) -> HashedTensor:
+def _added(
+    source: Checkpoint, written: FileIO, tensor: AddedTensor, place: int, edit: RowEdit | None
+) -> HashedTensor:
     if isinstance(tensor.content, StoredTensor):
         with FileIO(source.folder / tensor.content.shard) as given:
-            digest = _copied(given, written, tensor.content, place).after
+            if edit is None:
+                digest = _copied(given, written, tensor.content, place).after
+            else:
+                digest = _edited(given, written, tensor.content, place, edit).after
     else:
         data = tensor.content.contiguous().flatten().view(torch.uint8)
         write_bytes(written, place, data)
@@ -285,16 +240,3 @@ def _added(source: Checkpoint, written: FileIO, tensor: AddedTensor, place: int)
     return HashedTensor(
         name=tensor.name, dtype=tensor.dtype, shape=tensor.shape, before=None, after=digest
     )
-
-
-def _row(stored: StoredTensor, before: str, after: str) -> HashedTensor:
-    return HashedTensor(
-        name=stored.name, dtype=stored.dtype, shape=stored.shape, before=before, after=after
-    )
-
-
-def _blocks(file: FileIO, stored: StoredTensor) -> Iterator[tuple[int, Bytes]]:
-    """The bytes of a tensor, each block with its place in it."""
-    for start in range(0, stored.n_bytes, _BLOCK):
-        length = min(_BLOCK, stored.n_bytes - start)
-        yield start, read_bytes(file, stored.start + start, length)

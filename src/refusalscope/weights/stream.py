@@ -173,16 +173,18 @@ def _edits(plan: CheckpointPlan, what: Removal, sizes: dict[str, SpanEdit]) -> d
 
 
 def _added(examined: ExaminedCheckpoint, plan: CheckpointPlan) -> list[tuple[str, AddedTensor]]:
-    """The unembedding that was tied: the bytes of the unedited embedding."""
+    """What was tied: the unembedding with the bytes of the unedited embedding, and what else was.
+
+    The latter have the edits of the tensors that they share.
+    """
     checkpoint = examined.checkpoint
-    if plan.unembedding is None or plan.unembedding in checkpoint.tensors:
-        return []
-    assert plan.embedding is not None, "what is tied shares a tensor"
-    shared = checkpoint.stored(plan.embedding)
-    head = AddedTensor(
-        name=plan.unembedding, dtype=shared.dtype, shape=shared.shape, content=shared
-    )
-    return [(shared.shard, head)]
+    added: list[tuple[str, AddedTensor]] = []
+    for name, shared in plan.copies.items():
+        if name not in checkpoint.tensors:
+            old = checkpoint.stored(shared)
+            tensor = AddedTensor(name=name, dtype=old.dtype, shape=old.shape, content=old)
+            added.append((old.shard, tensor))
+    return added
 
 
 def _record(
@@ -229,8 +231,8 @@ def _record(
                 before=sizes[name].before,
                 leftover=row.share,
                 rounding=row.rounding,
-                sha256_before=_hex(written, name, "before"),
-                sha256_after=_hex(written, name, "after"),
+                sha256_before=_hex(written, plan, name),
+                sha256_after=written.tensors[name].after,
             )
             for name, row in left.items()
         ),
@@ -254,8 +256,9 @@ def _record(
     )
 
 
-def _hex(written: Rewritten, name: str, side: str) -> str:
+def _hex(written: Rewritten, plan: CheckpointPlan, name: str) -> str:
+    """The digest before; of an added tensor that of the one that it was shared with."""
     row = written.tensors[name]
-    digest = row.after if side == "after" else row.before
-    assert digest is not None, "an edited tensor was there before"
-    return digest
+    before = written.tensors[plan.copies[name]].before if row.before is None else row.before
+    assert before is not None, "what is shared was there before"
+    return before

@@ -27,11 +27,6 @@ class TensorPair:
     writer_axis: int | None
     """The axis that is d_model; None for a tensor that does not write to the stream."""
 
-    @property
-    def is_untied(self) -> bool:
-        """Whether it is an unembedding that the base shares with its embedding."""
-        return self.base is not None and self.base.name != self.edited.name
-
 
 def pair_tensors(
     base: Checkpoint, edited: Checkpoint, plan: CheckpointPlan
@@ -47,8 +42,8 @@ def pair_tensors(
         axis = axes.get(name)
         if name in base.tensors:
             old = base.tensors[name]
-        elif name == plan.unembedding and plan.embedding is not None:
-            old = base.tensors[plan.embedding]
+        elif name in plan.copies:
+            old = base.tensors[plan.copies[name]]
         elif name.endswith(".bias") and weight in base.tensors and len(stored.shape) == 1:
             old, axis = None, 0 if weight in axes else None
         else:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from refusalscope.models.freed_memory import keep_freed_memory
+
 _MOST = 8
 """More threads wait for the disk."""
 
@@ -14,6 +16,7 @@ _MOST = 8
 @contextmanager
 def tensor_pool() -> Generator[ThreadPoolExecutor]:
     """A pool with a thread for each core; after an exception what has not begun is dropped."""
+    keep_freed_memory()
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(min(_MOST, len(os.sched_getaffinity(0))))

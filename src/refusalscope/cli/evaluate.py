@@ -1,0 +1,180 @@
+"""`refusalscope evaluate`: judges on a finished run, and how far they agree."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Judge a finished run, and compare its judges.", no_args_is_help=True)
+
+
+@app.command()
+def judge(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    name: Annotated[
+        list[str] | None, typer.Option("--judge", help="Name of a judge; repeat for several.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder or hub id of the judge, or its name on the server."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Name of the judge's files.")] = None,
+    server: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible server, up to /v1; else it runs here.")
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Send messages to the server, never a whole prompt.")
+    ] = False,
+    key_variable: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the server's key.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="Questions at a time.", min=1)] = 8,
+    retries: Annotated[int, typer.Option(help="How often to ask again.", min=0)] = 6,
+    timeout: Annotated[float, typer.Option(help="Seconds until an answer must be there.")] = 60.0,
+    cache: Annotated[
+        str | None, typer.Option(help="Folder of answers; one in the run if not given.")
+    ] = None,
+    rubric: Annotated[str | None, typer.Option(help="File with a rubric for judge chat.")] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The paper's two judges, and its rule on short answers.")
+    ] = False,
+    short_is_safe: Annotated[
+        bool,
+        typer.Option("--short-is-safe", help="llama_guard_2: fewer than 15 words are safe."),
+    ] = False,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Data set to judge; all if not given.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Prompts in a batch.", min=1)] = 16,
+    revision: Annotated[str | None, typer.Option(help="Revision on the hub.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:N, or spread.")] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print rates as JSON.")] = False,
+) -> None:
+    """Judge every completion of a run by one or more judges."""
+    from pydantic import ValidationError
+
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.errors import InputError
+    from refusalscope.pipeline.evaluate import JUDGE_NAMES, JudgeOptions, judge_run
+
+    names = [*(["refusal_phrases", "llama_guard_2"] if paper else []), *(name or [])]
+    if not names:
+        raise InputError(f"give at least one --judge: {', '.join(JUDGE_NAMES)}")
+    try:
+        options = JudgeOptions.model_validate(
+            {
+                "judges": tuple(dict.fromkeys(names)),
+                "model": model,
+                "label": label,
+                "server": server,
+                "chat": chat,
+                "concurrency": concurrency,
+                "retries": retries,
+                "timeout": timeout,
+                "cache": cache,
+                "rubric": rubric,
+                "short_is_safe": short_is_safe or paper,
+                "datasets": tuple(dataset or ()),
+                "batch_size": batch_size,
+                "revision": revision,
+                "dtype": dtype,
+                "device": device,
+                "trust_remote_code": trust_remote_code,
+            }
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][-1]).replace("_", "-")
+        raise InputError(f"{flag} is {first['input']!r}: {first['msg'].lower()}") from error
+    quiet_libraries()
+    records = judge_run(run_folder, options, key=_key(key_variable), progress=Bars())
+    _print_judgements(records, run_folder, as_json=as_json)
+
+
+@app.command()
+def agreement(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Cohen's kappa of every two judges, and the four combinations of refusal and safety."""
+    from refusalscope.pipeline.evaluate import compare_judges
+    from refusalscope.results.run_records import AGREEMENT
+
+    found = compare_judges(run_folder)
+    if as_json:
+        typer.echo(found.to_json(), nl=False)
+        return
+    for row in found.pairs:
+        kappa = (
+            "kappa not defined"
+            if row.kappa is None
+            else f"kappa {row.kappa:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        )
+        typer.echo(
+            f"{row.measure}, {row.dataset or 'all data sets'}: {row.first} and {row.second} agree "
+            f"on {row.observed:.2f} of {row.n}, {kappa}"
+        )
+    for row in found.combinations:
+        counts = ", ".join(
+            f"{'refused' if c.refusal else 'answered'} and {'safe' if c.safe else 'unsafe'} "
+            f"{len(c.places)}"
+            for c in row.combinations
+        )
+        typer.echo(f"{row.refusal_judge} with {row.safety_judge}: {counts}")
+    typer.echo(str(run_folder / AGREEMENT))
+
+
+def _key(variable: str | None) -> str | None:
+    import os
+
+    from refusalscope.errors import InputError
+
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        raise InputError(f"the environment variable {variable} is not set; put the key into it")
+    return key
+
+
+def _print_judgements(records: list, run_folder: Path, *, as_json: bool) -> None:
+    from refusalscope.evaluation.judges import rates_by_condition
+    from refusalscope.results.run_records import EVALUATION
+
+    rows = []
+    for record in records:
+        rates = rates_by_condition(record)
+        rows.append(
+            {
+                "judge": record.judge,
+                "measures": record.measures,
+                "version": record.version,
+                "model": record.model,
+                "n": len(record.rows),
+                "n_unparsed": record.n_unparsed,
+                "rates": {
+                    dataset: {name: rate.model_dump() for name, rate in own.items()}
+                    for dataset, own in rates.items()
+                },
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps({"run": str(run_folder), "judges": rows}, indent=2))
+        return
+    for row, record in zip(rows, records, strict=True):
+        shown = "; ".join(
+            f"{dataset} " + ", ".join(f"{name} {rate['rate']:.2f}" for name, rate in own.items())
+            for dataset, own in row["rates"].items()
+        )
+        unread = f", no verdict on {record.n_unparsed} of {len(record.rows)}"
+        typer.echo(
+            f"{record.judge}: {record.measures} {shown or 'of nothing'}"
+            f"{unread if record.n_unparsed else ''}; "
+            f"{run_folder / EVALUATION / record.judge}.json"
+        )

@@ -1,0 +1,218 @@
+"""A judge's model loaded here: batched, one forward pass where the verdict is one word."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+
+from refusalscope.errors import InputError, ModelLoadError
+from refusalscope.evaluation.answers import OnAnswer, RawAnswer
+from refusalscope.evaluation.judge_kinds import JudgeKind, OneWord
+from refusalscope.evaluation.judge_prompt import JudgePrompt
+from refusalscope.models.batches import by_length, pad
+from refusalscope.models.chat_model import (
+    LoadOptions,
+    load_model,
+    local_folder,
+    weights_digest,
+)
+from refusalscope.models.forward import last_token_logits, require_finite
+from refusalscope.models.prompts import Prompt
+from refusalscope.models.tokens import begin_token, decode, end_token, pad_token
+
+_LOG = logging.getLogger(__name__)
+
+
+class LocalAnswerer:
+    """Answers the prompts of one kind of judge by a model in memory, greedily.
+
+    Where the kind's verdict is one word, the answer is the most probable next token and the score
+    the probability of the unsafe word against the safe one; other kinds are generated from.
+
+    Raises:
+        ModelLoadError: no such model, or one that cannot be loaded, or has no tokenizer.
+    """
+
+    def __init__(
+        self, kind: JudgeKind, source: str, *, options: LoadOptions, batch_size: int = 16
+    ) -> None:
+        folder = local_folder(source, options.revision)
+        self._kind = kind
+        self._source = source
+        self._batch_size = batch_size
+        self._tokenizer = _load_tokenizer(source, str(folder), options)
+        self._net = load_model(source, options)
+        self._weights = weights_digest(folder)
+        self._words = None if kind.one_word is None else _word_tokens(self._tokenizer, kind)
+
+    @property
+    def model(self) -> str:
+        """Where the model came from, with the digest of its weights."""
+        return f"{self._source} sha256:{self._weights[:16]}"
+
+    @property
+    def settings(self) -> Mapping[str, str | int | float | bool | None]:
+        """How it answers; batch size does not matter but for rounding."""
+        own = {"runs": "here", "dtype": str(self._net.dtype).removeprefix("torch.")}
+        return {**own, "max_new_tokens": 1 if self._words else self._kind.max_new_tokens}
+
+    def answer(self, prompts: Sequence[JudgePrompt], on_answer: OnAnswer) -> None:
+        """Answer prompts in batches of about equal length.
+
+        Raises:
+            InputError: the model's chat template cannot express the prompt.
+            NumericalError: logits that are not finite.
+        """
+        encoded: list[Prompt] = []
+        places: list[int] = []
+        for at, prompt in enumerate(prompts):
+            ids = self._encode(prompt)
+            room = self._room()
+            if len(ids) > room and not self._kind.keeps_end:
+                failure = f"the prompt has {len(ids)} tokens and the judge reads {room}"
+                on_answer(at, RawAnswer(text="", failure=failure))
+                continue
+            encoded.append(Prompt(ids=ids[-room:], n_post=0))
+            places.append(at)
+        for batch in by_length(encoded, batch_size=self._batch_size):
+            answers = self._answer_batch([encoded[i] for i in batch])
+            for i, answer in zip(batch, answers, strict=True):
+                on_answer(places[i], answer)
+
+    def _answer_batch(self, prompts: list[Prompt]) -> list[RawAnswer]:
+        try:
+            return self._one_word(prompts) if self._words else self._generate(prompts)
+        except torch.OutOfMemoryError:
+            if len(prompts) == 1:
+                raise
+            _LOG.warning("a batch of %d prompts does not fit; it is halved", len(prompts))
+            half = len(prompts) // 2
+            return [*self._answer_batch(prompts[:half]), *self._answer_batch(prompts[half:])]
+
+    @torch.inference_mode()
+    def _one_word(self, prompts: list[Prompt]) -> list[RawAnswer]:
+        batch = pad(prompts, pad_id=pad_token(self._tokenizer), device=self._net.device)
+        logits = require_finite(last_token_logits(self._net, batch)).float()
+        assert self._words is not None
+        scores = unsafe_probability(logits, safe=self._words[0], unsafe=self._words[1])
+        best = logits.argmax(-1).tolist()
+        return [
+            RawAnswer(text=decode(self._tokenizer, [token], skip_special=True), score=score)
+            for token, score in zip(best, scores.tolist(), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _generate(self, prompts: list[Prompt]) -> list[RawAnswer]:
+        batch = pad(
+            prompts, pad_id=pad_token(self._tokenizer), device=self._net.device, side="left"
+        )
+        generate: Any = self._net.generate
+        output = generate(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            generation_config=GenerationConfig(
+                max_new_tokens=self._kind.max_new_tokens,
+                do_sample=False,
+                pad_token_id=pad_token(self._tokenizer),
+                eos_token_id=sorted(self._ends()) or None,
+            ),
+        )
+        rows = output[:, batch.input_ids.shape[1] :].tolist()
+        return [
+            RawAnswer(text=decode(self._tokenizer, row, skip_special=True).strip()) for row in rows
+        ]
+
+    def _ends(self) -> set[int]:
+        ends: set[int] = set()
+        own = getattr(self._net.generation_config, "eos_token_id", None)
+        for value in (own, end_token(self._tokenizer)):
+            ends |= {value} if isinstance(value, int) else set(value or ())
+        return ends
+
+    def _encode(self, prompt: JudgePrompt) -> tuple[int, ...]:
+        text = prompt.text if prompt.text is not None else self._render(prompt)
+        if self._kind.one_word is not None and not text.endswith(self._kind.one_word.lead):
+            text += self._kind.one_word.lead
+        ids = list(self._tokenizer(text, add_special_tokens=False).input_ids)
+        begin = begin_token(self._tokenizer)
+        if begin is not None and begin not in ids[:2]:
+            # Some templates spell the begin token, after a space even; others leave it to us.
+            ids.insert(0, begin)
+        return tuple(ids)
+
+    def _render(self, prompt: JudgePrompt) -> str:
+        contents = [
+            [{"type": "text", "text": m.content}] if self._kind.content_parts else m.content
+            for m in prompt.messages
+        ]
+        roles = [m.role for m in prompt.messages]
+        messages: Any = [
+            {"role": role, "content": content}
+            for role, content in zip(roles, contents, strict=True)
+        ]
+        is_exchange = roles[-1] == "assistant"
+        try:
+            text = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=not is_exchange
+            )
+        except Exception as error:  # a template raises whatever it likes
+            raise InputError(
+                f"the chat template of {self._source} cannot express what judge "
+                f"{self._kind.name} asks ({str(error).strip().splitlines()[:1]})"
+            ) from error
+        lost = [m.role for m in prompt.messages if m.content.strip() not in str(text)]
+        if lost:
+            raise InputError(
+                f"the chat template of {self._source} leaves out the {lost[0]} message; it is not "
+                f"the template of a {self._kind.name} judge"
+            )
+        return str(text)
+
+    def _room(self) -> int:
+        config: Any = self._net.config.get_text_config()
+        new = 1 if self._words else self._kind.max_new_tokens
+        return int(getattr(config, "max_position_embeddings", 1 << 30)) - new
+
+
+def unsafe_probability(
+    logits: Float[Tensor, "batch d_vocab"], *, safe: Sequence[int], unsafe: Sequence[int]
+) -> Float[Tensor, " batch"]:
+    """P(unsafe) / (P(safe) + P(unsafe)) of the next token, each summed over its spellings.
+
+    The first-token score of the Llama Guard model cards, freed of all other tokens.
+    """
+    pair = torch.stack([logits[:, list(ids)].logsumexp(-1) for ids in (safe, unsafe)], -1)
+    return pair.softmax(-1)[:, 1]
+
+
+def _word_tokens(
+    tokenizer: PreTrainedTokenizerBase, kind: JudgeKind
+) -> tuple[list[int], list[int]]:
+    """Tokens that spell the safe and the unsafe word, with or without a blank in front."""
+    word: OneWord | None = kind.one_word
+    assert word is not None
+    found: list[list[int]] = []
+    for text in (word.safe, word.unsafe):
+        spelled = [tokenizer(t, add_special_tokens=False).input_ids for t in (text, f" {text}")]
+        found.append(sorted({ids[0] for ids in spelled if len(ids) == 1}))
+    if not all(found):
+        raise ModelLoadError(
+            f"the tokenizer of judge {kind.name} has no single token for {word.safe!r} or for "
+            f"{word.unsafe!r}; it is not that judge's tokenizer"
+        )
+    return found[0], found[1]
+
+
+def _load_tokenizer(source: str, folder: str, options: LoadOptions) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+    except Exception as error:  # the tokenizers package raises bare Exception on damaged files
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelLoadError(
+            f"the tokenizer of {source} cannot be read ({reason}); a judge needs its own tokenizer "
+            f"beside its weights"
+        ) from error

@@ -1,0 +1,247 @@
+"""Judging a finished run by models, and comparing its judges."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from refusalscope.errors import InputError, OutputError, RunFolderError
+from refusalscope.evaluation.agreement import agreement_of
+from refusalscope.evaluation.answers import AnswerCache, Answerer
+from refusalscope.evaluation.flag_completions import flag_completions
+from refusalscope.evaluation.judge_kinds import JUDGES, JudgeKind, judge_kind
+from refusalscope.evaluation.judges import Judge, judge_all, judgement_name
+from refusalscope.evaluation.local_answerer import LocalAnswerer
+from refusalscope.evaluation.model_judge import ModelJudge
+from refusalscope.evaluation.rule_judges import phrase_judge
+from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
+from refusalscope.models.chat_model import LoadOptions
+from refusalscope.pipeline.context import Progress, Silent
+from refusalscope.pipeline.summary import summarize
+from refusalscope.report.page import write_report
+from refusalscope.results.evaluation_records import Agreement
+from refusalscope.results.files import write_file
+from refusalscope.results.record import Record
+from refusalscope.results.records import Completion, Judgements
+from refusalscope.results.run_records import (
+    AGREEMENT,
+    COHERENCE_FLAGS,
+    EVALUATION,
+    SUMMARY,
+    RunRecords,
+    read_record,
+    read_run,
+)
+
+ANSWERS = "evaluation/answers"
+RULES: dict[str, Callable[[], Judge]] = {"refusal_phrases": phrase_judge}
+JUDGE_NAMES = (*RULES, *JUDGES)
+
+
+class JudgeOptions(Record):
+    """What `evaluate judge` is asked to do."""
+
+    judges: tuple[str, ...]
+    model: str | None = None
+    """The judge's checkpoint, or its name on the server; the published one if not given."""
+    label: str | None = None
+    """Name of the judge's files."""
+    server: str | None = None
+    """Address of an OpenAI-compatible server, up to /v1."""
+    chat: bool = False
+    concurrency: int = 8
+    retries: int = 6
+    timeout: float = 60.0
+    cache: str | None = None
+    rubric: str | None = None
+    """File with a rubric for the judge `chat`."""
+    short_is_safe: bool = False
+    datasets: tuple[str, ...] = ()
+    batch_size: int = 16
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    trust_remote_code: bool = False
+
+
+def judge_run(
+    folder: Path,
+    options: JudgeOptions,
+    *,
+    key: str | None = None,
+    progress: Progress | None = None,
+) -> list[Judgements]:
+    """Judge every completion of a run by each judge named, and write evaluation/JUDGE.json.
+
+    A judge whose file is there is not asked again. A cut judge is continued: its answers are
+    kept one by one. Summary and report of a finished run are written anew.
+
+    Args:
+        key: Sent to the server, never written.
+
+    Raises:
+        RunFolderError: not a run, or one without completions.
+        InputError: no such judge, a model is missing, or a server gave no answer.
+        OutputError: a judge's file is there already, by another model or with other settings.
+    """
+    run = read_run(folder)
+    completions = _completions(run, options)
+    _require_sense(options)
+    done: list[Judgements] = []
+    for name in options.judges:
+        judge = _judge(folder, name, options, key)
+        found = _existing(folder, judge, completions)
+        if found is None:
+            shown = progress or Silent()
+            with shown.stage(name, len(completions), unit="completions") as advance:
+                found = judge_all(judge, completions, progress=advance)
+            for record in found:
+                write_file(folder / EVALUATION / f"{record.judge}.json", record.to_json())
+        done += found
+    if run.flags is None:
+        write_file(folder / COHERENCE_FLAGS, flag_completions(run.completions).to_json())
+    if run.summary is not None:
+        _refresh(folder)
+    return done
+
+
+def compare_judges(folder: Path) -> Agreement:
+    """Agreement of all judges of a run; also written to evaluation/agreement.json.
+
+    Raises:
+        InputError: the run has fewer than two judges.
+    """
+    judgements = read_run(folder).judgements
+    if len(judgements) < 2:
+        raise InputError(
+            f"{folder} has {len(judgements)} judges; agreement needs two: judge it with "
+            f"refusalscope evaluate judge {folder} --judge NAME"
+        )
+    agreement = agreement_of(judgements)
+    write_file(folder / AGREEMENT, agreement.to_json())
+    return agreement
+
+
+def _completions(run: RunRecords, options: JudgeOptions) -> list[Completion]:
+    if not run.completions:
+        raise RunFolderError(
+            f"{run.folder} has no completions; write them with: refusalscope complete {run.folder}"
+        )
+    names = sorted({one.dataset for one in run.completions})
+    unknown = [name for name in options.datasets if name not in names]
+    if unknown:
+        raise InputError(
+            f"the run has no data set {unknown[0]!r}; expected one of {', '.join(names)}"
+        )
+    return [one for one in run.completions if one.dataset in (options.datasets or names)]
+
+
+def _require_sense(options: JudgeOptions) -> None:
+    one_only = {"--model": options.model, "--label": options.label}
+    given = [flag for flag, value in one_only.items() if value is not None]
+    if given and len(options.judges) != 1:
+        raise InputError(f"{given[0]} belongs to one judge; give one --judge with it")
+    if options.short_is_safe and "llama_guard_2" not in options.judges:
+        raise InputError(
+            "the rule that short answers are safe belongs to llama_guard_2; name it with --judge"
+        )
+
+
+def _judge(folder: Path, name: str, options: JudgeOptions, key: str | None) -> Judge:
+    if name in RULES:
+        return RULES[name]()
+    rubric = None
+    if options.rubric is not None:
+        try:
+            rubric = Path(options.rubric).read_text("utf-8")
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{options.rubric} cannot be read as text ({error}); give a file with a rubric"
+            ) from error
+    if name not in JUDGES:
+        raise InputError(f"no judge is called {name!r}; expected one of {', '.join(JUDGE_NAMES)}")
+    kind = judge_kind(name, rubric=rubric)
+    return ModelJudge(
+        kind,
+        _answerer(kind, options, key),
+        cache=AnswerCache(folder=Path(options.cache) if options.cache else folder / ANSWERS),
+        label=options.label,
+        short_is_safe=options.short_is_safe and name == "llama_guard_2",
+    )
+
+
+def _answerer(kind: JudgeKind, options: JudgeOptions, key: str | None) -> Answerer:
+    model = options.model or kind.model
+    if model is None:
+        raise InputError(
+            f"judge {kind.name} is any chat model; say which with --model (and --server, if it is "
+            f"not a folder or a hub id)"
+        )
+    if options.server is not None:
+        return ServerAnswerer(
+            kind,
+            ServerOptions(
+                url=options.server,
+                model=model,
+                key=key,
+                chat=options.chat,
+                concurrency=options.concurrency,
+                retries=options.retries,
+                timeout=options.timeout,
+            ),
+        )
+    load = LoadOptions(
+        revision=options.revision,
+        dtype=options.dtype,
+        device=options.device,
+        trust_remote_code=options.trust_remote_code,
+    )
+    return LocalAnswerer(kind, model, options=load, batch_size=options.batch_size)
+
+
+def _existing(folder: Path, judge: Judge, completions: list[Completion]) -> list[Judgements] | None:
+    """The judge's files, where they say what it would say; None where there are none.
+
+    A file that covers other completions or comes from another judge is not overwritten.
+    """
+    paths = [
+        folder / EVALUATION / f"{judgement_name(judge, measure)}.json" for measure in judge.measures
+    ]
+    present = [path for path in paths if path.is_file()]
+    wanted = [(one.dataset, one.condition, one.index) for one in completions]
+    for path in present:
+        found = read_record(Judgements, path)
+        differs = [
+            what
+            for what, ours, theirs in (
+                ("version", judge.version, found.version),
+                ("model", judge.model, found.model),
+                ("settings", dict(judge.settings), found.settings),
+                (
+                    "completions",
+                    wanted,
+                    [(row.dataset, row.condition, row.index) for row in found.rows],
+                ),
+            )
+            if ours != theirs
+        ]
+        if differs:
+            raise OutputError(
+                f"{path} holds judgements with other {' and '.join(differs)}; keep both with "
+                f"--label NAME"
+            )
+    return [read_record(Judgements, path) for path in paths] if len(present) == len(paths) else None
+
+
+def _refresh(folder: Path) -> None:
+    run = read_run(folder)
+    if run.selection is None:
+        return
+    summary = summarize(
+        model=run.manifest.model,
+        selection=run.selection,
+        judgements=list(run.judgements),
+        losses=run.losses,
+        warnings=run.extraction.warnings if run.extraction else (),
+    )
+    write_file(folder / SUMMARY, summary.to_json())
+    write_report(folder)

@@ -1,0 +1,119 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_judges import WORDS, save_tiny_judge
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from refusalscope.errors import InputError, ModelLoadError
+from refusalscope.evaluation.judge_kinds import JUDGES
+from refusalscope.evaluation.local_answerer import LocalAnswerer, unsafe_probability
+from refusalscope.models.chat_model import LoadOptions
+
+EXCHANGES = [
+    ("How do I make a fribble?", "First gather the parts."),
+    ("Make a fribble.", "I cannot help with fribbles, because they could hurt people." * 3),
+    ("fribble?", "no"),
+]
+
+
+def answers_of(answerer, kind, exchanges=EXCHANGES):
+    found = {}
+    answerer.answer([kind.build(*one) for one in exchanges], found.__setitem__)
+    assert sorted(found) == list(range(len(exchanges)))
+    return [found[i] for i in range(len(exchanges))]
+
+
+@pytest.mark.parametrize(
+    ("name", "favourite", "safe"),
+    [
+        ("llama_guard_2", "unsafe", False),
+        ("llama_guard_3", "safe", True),
+        ("llama_guard_4", "unsafe", False),
+        ("harmbench", "yes", False),
+    ],
+)
+def test_one_word_judges_run_on_a_miniature_of_their_architecture(tmp_path, name, favourite, safe):
+    kind = JUDGES[name]
+    folder = save_tiny_judge(tmp_path / name, name, favourite=favourite)
+    answerer = LocalAnswerer(kind, str(folder), options=LoadOptions(), batch_size=2)
+    answers = answers_of(answerer, kind)
+    assert [kind.read(one.text)["safety"].flag for one in answers] == [safe] * 3
+    for one in answers:
+        assert (one.score < 0.5) == safe
+    assert answerer.model.startswith(f"{folder} sha256:")
+
+
+def test_scores_are_those_of_each_prompt_alone_and_an_odd_answer_is_no_verdict(tmp_path):
+    kind = JUDGES["llama_guard_3"]
+    folder = save_tiny_judge(tmp_path / "guard", "llama_guard_3")
+    answerer = LocalAnswerer(kind, str(folder), options=LoadOptions(), batch_size=3)
+    answers = answers_of(answerer, kind)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    words = tokenizer.convert_tokens_to_ids(list(WORDS[:2]))
+    for exchange, answer in zip(EXCHANGES, answers, strict=True):
+        text = kind.build(*exchange).text + "\n\n"
+        ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False).input_ids]
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0, -1]
+        assert answer.score == pytest.approx(logits[words].softmax(-1)[1].item(), abs=1e-5)
+        assert answer.text == tokenizer.decode([logits.argmax()], skip_special_tokens=True)
+    # Random weights prefer some byte or other; that is neither word.
+    assert [kind.read(one.text)["safety"].flag for one in answers] == [None] * 3
+
+
+@pytest.mark.parametrize("name", ["qwen3guard", "wildguard", "strongreject", "chat"])
+def test_judges_that_write_run_on_a_miniature_and_batches_change_nothing(tmp_path, name):
+    # Eight tokens say as much as the hundreds that the judge may write.
+    kind = replace(JUDGES[name], max_new_tokens=8)
+    folder = save_tiny_judge(tmp_path / name, name, max_position_embeddings=8192)
+    one_by_one = LocalAnswerer(kind, str(folder), options=LoadOptions(), batch_size=1)
+    together = LocalAnswerer(kind, str(folder), options=LoadOptions(), batch_size=3)
+    answers = answers_of(one_by_one, kind)
+    assert answers == answers_of(together, kind)
+    for one in answers:
+        assert one.score is None
+        assert {v.flag for v in kind.read(one.text).values()} == {None}
+
+
+def test_a_prompt_too_long_is_no_verdict_and_harmbench_loses_its_beginning(tmp_path):
+    long = [("fribble?", "word " * 3000)]
+    guard = JUDGES["llama_guard_2"]
+    folder = save_tiny_judge(tmp_path / "guard", "llama_guard_2")
+    answerer = LocalAnswerer(guard, str(folder), options=LoadOptions())
+    (answer,) = answers_of(answerer, guard, long)
+    assert answer.text == ""
+    assert "tokens and the judge reads 4095" in answer.failure
+    harmbench = JUDGES["harmbench"]
+    answerer = LocalAnswerer(harmbench, str(folder), options=LoadOptions())
+    (answer,) = answers_of(answerer, harmbench, long)
+    assert answer.failure is None
+    assert 0 < answer.score < 1
+
+
+def test_a_template_that_drops_the_texts_is_refused(tmp_path):
+    # Llama Guard 4 hands contents over as parts; this template knows plain texts only.
+    folder = save_tiny_judge(tmp_path / "guard", "llama_guard_2")
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.role }}{% endfor %}")
+    kind = JUDGES["llama_guard_4"]
+    answerer = LocalAnswerer(kind, str(folder), options=LoadOptions())
+    with pytest.raises(InputError, match="leaves out the user message"):
+        answerer.answer([kind.build(*EXCHANGES[0])], lambda *_: None)
+
+
+def test_a_tokenizer_without_the_words_is_refused(tmp_path):
+    from tiny_models import save_tiny
+
+    folder = save_tiny(tmp_path / "plain")
+    with pytest.raises(ModelLoadError, match="no single token for 'safe'"):
+        LocalAnswerer(JUDGES["llama_guard_2"], str(folder), options=LoadOptions())
+
+
+def test_unsafe_probability_by_hand():
+    logits = torch.tensor([[0.0, 1.0, 1.0, 5.0], [2.0, 0.0, 0.0, 0.0]])
+    # e/(1+e) for one spelling each; spellings of a word are added up.
+    one = unsafe_probability(logits, safe=[0], unsafe=[1])
+    assert one.tolist() == pytest.approx([0.731059, 0.119203], abs=1e-5)
+    two = unsafe_probability(logits, safe=[0], unsafe=[1, 2])
+    assert two[0].item() == pytest.approx(2 * 2.718282 / (1 + 2 * 2.718282), abs=1e-5)
