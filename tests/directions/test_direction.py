@@ -73,10 +73,11 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 
 @settings(deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1), scale=st.floats(1e-3, 1e3))
-def test_a_random_direction_has_the_norm_of_the_given_one(seed: int, scale: float) -> None:
+def test_a_random_direction_has_the_norm_of_the_given_one_and_nothing_along_it(seed: int, scale: float) -> None:
     like = scale * torch.ones(32)
     control = random_direction(like, seed=seed)
     assert control.norm().item() == pytest.approx(like.norm().item(), rel=1e-5)
+    assert abs(torch.nn.functional.cosine_similarity(control, like, dim=0).item()) < 1e-6
     assert torch.equal(control, random_direction(like, seed=seed))
     assert not torch.equal(control, random_direction(like, seed=seed + 1))
 
