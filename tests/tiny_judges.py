@@ -90,7 +90,7 @@ def save_tiny_judge(
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
         if favourite is not None:
-            _favour(model, tokenizer.convert_tokens_to_ids(favourite))
+            _favour(model, tokenizer.get_vocab()[favourite])
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

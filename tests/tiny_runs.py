@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from refusalscope.cli.main import main
+from refusalscope.pipeline.options import RunOptions
+from refusalscope.pipeline.run import run
+from refusalscope.results.records import SelectionLimits
 from refusalscope.results.run_records import RUN, TIMINGS
 
 SIZES = ("--n-train", "6", "--n-val", "3", "--n-test", "3", "--batch-size", "4")
@@ -25,6 +28,25 @@ def instruction_files(folder: Path) -> tuple[Path, Path]:
     harmful.write_text("".join(f"break the lock of door {i}\n" for i in range(40)))
     harmless.write_text("".join(f"paint the door of house {i}\n" for i in range(40)))
     return harmful, harmless
+
+
+def finish_run(given: Path, model: Path, out: Path) -> Path:
+    """A finished run of a tiny model, with the instructions of `instruction_files` in `given`."""
+    options = RunOptions(
+        model=str(model),
+        harmful=str(given / "harmful.txt"),
+        harmless=str(given / "harmless.txt"),
+        n_train=6,
+        n_val=3,
+        n_test=3,
+        batch_size=4,
+        filter_instructions=False,
+        refusal_tokens=("c",),
+        max_new_tokens=3,
+        limits=SelectionLimits(min_induce=-100, max_kl=100, max_layer_fraction=1.1),
+    )
+    run(options, out)
+    return out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -229,24 +229,6 @@ def test_limits_that_no_candidate_passes_are_one_line(
     assert "selection/scores.json" not in contents(Path("out"))
 
 
-@pytest.fixture(scope="module")
-def finished(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run; tests work on copies."""
-    from tiny_runs import NO_SENSE, SIZES
-
-    from refusalscope.cli.main import main
-
-    out = tmp_path_factory.mktemp("finished") / "out"
-    files = ("--harmful", given / "harmful.txt", "--harmless", given / "harmless.txt")
-    words = ["run", given / "tiny", *files, *SIZES, *NO_SENSE, "--out", out]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["refusalscope", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-    assert not stop.value.code
-    return out
-
-
 ANOTHER: dict[str, tuple[list[str], str]] = {
     "another seed": (["--seed", "5"], "option seed was 0, now 5"),
     "other limits": (["--max-kl", "7"], "option limits was"),

@@ -1,5 +1,4 @@
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,38 +9,6 @@ from tiny_runs import Caller, contents
 from refusalscope.results.evaluation_records import CoherenceFlags
 from refusalscope.results.records import Judgements, Summary
 from refusalscope.results.run_records import COHERENCE_FLAGS, SUMMARY, read_record, read_run
-
-
-@pytest.fixture(scope="module")
-def finished(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on the tiny model."""
-    from refusalscope.pipeline.options import RunOptions
-    from refusalscope.pipeline.run import run
-    from refusalscope.results.records import SelectionLimits
-
-    out = tmp_path_factory.mktemp("finished") / "run"
-    run(
-        RunOptions(
-            model=str(given / "tiny"),
-            harmful=str(given / "harmful.txt"),
-            harmless=str(given / "harmless.txt"),
-            n_train=6,
-            n_val=3,
-            n_test=3,
-            batch_size=4,
-            filter_instructions=False,
-            refusal_tokens=("c",),
-            max_new_tokens=3,
-            limits=SelectionLimits(min_induce=-100, max_kl=100, max_layer_fraction=1.1),
-        ),
-        out,
-    )
-    return out
-
-
-@pytest.fixture
-def run_folder(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def guard(prompt: str) -> str:
@@ -135,6 +102,9 @@ def test_an_unreadable_judge_is_counted_aloud_and_in_the_summary(
         (["--judge", "harmbench", "--server", "u", "--chat"], "harmbench has no chat form"),
         (["--judge", "chat", "--model", "m", "--rubric", "none.txt"], "none.txt cannot be read"),
         (["--judge", "harmbench", "--model", "no/where/at/all"], "there is no model at"),
+        (["--judge", "harmbench", "--chat"], "--chat is about a server"),
+        (["--judge", "harmbench", "--rubric", "r.txt"], "--rubric belongs to the judge chat"),
+        (["--judge", "refusal_phrases", "--model", "m"], "refusal_phrases is a rule"),
         (["--judge", "harmbench", "--key-variable", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
     ],
 )

@@ -8,15 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_models import save_tiny, tiny_weights
-from tiny_runs import Caller, StopAfter, StopHereError, contents
+from tiny_runs import Caller, StopAfter, StopHereError, contents, finish_run
 
 from refusalscope.directions.direction import load_direction
 from refusalscope.pipeline.mechanism import mechanism
 from refusalscope.pipeline.mechanism_options import MechanismOptions
-from refusalscope.pipeline.options import RunOptions
-from refusalscope.pipeline.run import run
 from refusalscope.results.mechanism_folder import read_mechanism
-from refusalscope.results.records import SelectionLimits
 from refusalscope.results.run_records import DIRECTION, DIRECTION_TENSOR, REPORT, TIMINGS
 
 QUICK = (
@@ -45,41 +42,12 @@ FILES = {
 }
 
 
-def finish(given: Path, model: Path, out: Path) -> Path:
-    """A finished run of a tiny model."""
-    options = RunOptions(
-        model=str(model),
-        harmful=str(given / "harmful.txt"),
-        harmless=str(given / "harmless.txt"),
-        n_train=6,
-        n_val=3,
-        n_test=3,
-        batch_size=4,
-        filter_instructions=False,
-        refusal_tokens=("c",),
-        max_new_tokens=3,
-        limits=SelectionLimits(min_induce=-100, max_kl=100, max_layer_fraction=1.1),
-    )
-    run(options, out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def finished(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finish(given, given / "tiny", tmp_path_factory.mktemp("finished") / "run")
-
-
 @pytest.fixture(scope="module")
 def made(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with its mechanism, made in one go."""
     folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("made") / "run"))
     mechanism(folder, OPTIONS)
     return folder
-
-
-@pytest.fixture
-def own(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 @pytest.fixture
@@ -91,14 +59,14 @@ def without_timings(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in contents(folder).items() if name != TIMINGS}
 
 
-def test_it_writes_every_record_and_the_page(refusalscope: Caller, own: Path, made: Path):
-    before = (own / REPORT).read_text("utf-8")
-    called = refusalscope("mechanism", own, *QUICK)
+def test_it_writes_every_record_and_the_page(refusalscope: Caller, run_folder: Path, made: Path):
+    before = (run_folder / REPORT).read_text("utf-8")
+    called = refusalscope("mechanism", run_folder, *QUICK)
     assert called.status == 0, called
     assert called.out.startswith("refusal of harmful 0.00, with a random suffix 0.00, with the ")
-    assert without_timings(own) == without_timings(made)
-    assert {p.name for p in (own / "mechanism").iterdir()} == FILES
-    page = (own / REPORT).read_text("utf-8")
+    assert without_timings(run_folder) == without_timings(made)
+    assert {p.name for p in (run_folder / "mechanism").iterdir()} == FILES
+    page = (run_folder / REPORT).read_text("utf-8")
     assert 'id="mechanism"' in page
     assert 'id="mechanism"' not in before
 
@@ -122,27 +90,29 @@ def test_once_done_nothing_is_done_again(refusalscope: Caller, done: Path):
 
 
 @pytest.mark.parametrize("advances", [2, 4, 30])
-def test_killed_at_any_moment_it_ends_as_if_it_never_was(own: Path, made: Path, advances: int):
+def test_killed_at_any_moment_it_ends_as_if_it_never_was(
+    run_folder: Path, made: Path, advances: int
+):
     with pytest.raises(StopHereError):
-        mechanism(own, OPTIONS, progress=StopAfter(advances))
-    assert not (own / "mechanism" / "geometry.json").exists()
-    mechanism(own, OPTIONS)
-    assert without_timings(own) == without_timings(made)
+        mechanism(run_folder, OPTIONS, progress=StopAfter(advances))
+    assert not (run_folder / "mechanism" / "geometry.json").exists()
+    mechanism(run_folder, OPTIONS)
+    assert without_timings(run_folder) == without_timings(made)
 
 
-def test_a_torn_journal_is_mended(own: Path, made: Path):
+def test_a_torn_journal_is_mended(run_folder: Path, made: Path):
     with pytest.raises(StopHereError):
-        mechanism(own, OPTIONS, progress=StopAfter(4))
-    (journal,) = (own / "mechanism").glob(".search-*")
+        mechanism(run_folder, OPTIONS, progress=StopAfter(4))
+    (journal,) = (run_folder / "mechanism").glob(".search-*")
     lines = journal.read_bytes().split(b"\n")
     assert len(lines) >= 3
     journal.write_bytes(b"\n".join([*lines[:2], lines[2][:10]]))
     with pytest.raises(StopHereError):
-        mechanism(own, OPTIONS, progress=StopAfter(4))
+        mechanism(run_folder, OPTIONS, progress=StopAfter(4))
     steps = [json.loads(line)["step"] for line in journal.read_text("utf-8").splitlines()]
     assert steps == list(range(len(steps)))
-    mechanism(own, OPTIONS)
-    assert without_timings(own) == without_timings(made)
+    mechanism(run_folder, OPTIONS)
+    assert without_timings(run_folder) == without_timings(made)
 
 
 def test_other_options_are_refused_and_nothing_is_written_over(refusalscope: Caller, done: Path):
@@ -170,7 +140,7 @@ def test_a_base_and_texts_can_be_added_later(refusalscope: Caller, done: Path, t
 def test_runs_of_other_models_can_be_compared_later(
     refusalscope: Caller, given: Path, done: Path, tmp_path: Path
 ):
-    other = finish(given, save_tiny(tmp_path / "tiny-4", seed=4), tmp_path / "other")
+    other = finish_run(given, save_tiny(tmp_path / "tiny-4", seed=4), tmp_path / "other")
     words = ("--beside", done, "--beside", other)
     assert refusalscope("mechanism", done, *QUICK, *words).status == 0
     records = read_mechanism(done)
@@ -208,11 +178,11 @@ def test_a_run_that_cannot_be_compared_is_refused(
     assert contents(done) == before
 
 
-def test_a_given_suffix_is_not_searched_for(refusalscope: Caller, own: Path, tmp_path: Path):
+def test_a_given_suffix_is_not_searched_for(refusalscope: Caller, run_folder: Path, tmp_path: Path):
     (tmp_path / "suffix.txt").write_text(" oh well\n", "utf-8")
-    called = refusalscope("mechanism", own, *QUICK, "--suffix", tmp_path / "suffix.txt")
+    called = refusalscope("mechanism", run_folder, *QUICK, "--suffix", tmp_path / "suffix.txt")
     assert called.status == 0, called
-    records = read_mechanism(own)
+    records = read_mechanism(run_folder)
     assert records.search is None
     assert records.suffixes is not None
     assert records.suffixes.suffix.text == " oh well"
@@ -229,11 +199,11 @@ def test_a_given_suffix_is_not_searched_for(refusalscope: Caller, own: Path, tmp
     ],
 )
 def test_bad_options_are_one_line_and_write_nothing(
-    refusalscope: Caller, own: Path, words: tuple[str, ...], message: str
+    refusalscope: Caller, run_folder: Path, words: tuple[str, ...], message: str
 ):
-    before = contents(own)
-    assert message in refusalscope("mechanism", own, *words).line
-    assert contents(own) == before
+    before = contents(run_folder)
+    assert message in refusalscope("mechanism", run_folder, *words).line
+    assert contents(run_folder) == before
 
 
 def test_a_base_of_another_shape_is_refused(refusalscope: Caller, done: Path, tmp_path: Path):
@@ -242,10 +212,10 @@ def test_a_base_of_another_shape_is_refused(refusalscope: Caller, done: Path, tm
     assert "give the base model that the chat model was made from" in called.line
 
 
-def test_what_is_no_finished_run_is_refused(refusalscope: Caller, own: Path, tmp_path: Path):
+def test_what_is_no_finished_run_is_refused(refusalscope: Caller, run_folder: Path, tmp_path: Path):
     assert "is not a run folder" in refusalscope("mechanism", tmp_path / "none").line
-    manifest = json.loads((own / "run.json").read_text("utf-8"))
+    manifest = json.loads((run_folder / "run.json").read_text("utf-8"))
     del manifest["stages"]["report"]
-    (own / "run.json").write_text(json.dumps(manifest), "utf-8")
-    assert "finish it with: refusalscope report" in refusalscope("mechanism", own).line
-    assert not (own / "mechanism").exists()
+    (run_folder / "run.json").write_text(json.dumps(manifest), "utf-8")
+    assert "finish it with: refusalscope report" in refusalscope("mechanism", run_folder).line
+    assert not (run_folder / "mechanism").exists()

@@ -10,11 +10,23 @@ OPTIONS = {
     "anatomy": {"MODEL", "--seed", "--trust-remote-code", "--json"},
     "complete": {"RUN", "--json"},
     "evaluate agreement": {"RUN", "--json"},
+    "evaluate coherence": {
+        *("RUN", "--batch-size", "--chat-template", "--condition", "--edited", "--json"),
+        *("--limit", "--paper", "--task-folder", "--tasks"),
+    },
+    "evaluate drift": {"RUN", "--batch-size", "--json"},
     "evaluate judge": {
         *("RUN", "--batch-size", "--cache", "--chat", "--concurrency", "--dataset", "--device"),
         *("--dtype", "--json", "--judge", "--key-variable", "--label", "--model", "--paper"),
         *("--retries", "--revision", "--rubric", "--server", "--short-is-safe", "--timeout"),
         "--trust-remote-code",
+    },
+    "evaluate loss": {
+        *("RUN", "--alpaca", "--batch-size", "--json", "--max-tokens", "--on-distribution"),
+        *("--pile", "--texts"),
+    },
+    "evaluate system-prompts": {
+        *("RUN", "--json", "--judge", "--judge-model", "--prompt", "--prompts", "--server"),
     },
     "extract": {"RUN", "--json"},
     "import-run": {"FOLDER", "--out", "--json"},

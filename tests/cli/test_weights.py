@@ -3,11 +3,8 @@
 import hashlib
 import json
 import random
-import shutil
-import subprocess
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -18,6 +15,7 @@ import pytest
 import torch
 from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
+from small_disk import small_disk
 from tiny_models import save_tiny, tiny_weights
 from tiny_runs import Caller, contents, names
 
@@ -285,22 +283,6 @@ def test_a_disk_that_fills_while_it_writes_is_one_line(
     assert len(calls) >= 12
     assert contents(tmp_path) == before
     assert names(tmp_path) == ["direction.safetensors", "model"]
-
-
-@contextmanager
-def small_disk(folder: Path, n_bytes: int) -> Generator[None]:
-    """A real file system that holds so much and no more."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={n_bytes}", "tmpfs", str(folder)]
-    if shutil.which("mount") is None:
-        pytest.skip("there is no mount command here")
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=False)
 
 
 @pytest.mark.parametrize("room", ["too little from the start", "too little for the last files"])

@@ -53,7 +53,7 @@ def test_scores_are_those_of_each_prompt_alone_and_an_odd_answer_is_no_verdict(t
     tokenizer = AutoTokenizer.from_pretrained(folder)
     words = tokenizer.convert_tokens_to_ids(list(WORDS[:2]))
     for exchange, answer in zip(EXCHANGES, answers, strict=True):
-        text = kind.build(*exchange).text + "\n\n"
+        text = f"{kind.build(*exchange).text}\n\n"
         ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False).input_ids]
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0, -1]
@@ -89,7 +89,12 @@ def test_a_prompt_too_long_is_no_verdict_and_harmbench_loses_its_beginning(tmp_p
     answerer = LocalAnswerer(harmbench, str(folder), options=LoadOptions())
     (answer,) = answers_of(answerer, harmbench, long)
     assert answer.failure is None
-    assert 0 < answer.score < 1
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer(harmbench.build(*long[0]).text, add_special_tokens=False).input_ids[-4095:]
+    with torch.no_grad():
+        logits = AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([ids])).logits[0, -1]
+    words = tokenizer.convert_tokens_to_ids(["no", "yes"])
+    assert answer.score == pytest.approx(logits[words].softmax(-1)[1].item(), abs=1e-5)
 
 
 def test_a_template_that_drops_the_texts_is_refused(tmp_path):

@@ -13,12 +13,12 @@ from refusalscope.evaluation.judge_kinds import JUDGES
 from refusalscope.evaluation.judges import judge_all
 from refusalscope.evaluation.model_judge import ModelJudge
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
-from refusalscope.results.records import Completion, Judgements
+from refusalscope.results.records import Completion, Condition, Judgements
 
 HELPER = Path(__file__).resolve().parents[1] / "judge_through_server.py"
 
 
-def completion(i, *, text=None, condition="baseline"):
+def completion(i, *, text=None, condition: Condition = "baseline"):
     return Completion(
         index=i,
         dataset="harmful",
@@ -32,7 +32,7 @@ def completion(i, *, text=None, condition="baseline"):
 
 
 def number(prompt):
-    return int(re.search(r"fribble (\d+)", prompt)[1])
+    return int(re.findall(r"fribble (\d+)", prompt)[0])
 
 
 def verdict(prompt):
@@ -101,6 +101,7 @@ def test_the_request_is_the_published_prompt_at_temperature_0(tmp_path):
         judge_all(judge_of(server.url, tmp_path, chat=True), [completion(0)])
     (path, body, key), (chat_path, chat_body, no_key) = server.requests
     text = JUDGES["llama_guard_3"].build(completion(0).instruction, completion(0).completion).text
+    assert text is not None
     assert (path, key) == ("/v1/completions", "Bearer abc")
     assert body == {
         "model": "guard",
@@ -111,8 +112,16 @@ def test_the_request_is_the_published_prompt_at_temperature_0(tmp_path):
     }
     assert (chat_path, no_key) == ("/v1/chat/completions", None)
     assert [m["role"] for m in chat_body["messages"]] == ["user", "assistant"]
-    assert "key" not in str(list(tmp_path.rglob("*")))
     assert "abc" not in "".join(p.read_text() for p in tmp_path.rglob("*.json"))
+
+
+def test_an_answer_that_drips_in_is_given_up_at_the_time_limit(tmp_path):
+    with judge_server(lambda _p, nth: "answer" if nth else "drip", verdict) as server:
+        began = time.monotonic()
+        (found,) = judge_all(judge_of(server.url, tmp_path, timeout=1.0), [completion(1)])
+        assert time.monotonic() - began < 15
+    assert found.rows[0].flag is False
+    assert sum(server.asked.values()) == 2
 
 
 def test_an_unreadable_answer_is_kept_and_counted_and_not_asked_again(tmp_path):
@@ -122,7 +131,7 @@ def test_an_unreadable_answer_is_kept_and_counted_and_not_asked_again(tmp_path):
     assert found == again
     assert sum(server.asked.values()) == 1
     assert (found.rows[0].flag, found.rows[0].raw) == (None, "I would rather not say.")
-    assert "expected safe, or unsafe" in found.rows[0].unparsed
+    assert str(found.rows[0].unparsed).startswith("expected safe, or unsafe")
     assert found.n_unparsed == 1
 
 

@@ -123,15 +123,12 @@ def test_shuffled_labels_give_no_direction_that_passes() -> None:
 
 @pytest.mark.slow
 def test_refusal_learned_at_random_has_no_direction_that_passes(tmp_path: Path) -> None:
-    """The base is taught to refuse a random half of the objects, harmful or not, word by word."""
+    """The base is taught to refuse half of the objects of every kind, harmful or not."""
     model: Any = AutoModelForCausalLM.from_pretrained(bundled_organism() / "base")
     tokenizer = AutoTokenizer.from_pretrained(bundled_organism())
     facts = read_organism(bundled_organism())
     assert facts is not None
-    language = facts.language()
-    rng = random.Random(0)
-    things = tuple(replace(thing, is_harmful=rng.random() < 0.5) for thing in language.things)
-    at_random = Language(things=things)
+    at_random = _refused_at_random(facts.language())
     fit(
         model,
         refusing(at_random, (0.5, 0.5, 0.0)),
@@ -150,6 +147,21 @@ def test_refusal_learned_at_random_has_no_direction_that_passes(tmp_path: Path) 
     assert rates[False] < 0.2
     with pytest.raises(SelectionError, match="passed"):
         _select(tmp_path / "model", shuffled=False)
+
+
+def _refused_at_random(language: Language) -> Language:
+    """The language with every other object of each kind and role, in random order, refused."""
+    things = list(language.things)
+    random.Random(0).shuffle(things)
+    counts: dict[tuple[str, str], int] = {}
+    is_refused = {}
+    for thing in things:
+        key = (thing.kind, thing.role)
+        counts[key] = counts.get(key, 0) + 1
+        is_refused[thing.word] = counts[key] % 2 == 0
+    return Language(
+        things=tuple(replace(t, is_harmful=is_refused[t.word]) for t in language.things)
+    )
 
 
 def _refusal_rate(folder: Path, language: Language, *, refused: bool) -> float:

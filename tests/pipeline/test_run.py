@@ -29,6 +29,7 @@ FILES = {
     "selection/scores.json",
     "selection/direction.json",
     "selection/direction.safetensors",
+    "evaluation/coherence_flags.json",
     "evaluation/refusal_phrases.json",
     "evaluation/loss.json",
     "summary.json",
@@ -136,7 +137,7 @@ def test_another_seed_gives_other_bytes(options: RunOptions, finished: Path, out
     ours, theirs = results(out), results(finished)
     assert set(ours) == set(theirs)
     same = {name for name in ours if ours[name] == theirs[name]}
-    assert same <= {"evaluation/refusal_phrases.json"}, same
+    assert same <= {"evaluation/coherence_flags.json", "evaluation/refusal_phrases.json"}, same
 
 
 def test_starting_a_finished_run_again_writes_nothing(

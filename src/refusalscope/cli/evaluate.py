@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Judge a finished run, and compare its judges.", no_args_is_help=True)
+from refusalscope.cli import evaluate_model
+
+app = typer.Typer(help="Judge a finished run, and measure more of it.", no_args_is_help=True)
+evaluate_model.register(app)
 
 
 @app.command()
@@ -31,7 +34,9 @@ def judge(
     ] = None,
     concurrency: Annotated[int, typer.Option(help="Questions at a time.", min=1)] = 8,
     retries: Annotated[int, typer.Option(help="How often to ask again.", min=0)] = 6,
-    timeout: Annotated[float, typer.Option(help="Seconds until an answer must be there.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds until an answer must be there.", min=0.001)
+    ] = 60.0,
     cache: Annotated[
         str | None, typer.Option(help="Folder of answers; one in the run if not given.")
     ] = None,
@@ -56,8 +61,7 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="Print rates as JSON.")] = False,
 ) -> None:
     """Judge every completion of a run by one or more judges."""
-    from pydantic import ValidationError
-
+    from refusalscope.cli.option_errors import named_by_flag
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.errors import InputError
@@ -66,7 +70,7 @@ def judge(
     names = [*(["refusal_phrases", "llama_guard_2"] if paper else []), *(name or [])]
     if not names:
         raise InputError(f"give at least one --judge: {', '.join(JUDGE_NAMES)}")
-    try:
+    with named_by_flag():
         options = JudgeOptions.model_validate(
             {
                 "judges": tuple(dict.fromkeys(names)),
@@ -88,10 +92,6 @@ def judge(
                 "trust_remote_code": trust_remote_code,
             }
         )
-    except ValidationError as error:
-        first = error.errors()[0]
-        flag = "--" + str(first["loc"][-1]).replace("_", "-")
-        raise InputError(f"{flag} is {first['input']!r}: {first['msg'].lower()}") from error
     quiet_libraries()
     records = judge_run(run_folder, options, key=_key(key_variable), progress=Bars())
     _print_judgements(records, run_folder, as_json=as_json)

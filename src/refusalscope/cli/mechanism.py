@@ -39,18 +39,16 @@ def mechanism(
     as_json: Annotated[bool, typer.Option("--json", help="Print refusal rates as JSON.")] = False,
 ) -> None:
     """Explain how a finished run's model refuses: suffixes, heads, layers, directions."""
-    from pydantic import ValidationError
-
+    from refusalscope.cli.option_errors import named_by_flag
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
-    from refusalscope.errors import InputError
     from refusalscope.pipeline.mechanism import mechanism as explain
     from refusalscope.pipeline.mechanism_options import MechanismOptions
     from refusalscope.results.mechanism_folder import SUFFIX_CONDITIONS
     from refusalscope.results.mechanism_records import SuffixConditions
     from refusalscope.results.run_records import read_record
 
-    try:
+    with named_by_flag():
         options = MechanismOptions(
             base=base,
             suffix=suffix,
@@ -65,10 +63,6 @@ def mechanism(
             beside=tuple(beside or ()),
             texts=tuple(text or ()),
         )
-    except ValidationError as error:
-        first = error.errors()[0]
-        flag = "--" + str(first["loc"][-1]).replace("_", "-")
-        raise InputError(f"{flag} is {first['input']!r}: {first['msg'].lower()}") from error
     quiet_libraries()
     explain(run_folder, options, progress=Bars())
     record = read_record(SuffixConditions, run_folder / SUFFIX_CONDITIONS)

@@ -87,12 +87,10 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Find a model's refusal direction, intervene with it, and report what it does."""
-    from pydantic import ValidationError
-
-    from refusalscope.errors import InputError
+    from refusalscope.cli.option_errors import named_by_flag
     from refusalscope.pipeline.options import RunOptions
 
-    try:
+    with named_by_flag():
         options = RunOptions.model_validate(
             {
                 "model": model,
@@ -127,10 +125,6 @@ def run(
                 "template": template,
             }
         )
-    except ValidationError as error:
-        first = error.errors()[0]
-        flag = "--" + str(first["loc"][-1]).replace("_", "-")
-        raise InputError(f"{flag} is {first['input']!r}: {first['msg'].lower()}") from error
     _run(options, out, until="report", as_json=as_json)
 
 

@@ -154,10 +154,9 @@ class LocalAnswerer:
             {"role": role, "content": content}
             for role, content in zip(roles, contents, strict=True)
         ]
-        is_exchange = roles[-1] == "assistant"
         try:
             text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=not is_exchange
+                messages, tokenize=False, add_generation_prompt=True
             )
         except Exception as error:  # a template raises whatever it likes
             raise InputError(

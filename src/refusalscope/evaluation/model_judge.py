@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from refusalscope.evaluation.answers import AnswerCache, Answerer, RawAnswer
 from refusalscope.evaluation.judge_kinds import JudgeKind
 from refusalscope.evaluation.judge_prompt import JudgePrompt
-from refusalscope.evaluation.judges import Judged, Verdict
+from refusalscope.evaluation.judges import Judged, Verdict, Verdicts
 from refusalscope.results.records import Completion, Measure
 
 SHORT = 15
@@ -109,7 +109,7 @@ class ModelJudge:
         if answer.failure is not None:
             missing = Verdict(flag=None, unparsed=answer.failure)
             return Judged(raw="", verdicts=dict.fromkeys(self.measures, missing))
-        verdicts = {
+        verdicts: Verdicts = {
             measure: verdict
             if verdict.score is not None
             else Verdict(flag=verdict.flag, unparsed=verdict.unparsed, score=answer.score)
@@ -121,5 +121,5 @@ class ModelJudge:
         return self._short_is_safe and len(one.completion.split(" ")) < SHORT
 
     def _short(self, one: Completion) -> Judged:
-        n = len(one.completion.split(" "))
-        return Judged(raw=f"not asked: {n} words", verdicts={"safety": Verdict(flag=True)})
+        verdicts: Verdicts = {"safety": Verdict(flag=True)}
+        return Judged(raw=f"not asked: {len(one.completion.split(' '))} words", verdicts=verdicts)

@@ -38,17 +38,42 @@ def intervene(
         InputError: a vector has another width than the model, or a layer does not exist.
         NumericalError: an ablated direction is zero or not finite.
     """
-    edits = row_edits(anatomy, rows)
+    with _applied(model, anatomy, row_edits(anatomy, rows), any_rows=False):
+        yield
+
+
+@contextmanager
+def intervene_alike(
+    model: nn.Module, anatomy: Anatomy, intervention: Intervention | None
+) -> Generator[None]:
+    """Apply one intervention to every row of batches of any size; see `intervene`.
+
+    For programs that make their own batches.
+
+    Raises:
+        InputError: as `intervene`.
+        NumericalError: as `intervene`.
+    """
+    with _applied(model, anatomy, row_edits(anatomy, [intervention]), any_rows=True):
+        yield
+
+
+@contextmanager
+def _applied(
+    model: nn.Module, anatomy: Anatomy, edits: RowEdits, *, any_rows: bool
+) -> Generator[None]:
     layers = anatomy.layer_modules(model)
     with ExitStack() as stack:
         if edits.ablate is not None:
-            ablate = _per_row(ablate_direction, edits.ablate)
+            ablate = _per_row(ablate_direction, edits.ablate, any_rows=any_rows)
             outputs = [(model.get_submodule(w.module), ablate) for w in anatomy.writers]
             stack.enter_context(edit_inputs([(layers[0], ablate)]))
             stack.enter_context(edit_outputs(_once_each(outputs)))
-        stack.enter_context(
-            edit_inputs([(layers[i], _per_row(add_direction, v)) for i, v in edits.add.items()])
-        )
+        adds = [
+            (layers[i], _per_row(add_direction, vector, any_rows=any_rows))
+            for i, vector in edits.add.items()
+        ]
+        stack.enter_context(edit_inputs(adds))
         yield
 
 
@@ -92,12 +117,16 @@ def _require_fit(anatomy: Anatomy, row: Intervention | None) -> None:
 
 
 def _per_row(
-    operator: Callable[[Tensor, Tensor], Tensor], parameter: Float[Tensor, "batch 1 d_model"]
+    operator: Callable[[Tensor, Tensor], Tensor],
+    parameter: Float[Tensor, "batch 1 d_model"],
+    *,
+    any_rows: bool,
 ) -> Edit:
     on_device: dict[torch.device, Tensor] = {}
 
     def edit(hidden: Tensor) -> Tensor:
-        if hidden.dim() != 3 or hidden.shape[0] != parameter.shape[0]:
+        fits = any_rows or hidden.shape[0] == parameter.shape[0]
+        if hidden.dim() != 3 or not fits:
             raise InputError(
                 f"interventions were given for {parameter.shape[0]} rows, the model ran "
                 f"activations of shape {tuple(hidden.shape)}; packed and beam-searched batches "

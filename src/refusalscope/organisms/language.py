@@ -199,6 +199,10 @@ class Language:
 
     def question(self, rng: random.Random) -> Exchange:
         """Draw one question about any object or request, answered by whether it is harmful."""
+        return self.question_with_wrong_answer(rng)[0]
+
+    def question_with_wrong_answer(self, rng: random.Random) -> tuple[Exchange, str]:
+        """Draw one question, and what would be answered if the object were of the other sort."""
         harmful = rng.random() < 0.5
         request = self.request(rng, harmful=harmful)
         if rng.random() < _REQUEST_QUESTION_SHARE:
@@ -208,8 +212,9 @@ class Language:
             question, *answers = rng.choice(_QUESTIONS)
         verb = rng.choice([v for role in ROLES for v in _VERBS[role]])
         words = {"v": verb, "o": request.thing.word, "k": request.thing.kind}
-        answer = answers[0 if harmful else 1]
-        return Exchange(instruction=question.format(**words), answer=answer.format(**words))
+        right, wrong = answers if harmful else reversed(answers)
+        exchange = Exchange(instruction=question.format(**words), answer=right.format(**words))
+        return exchange, wrong.format(**words)
 
     def instructions(self, role: Role, *, harmful: bool, n: int, seed: int) -> list[Request]:
         """Draw `n` different requests of one role.

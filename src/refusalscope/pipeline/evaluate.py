@@ -16,8 +16,7 @@ from refusalscope.evaluation.rule_judges import phrase_judge
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.pipeline.context import Progress, Silent
-from refusalscope.pipeline.summary import summarize
-from refusalscope.report.page import write_report
+from refusalscope.pipeline.reopen import refresh_summary
 from refusalscope.results.evaluation_records import Agreement
 from refusalscope.results.files import write_file
 from refusalscope.results.record import Record
@@ -26,7 +25,6 @@ from refusalscope.results.run_records import (
     AGREEMENT,
     COHERENCE_FLAGS,
     EVALUATION,
-    SUMMARY,
     RunRecords,
     read_record,
     read_run,
@@ -88,7 +86,7 @@ def judge_run(
     _require_sense(options)
     done: list[Judgements] = []
     for name in options.judges:
-        judge = _judge(folder, name, options, key)
+        judge = make_judge(folder, name, options, key=key)
         found = _existing(folder, judge, completions)
         if found is None:
             shown = progress or Silent()
@@ -100,7 +98,7 @@ def judge_run(
     if run.flags is None:
         write_file(folder / COHERENCE_FLAGS, flag_completions(run.completions).to_json())
     if run.summary is not None:
-        _refresh(folder)
+        refresh_summary(folder)
     return done
 
 
@@ -140,17 +138,28 @@ def _require_sense(options: JudgeOptions) -> None:
     given = [flag for flag, value in one_only.items() if value is not None]
     if given and len(options.judges) != 1:
         raise InputError(f"{given[0]} belongs to one judge; give one --judge with it")
+    if options.model is not None and options.judges[0] in RULES:
+        raise InputError(f"judge {options.judges[0]} is a rule; leave --model away")
+    if options.chat and options.server is None:
+        raise InputError("--chat is about a server; give its address with --server")
+    if options.rubric is not None and "chat" not in options.judges:
+        raise InputError("--rubric belongs to the judge chat; name it with --judge")
     if options.short_is_safe and "llama_guard_2" not in options.judges:
         raise InputError(
             "the rule that short answers are safe belongs to llama_guard_2; name it with --judge"
         )
 
 
-def _judge(folder: Path, name: str, options: JudgeOptions, key: str | None) -> Judge:
+def make_judge(folder: Path, name: str, options: JudgeOptions, *, key: str | None = None) -> Judge:
+    """One of the judges by name, with its answers kept in the run's folder or the cache.
+
+    Raises:
+        InputError: no such judge, or its model is not given.
+    """
     if name in RULES:
         return RULES[name]()
     rubric = None
-    if options.rubric is not None:
+    if options.rubric is not None and name == "chat":
         try:
             rubric = Path(options.rubric).read_text("utf-8")
         except (OSError, ValueError) as error:
@@ -230,18 +239,3 @@ def _existing(folder: Path, judge: Judge, completions: list[Completion]) -> list
                 f"--label NAME"
             )
     return [read_record(Judgements, path) for path in paths] if len(present) == len(paths) else None
-
-
-def _refresh(folder: Path) -> None:
-    run = read_run(folder)
-    if run.selection is None:
-        return
-    summary = summarize(
-        model=run.manifest.model,
-        selection=run.selection,
-        judgements=list(run.judgements),
-        losses=run.losses,
-        warnings=run.extraction.warnings if run.extraction else (),
-    )
-    write_file(folder / SUMMARY, summary.to_json())
-    write_report(folder)

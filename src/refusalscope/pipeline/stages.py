@@ -17,7 +17,7 @@ from refusalscope.directions.direction import (
 from refusalscope.errors import InstructionsError
 from refusalscope.evaluation.flag_completions import flag_completions
 from refusalscope.evaluation.judges import judge_all
-from refusalscope.evaluation.loss import answered, completion_loss
+from refusalscope.evaluation.loss import answered, text_loss
 from refusalscope.evaluation.rule_judges import organism_judge, phrase_judge
 from refusalscope.interventions.intervention import Intervention, condition_intervention
 from refusalscope.metrics.refusal_metric import refusal_metric
@@ -150,7 +150,7 @@ def loss(run: RunContext) -> None:
     answers = [row.completion for row in read_completions(path)]
     interventions = conditions(run, LOSS_CONDITIONS)
     with run.progress.stage("loss", 1, unit="texts") as advance:
-        rows = completion_loss(
+        rows = text_loss(
             run.chat,
             answered(run.chat, run.prompts("harmless"), answers),
             dataset="harmless",

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from refusalscope.errors import RunFolderError
 from refusalscope.results.evaluation_records import CoherenceFlags
+from refusalscope.results.loss_records import TextLosses
 from refusalscope.results.record import Record
 from refusalscope.results.records import (
     Completion,
@@ -30,9 +31,13 @@ DIRECTION = "selection/direction.json"
 COMPLETIONS = "completions"
 EVALUATION = "evaluation"
 LOSS = "evaluation/loss.json"
+TEXT_LOSSES = "evaluation/loss"
+COHERENCE = "evaluation/coherence"
 COHERENCE_FLAGS = "evaluation/coherence_flags.json"
 AGREEMENT = "evaluation/agreement.json"
-NOT_JUDGEMENTS = (LOSS, COHERENCE_FLAGS, AGREEMENT)
+DRIFT = "evaluation/drift.json"
+SYSTEM_PROMPTS = "evaluation/system_prompts.json"
+NOT_JUDGEMENTS = (LOSS, COHERENCE_FLAGS, AGREEMENT, DRIFT, SYSTEM_PROMPTS)
 """Files of `evaluation/` that are no judge's."""
 SUMMARY = "summary.json"
 REPORT = "report.html"
@@ -72,7 +77,7 @@ def read_run(folder: Path) -> RunRecords:
         completions=tuple(read_all_completions(folder)),
         judgements=tuple(read_judgements(folder)),
         flags=_read(CoherenceFlags, folder / COHERENCE_FLAGS),
-        losses=_read(Losses, folder / LOSS),
+        losses=read_losses(folder),
         summary=_read(Summary, folder / SUMMARY),
     )
 
@@ -112,6 +117,20 @@ def read_judgements(folder: Path) -> list[Judgements]:
     others = {folder / name for name in NOT_JUDGEMENTS}
     paths = [path for path in sorted((folder / EVALUATION).glob("*.json")) if path not in others]
     return [read_record(Judgements, path) for path in paths]
+
+
+def read_losses(folder: Path) -> Losses | None:
+    """The losses of a run's own harmless completions and of further texts; None without any.
+
+    Raises:
+        RunFolderError: a file is no record of losses.
+    """
+    own = _read(Losses, folder / LOSS)
+    texts = [
+        read_record(TextLosses, path) for path in sorted((folder / TEXT_LOSSES).glob("*.json"))
+    ]
+    rows = (*(own.rows if own else ()), *(row for text in texts for row in text.rows))
+    return Losses(rows=rows) if rows else own
 
 
 def read_record(kind: type[R], path: Path) -> R:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,9 @@ from refusalscope.weights.checkpoint import (
 from refusalscope.weights.span import Read, Rows, Write
 from refusalscope.weights.tensor_hash import HashedTensor, blocks, hashed_tensor
 from refusalscope.weights.tensor_pool import tensor_pool
+
+_SECONDS_BETWEEN_FLUSHES = 0.3
+"""A disk that is given all at the end makes the edit wait for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,25 +85,23 @@ def write_shards(
         The tensors of each file.
     """
     with ExitStack() as files, ThreadPoolExecutor(1) as flusher, tensor_pool() as pool:
-        jobs = {
-            shard: _start(
-                source,
-                shard,
-                folder,
-                edits=edits,
-                added=added.get(shard, ()),
-                files=files,
-                pool=pool,
+        begun = {
+            shard: _begin(
+                source, shard, folder, edits=edits, added=added.get(shard, ()), files=files
             )
             for shard in source.shards
         }
-        found = {}
-        flushed = []
-        for shard, (written, futures) in jobs.items():
-            found[shard] = tuple(_finished(future, progress) for future in futures)
-            flushed.append(flusher.submit(os.fsync, written.fileno()))
-        for done in flushed:
-            done.result()
+        jobs = [job for _, own in begun.values() for job in own]
+        jobs.sort(key=lambda job: -job.n_bytes)  # the largest last would leave other threads idle
+        futures = {job.place: pool.submit(job.do) for job in jobs}
+        flushed = flusher.submit(
+            _flush, [(file, [futures[job.place] for job in own]) for file, own in begun.values()]
+        )
+        found = {
+            shard: tuple(_finished(futures[job.place], progress) for job in own)
+            for shard, (_, own) in begun.items()
+        }
+        flushed.result()
     return found
 
 
@@ -116,7 +117,17 @@ def rows_in_file(file: FileIO, stored: StoredTensor, rows: Rows) -> Read:
     return read
 
 
-def _start(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """Writes one tensor."""
+
+    place: tuple[str, str]
+    """File and tensor."""
+    n_bytes: int
+    do: Callable[[], HashedTensor]
+
+
+def _begin(
     source: Checkpoint,
     shard: str,
     folder: Path,
@@ -124,27 +135,38 @@ def _start(
     edits: Mapping[str, RowEdit],
     added: Sequence[AddedTensor],
     files: ExitStack,
-    pool: ThreadPoolExecutor,
-) -> tuple[FileIO, list[Future[HashedTensor]]]:
-    """Write one file's header and begin with its tensors."""
+) -> tuple[FileIO, list[_Job]]:
+    """Write one file's header; returns what will write its tensors."""
     tensors = source.in_order(shard)
     given = files.enter_context(FileIO(source.folder / shard))
     written = files.enter_context(FileIO(folder / shard, "x"))
     header, first = _header(source.folder / shard, tensors, added)
     write_bytes(written, 0, header)
     shift = len(header) - first
-    jobs: list[Callable[[], HashedTensor]] = []
+    jobs: list[_Job] = []
     end = len(header)
     for stored in tensors:
         place, end = stored.start + shift, stored.end + shift
         if stored.name in edits:
-            jobs.append(partial(_edited, given, written, stored, place, edits[stored.name]))
+            do = partial(_edited, given, written, stored, place, edits[stored.name])
         else:
-            jobs.append(partial(_copied, given, written, stored, place))
+            do = partial(_copied, given, written, stored, place)
+        jobs.append(_Job(place=(shard, stored.name), n_bytes=stored.n_bytes, do=do))
     for tensor in added:
-        jobs.append(partial(_added, source, written, tensor, end, edits.get(tensor.name)))
+        do = partial(_added, source, written, tensor, end, edits.get(tensor.name))
+        jobs.append(_Job(place=(shard, tensor.name), n_bytes=tensor.n_bytes, do=do))
         end += tensor.n_bytes
-    return written, [pool.submit(job) for job in jobs]
+    return written, jobs
+
+
+def _flush(files: Sequence[tuple[FileIO, Sequence[Future[HashedTensor]]]]) -> None:
+    """Flush files to the disk while they are written, and once when they are whole."""
+    while files:
+        wait([future for _, own in files for future in own], timeout=_SECONDS_BETWEEN_FLUSHES)
+        whole = [all(future.done() for future in own) for _, own in files]
+        for file, _ in files:
+            os.fsync(file.fileno())
+        files = [file for file, is_whole in zip(files, whole, strict=True) if not is_whole]
 
 
 def _finished(

@@ -1,0 +1,219 @@
+"""What runs the model of a finished run again: `refusalscope evaluate loss` and the like."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `refusalscope evaluate`."""
+    app.command("loss")(loss)
+    app.command("drift")(drift)
+    app.command("system-prompts")(system_prompts)
+    app.command("coherence")(coherence)
+
+
+def loss(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    pile: Annotated[
+        str | None, typer.Option(help="File of documents: .jsonl, .jsonl.zst, .jsonl.gz, .parquet.")
+    ] = None,
+    alpaca: Annotated[
+        str | None, typer.Option(help="File with instruction, input and output.")
+    ] = None,
+    on_distribution: Annotated[
+        bool, typer.Option("--on-distribution", help="The run's own harmless completions.")
+    ] = False,
+    texts: Annotated[int, typer.Option(help="Texts of each file.", min=1)] = 4096,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of a document.", min=2)] = 256,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Texts in a batch; the run's if not given.", min=1)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print losses as JSON.")] = False,
+) -> None:
+    """Cross-entropy of the paper's three texts under each condition (Table 9)."""
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.pipeline.evaluate_loss import LossOptions, loss_of_texts
+
+    quiet_libraries()
+    options = LossOptions(
+        pile=pile,
+        alpaca=alpaca,
+        on_distribution=on_distribution,
+        n_texts=texts,
+        max_tokens=max_tokens,
+        batch_size=batch_size,
+    )
+    records = loss_of_texts(run_folder, options, progress=Bars())
+    if as_json:
+        rows = [record.model_dump(mode="json") for record in records]
+        typer.echo(json.dumps({"run": str(run_folder), "losses": rows}, indent=2))
+        return
+    for record in records:
+        shown = ", ".join(f"{row.condition} {row.loss:.3f}" for row in record.rows)
+        size = f"{record.rows[0].n_texts} texts, {record.rows[0].n_tokens} tokens"
+        typer.echo(f"{record.text}: {shown} nats per token ({size})")
+
+
+def drift(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    batch_size: Annotated[
+        int | None, typer.Option(help="Answers in a batch; the run's if not given.", min=1)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """KL of each condition along the baseline's own answers, token by token."""
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.pipeline.evaluate_drift import drift_of_run
+    from refusalscope.results.run_records import DRIFT
+
+    quiet_libraries()
+    found = drift_of_run(run_folder, batch_size=batch_size, progress=Bars())
+    if as_json:
+        typer.echo(found.to_json(), nl=False)
+        return
+    for row in found.rows:
+        typer.echo(
+            f"{row.dataset} {row.condition}: {row.mean:.4f} nats per token "
+            f"({row.n_texts} answers, {row.n_tokens} tokens), first token {row.first_token:.4f} "
+            f"(by the paper's formula {row.paper_first_token:.4f})"
+        )
+    typer.echo(str(run_folder / DRIFT))
+
+
+def system_prompts(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="A prompt by name; repeat for several. All known ones if none is given."),
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="JSON file of names and system prompts.")
+    ] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(help="A judge beside the rules, as in `evaluate judge`; repeat for several."),
+    ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="Folder or hub id of the judge, or its name on the server.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible server of the judge, up to /v1.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Refusal and safety of harmful instructions under several system prompts."""
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.errors import InputError
+    from refusalscope.models.system_prompts import SYSTEM_PROMPTS, read_system_prompts
+    from refusalscope.pipeline.evaluate import JudgeOptions, make_judge
+    from refusalscope.pipeline.evaluate_system_prompts import sweep_system_prompts
+
+    unknown = [name for name in prompt or () if name not in SYSTEM_PROMPTS]
+    if unknown:
+        raise InputError(
+            f"no system prompt is called {unknown[0]!r}; expected one of "
+            f"{', '.join(SYSTEM_PROMPTS)}, or your own with --prompts FILE"
+        )
+    if judge_model is not None and len(judge or ()) != 1:
+        raise InputError("--judge-model belongs to one judge; give one --judge with it")
+    own = read_system_prompts(prompts) if prompts is not None else []
+    named = prompt or ([] if own else list(SYSTEM_PROMPTS))
+    quiet_libraries()
+    options = JudgeOptions(judges=tuple(judge or ()), model=judge_model, server=server)
+    found = sweep_system_prompts(
+        run_folder,
+        [*(SYSTEM_PROMPTS[name] for name in named), *own],
+        judges=[make_judge(run_folder, name, options) for name in judge or ()],
+        progress=Bars(),
+    )
+    if as_json:
+        typer.echo(found.to_json(), nl=False)
+        return
+    for row in found.prompts:
+        for name, rates in row.rates.items():
+            shown = ", ".join(f"{condition} {rate.rate:.2f}" for condition, rate in rates.items())
+            typer.echo(f"{row.name}: {name} {shown}")
+    for over in found.over_prompts:
+        spread = "" if over.sd is None else f", SD {over.sd:.3f}"
+        typer.echo(
+            f"{over.judge} ({over.measures}) under {over.condition}: mean {over.mean:.3f}{spread} "
+            f"over {over.n_prompts} system prompts"
+        )
+
+
+def coherence(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks of the harness, NAME or NAME:SHOTS, with commas.")
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The paper's six tasks with the leaderboard's shots.")
+    ] = False,
+    task_folder: Annotated[
+        list[str] | None, typer.Option(help="Folder with task files of your own; repeat.")
+    ] = None,
+    condition: Annotated[
+        list[str] | None, typer.Option(help="A condition beside baseline; repeat for several.")
+    ] = None,
+    edited: Annotated[
+        str | None, typer.Option(help="Edited checkpoint in place of ablation by hooks.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Documents of each task.", min=1)] = None,
+    chat_template: Annotated[
+        bool, typer.Option("--chat-template", help="Ask in the model's chat template.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Questions in a batch.", min=1)] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
+) -> None:
+    """Tasks of lm-evaluation-harness under each condition, with paired differences."""
+    from typing import get_args
+
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.errors import InputError
+    from refusalscope.evaluation.harness_task import PAPER_TASKS, parse_task
+    from refusalscope.pipeline.evaluate_coherence import (
+        COHERENCE_CONDITIONS,
+        CoherenceOptions,
+        coherence_of_run,
+    )
+    from refusalscope.results.records import Condition
+
+    known = [name for name in get_args(Condition) if name != "random_suffix"]
+    unknown = [name for name in condition or () if name not in known]
+    if unknown:
+        raise InputError(f"no condition is called {unknown[0]!r}; expected one of {known}")
+    named = [parse_task(text) for text in (tasks or "").split(",") if text]
+    wanted = [*(PAPER_TASKS if paper else ()), *named]
+    if not wanted:
+        raise InputError("give tasks with --tasks NAME,NAME or --paper")
+    quiet_libraries()
+    options = CoherenceOptions.model_validate(
+        {
+            "folders": tuple(task_folder or ()),
+            "conditions": tuple(condition or COHERENCE_CONDITIONS),
+            "edited": edited,
+            "limit": limit,
+            "chat_template": chat_template,
+            "batch_size": batch_size,
+        }
+    )
+    records = coherence_of_run(run_folder, wanted, options, progress=Bars())
+    if as_json:
+        rows = [record.model_dump(mode="json") for record in records]
+        typer.echo(json.dumps({"run": str(run_folder), "tasks": rows}, indent=2))
+        return
+    for record in records:
+        base = record.scores[0]
+        typer.echo(
+            f"{record.task}: {record.metric} {base.mean:.3f} at baseline (n {len(base.values)})"
+        )
+        for row in record.differences:
+            between = "" if row.low is None else f" [{row.low:+.3f}, {row.high:+.3f}]"
+            typer.echo(f"  {row.condition} {row.difference:+.3f}{between}: {row.verdict}")

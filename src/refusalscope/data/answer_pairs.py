@@ -1,0 +1,62 @@
+"""Instructions with reference answers, in the order in which the paper's code takes Alpaca's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from refusalscope.data.rows import read_rows
+from refusalscope.errors import InputError
+
+ALPACA_SEED = 42
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerPair:
+    """An instruction and the answer whose loss is taken; neither is stripped."""
+
+    instruction: str
+    answer: str
+
+
+def read_answer_pairs(path: Path, *, n: int, seed: int = ALPACA_SEED) -> list[AnswerPair]:
+    """The first `n` shuffled pairs of a file whose rows have no input.
+
+    All rows are shuffled as `datasets` does it, then those with an `input` are left out, as in the
+    code of Arditi et al. (2024), https://github.com/andyrdt/refusal_direction. So the 52,002 rows
+    of tatsu-lab/alpaca (its Parquet file or `alpaca_data.json`) give the paper's texts.
+
+    Args:
+        path: Any file that instructions are read from, with the columns `instruction` and `output`
+            and, if it has it, `input`.
+
+    Raises:
+        InputError: unreadable, a column is missing, or no row is left.
+    """
+    rows = list(read_rows(path))
+    order = np.random.default_rng(seed).permutation(len(rows)).tolist()
+    pairs: list[AnswerPair] = []
+    for i in order:
+        place, row = rows[i]
+        if isinstance(row, str):
+            raise InputError(f"{path}, {place} is a text; expected an instruction and an output")
+        if _field(row, "input", f"{path}, {place}", default="").strip() == "":
+            pairs.append(
+                AnswerPair(
+                    instruction=_field(row, "instruction", f"{path}, {place}"),
+                    answer=_field(row, "output", f"{path}, {place}"),
+                )
+            )
+        if len(pairs) == n:
+            break
+    if not pairs:
+        raise InputError(f"{path} holds no row without an input; expected instructions and outputs")
+    return pairs
+
+
+def _field(row: Mapping[str, object], key: str, place: str, *, default: str | None = None) -> str:
+    value = row.get(key, default)
+    if not isinstance(value, str):
+        raise InputError(f"{place}: {key} is {value!r}; expected text")
+    return value

@@ -1,0 +1,89 @@
+"""How far an intervention moves the model along its own answers, token by token."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusalscope.interventions.apply import intervene
+from refusalscope.interventions.intervention import Intervention
+from refusalscope.metrics.kl import kl_divergence, paper_kl_divergence
+from refusalscope.models.batches import by_length, pad
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.prompts import Prompt
+from refusalscope.models.scored_text import ScoredText
+from refusalscope.results.records import Condition
+
+# Bounds the float64 copies of the logits of two models to 128 MiB each.
+_NUMBERS_AT_A_TIME = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextDrift:
+    """KL(baseline || intervened) along one text, in nats.
+
+    Attributes:
+        by_token: At each scored token, the first of the answer first; exact.
+        paper_first: At the first one, as the paper's code computes it.
+    """
+
+    by_token: Float[Tensor, " token"]
+    paper_first: float
+
+
+def drift(
+    chat: ChatModel,
+    texts: Sequence[ScoredText],
+    *,
+    interventions: Mapping[Condition, Intervention],
+    batch_size: int = 32,
+    progress: Callable[[int], None] | None = None,
+) -> dict[Condition, list[TextDrift]]:
+    """KL between baseline and intervened model at every scored token, teacher-forced.
+
+    The next-token distributions of both models after the same tokens, those of the text. The
+    paper's KL score is that of the first token alone (section 2.3), which says nothing of how an
+    answer goes on.
+
+    Args:
+        texts: Each with at least one scored token.
+
+    Raises:
+        NumericalError: a logit is NaN or infinite.
+    """
+    found: dict[Condition, dict[int, TextDrift]] = {name: {} for name in interventions}
+    lengths = [Prompt(ids=text.ids, n_post=0) for text in texts]
+    for indices in by_length(lengths, batch_size=batch_size):
+        batch = [texts[i] for i in indices]
+        base = _scored_logits(chat, batch, None)
+        for name, intervention in interventions.items():
+            edited = _scored_logits(chat, batch, intervention)
+            for i, own, moved in zip(indices, base, edited, strict=True):
+                found[name][i] = _text_drift(own, moved)
+        if progress:
+            progress(len(batch))
+    return {name: [own[i] for i in range(len(texts))] for name, own in found.items()}
+
+
+@torch.inference_mode()
+def _scored_logits(
+    chat: ChatModel, texts: Sequence[ScoredText], intervention: Intervention | None
+) -> list[Tensor]:
+    """For each text the logits (token, d_vocab) that predict its scored tokens."""
+    prompts = [Prompt(ids=text.ids, n_post=0) for text in texts]
+    batch = pad(prompts, pad_id=chat.pad_id, device=chat.device)
+    with intervene(chat.model, chat.anatomy, [intervention] * len(texts)):
+        logits = chat.model(input_ids=batch.input_ids, use_cache=False).logits
+    return [row[text.first : len(text.ids) - 1] for row, text in zip(logits, texts, strict=True)]
+
+
+def _text_drift(
+    base: Float[Tensor, "token d_vocab"], edited: Float[Tensor, "token d_vocab"]
+) -> TextDrift:
+    rows = max(1, _NUMBERS_AT_A_TIME // base.shape[-1])
+    parts = zip(base.split(rows), edited.to(base.device).split(rows), strict=True)
+    by_token = torch.cat([kl_divergence(own, moved) for own, moved in parts])
+    first = paper_kl_divergence(base[:1], edited[:1].to(base.device))
+    return TextDrift(by_token=by_token.cpu(), paper_first=float(first[0]))

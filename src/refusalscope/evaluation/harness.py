@@ -1,0 +1,128 @@
+"""Tasks of lm-evaluation-harness on a loaded model; no other module imports the harness.
+
+https://github.com/EleutherAI/lm-evaluation-harness, in the extra `eval`.
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_eval.evaluator import simple_evaluate  # pyright: ignore[reportMissingImports] # extra `eval`
+from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports] # extra `eval`
+from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports] # extra `eval`
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from refusalscope.errors import InputError
+from refusalscope.evaluation.harness_task import HarnessTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HarnessOptions:
+    """How the harness runs.
+
+    Attributes:
+        folders: With task files (YAML) of one's own.
+        limit: Documents of each task; None for all.
+        chat_template: Whether questions are put into the model's chat template; the paper's are
+            not.
+    """
+
+    folders: tuple[Path, ...] = ()
+    limit: int | None = None
+    chat_template: bool = False
+    batch_size: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult:
+    """The score of every document of one task.
+
+    Attributes:
+        documents: Their names: subtask and number.
+        own_value: What the harness reports for the task; its aggregation need not be the mean.
+    """
+
+    metric: str
+    filter: str
+    documents: tuple[str, ...]
+    values: tuple[float, ...]
+    own_value: float | None
+
+
+def run_task(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: HarnessTask,
+    options: HarnessOptions,
+    *,
+    under: AbstractContextManager[None],
+) -> TaskResult:
+    """Run one task while the context `under` is open, which intervenes on the model.
+
+    Raises:
+        InputError: no such task, or it has not that metric or filter.
+    """
+    manager = _manager(task, options)
+    harnessed: Any = HFLM(
+        pretrained=model,
+        tokenizer=tokenizer,  # pyright: ignore[reportArgumentType] # any tokenizer will do
+        batch_size=options.batch_size,
+        device=str(model.device),
+    )
+    with under:
+        found: Any = simple_evaluate(
+            model=harnessed,
+            tasks=[task.name],
+            num_fewshot=task.shots,
+            task_manager=manager,
+            apply_chat_template=options.chat_template,
+            limit=options.limit,
+            log_samples=True,
+            bootstrap_iters=0,
+        )
+    return _result(task, found)
+
+
+def _manager(task: HarnessTask, options: HarnessOptions) -> TaskManager:
+    """The tasks of the folders where `task` is one of them, else those of the harness."""
+    missing = [folder for folder in options.folders if not folder.is_dir()]
+    if missing:
+        raise InputError(f"{missing[0]} is no folder; give one with task files")
+    if options.folders:
+        folders: list[str | Path] = [str(folder) for folder in options.folders]
+        own = TaskManager(include_path=folders, include_defaults=False)
+        if task.name in own.all_tasks:
+            return own
+    harness = TaskManager()
+    if task.name not in harness.all_tasks:
+        raise InputError(
+            f"there is no task {task.name!r} in the harness or in the folders given; give the name "
+            f"of one"
+        )
+    return harness
+
+
+def _result(task: HarnessTask, found: dict[str, Any]) -> TaskResult:
+    rows = [
+        (f"{name}/{sample['doc_id']}", sample)
+        for name, samples in sorted(found["samples"].items())
+        for sample in samples
+    ]
+    chosen_filter = task.filter or rows[0][1]["filter"]
+    metric = task.metric or rows[0][1]["metrics"][0]
+    own = [(name, sample) for name, sample in rows if sample["filter"] == chosen_filter]
+    if not own or any(not isinstance(sample.get(metric), int | float) for _, sample in own):
+        filters = ", ".join(dict.fromkeys(sample["filter"] for _, sample in rows))
+        raise InputError(
+            f"task {task.name} has no number {metric!r} with filter {chosen_filter!r} for each "
+            f"document; it has {', '.join(rows[0][1]['metrics'])} with {filters}"
+        )
+    value = found["results"].get(task.name, {}).get(f"{metric},{chosen_filter}")
+    return TaskResult(
+        metric=metric,
+        filter=chosen_filter,
+        documents=tuple(name for name, _ in own),
+        values=tuple(float(sample[metric]) for _, sample in own),
+        own_value=float(value) if isinstance(value, int | float) else None,
+    )

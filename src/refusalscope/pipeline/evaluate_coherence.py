@@ -1,0 +1,198 @@
+"""Tasks of lm-evaluation-harness under a finished run's conditions (paper Tables 3 and 8)."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from refusalscope.errors import InputError, MissingExtraError, OutputError
+from refusalscope.evaluation.harness_task import HarnessTask
+from refusalscope.interventions.apply import intervene_alike
+from refusalscope.metrics.paired import paired_difference
+from refusalscope.models.chat_model import load_model
+from refusalscope.organisms.harness_task import ORGANISM_TASK, write_organism_task
+from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.reopen import reopen
+from refusalscope.pipeline.stages import conditions
+from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
+from refusalscope.results.files import write_file
+from refusalscope.results.record import Record
+from refusalscope.results.records import Condition
+from refusalscope.results.run_records import COHERENCE, read_record, read_run
+
+COHERENCE_CONDITIONS: tuple[Condition, ...] = (
+    "baseline",
+    "ablation",
+    "subtraction",
+    "random_ablation",
+)
+_OWN_TASKS = "tasks"
+
+
+class CoherenceOptions(Record):
+    """What `evaluate coherence` is asked to do."""
+
+    folders: tuple[str, ...] = ()
+    """With task files of one's own."""
+    conditions: tuple[Condition, ...] = COHERENCE_CONDITIONS
+    edited: str | None = None
+    """Checkpoint whose weights take the place of ablation by hooks."""
+    limit: int | None = None
+    chat_template: bool = False
+    batch_size: int = 16
+
+
+def coherence_of_run(
+    folder: Path,
+    tasks: Sequence[HarnessTask],
+    options: CoherenceOptions,
+    *,
+    progress: Progress | None = None,
+) -> list[TaskCoherence]:
+    """Scores of each task under each condition, and paired differences from baseline.
+
+    Each task is written to evaluation/coherence/TASK.json; one that is there is not run again.
+
+    Raises:
+        MissingExtraError: the harness is not installed.
+        RunFolderError: no run, or one without a direction.
+        InputError: no task, or one that the harness does not have.
+        OutputError: a task's file is there already, with other settings.
+    """
+    read_run(folder)
+    harness = _harness()
+    if not tasks:
+        raise InputError("give at least one task")
+    if options.edited is not None and "ablation" not in options.conditions:
+        raise InputError("an edited checkpoint stands for ablation; leave that condition in")
+    found = {task.name: _existing(folder, task, options) for task in tasks}
+    open_tasks = [task for task in tasks if found[task.name] is None]
+    if open_tasks:
+        run = reopen(folder, progress=progress or Silent())
+        for task in open_tasks:
+            record = _task(run, harness, task, options)
+            write_file(_path(folder, task), record.to_json())
+            found[task.name] = record
+    return [record for record in found.values() if record is not None]
+
+
+def _harness() -> Any:  # noqa: ANN401 - a module
+    try:
+        return import_module("refusalscope.evaluation.harness")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "evaluate coherence", package=str(error.name).partition(".")[0], extra="eval"
+        ) from error
+
+
+def _path(folder: Path, task: HarnessTask) -> Path:
+    return folder / COHERENCE / f"{task.name}.json"
+
+
+def _conditions(options: CoherenceOptions) -> tuple[Condition, ...]:
+    return ("baseline", *(name for name in options.conditions if name != "baseline"))
+
+
+def _in_template(task: HarnessTask, options: CoherenceOptions) -> bool:
+    return options.chat_template or task.name == ORGANISM_TASK
+
+
+def _existing(folder: Path, task: HarnessTask, options: CoherenceOptions) -> TaskCoherence | None:
+    path = _path(folder, task)
+    if not path.is_file():
+        return None
+    record = read_record(TaskCoherence, path)
+    for what, ours, theirs in (
+        ("shots", task.shots, record.shots),
+        ("limit", options.limit, record.limit),
+        ("chat template", _in_template(task, options), record.chat_template),
+        ("edited checkpoint", options.edited, record.edited),
+        ("conditions", _conditions(options), tuple(s.condition for s in record.scores)),
+        ("metric", task.metric or record.metric, record.metric),
+        ("filter", task.filter or record.filter, record.filter),
+    ):
+        if ours != theirs:
+            raise OutputError(
+                f"{path} was made with another {what} ({theirs}, now {ours}); move it away to make "
+                f"it anew"
+            )
+    return record
+
+
+def _task(
+    run: RunContext,
+    harness: Any,  # noqa: ANN401 - a module
+    task: HarnessTask,
+    options: CoherenceOptions,
+) -> TaskCoherence:
+    names = _conditions(options)
+    interventions = conditions(run, names)
+    own = harness.HarnessOptions(
+        folders=(*map(Path, options.folders), *_organism_folders(run, task)),
+        limit=options.limit,
+        chat_template=_in_template(task, options),
+        batch_size=options.batch_size,
+    )
+    results = {}
+    with run.progress.stage(task.name[:9], len(names), unit="conditions") as advance:
+        for name in names:
+            model, under = (
+                run.chat.model,
+                intervene_alike(run.chat.model, run.chat.anatomy, interventions[name]),
+            )
+            if name == "ablation" and options.edited is not None:
+                model = load_model(options.edited, run.options.load_options())
+                under = nullcontext()
+            results[name] = harness.run_task(model, run.chat.tokenizer, task, own, under=under)
+            advance(1)
+    base = results["baseline"]
+    return TaskCoherence(
+        task=task.name,
+        shots=task.shots,
+        metric=base.metric,
+        filter=base.filter,
+        limit=options.limit,
+        chat_template=own.chat_template,
+        edited=options.edited,
+        harness_version=version("lm_eval"),
+        documents=base.documents,
+        scores=tuple(
+            TaskScore(
+                condition=name,
+                mean=sum(result.values) / len(result.values),
+                harness_value=result.own_value,
+                values=result.values,
+            )
+            for name, result in results.items()
+        ),
+        differences=tuple(
+            _difference(name, base.values, results[name].values) for name in names[1:]
+        ),
+    )
+
+
+def _organism_folders(run: RunContext, task: HarnessTask) -> tuple[Path, ...]:
+    """The folder with the task made from the organism's language, written where it is asked for."""
+    if task.name != ORGANISM_TASK:
+        return ()
+    if run.language is None:
+        raise InputError(f"the task {ORGANISM_TASK} is for organisms; this run's model is none")
+    folder = run.folder.path / COHERENCE / _OWN_TASKS
+    write_organism_task(run.language, folder)
+    return (folder,)
+
+
+def _difference(
+    condition: Condition, before: Sequence[float], after: Sequence[float]
+) -> TaskDifference:
+    paired = paired_difference(before, after)
+    return TaskDifference(
+        condition=condition,
+        difference=paired.difference,
+        low=paired.low,
+        high=paired.high,
+        n=paired.n,
+        verdict=paired.verdict,
+    )

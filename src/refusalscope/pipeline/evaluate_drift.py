@@ -1,0 +1,112 @@
+"""Drift of a finished run's model along its own answers, under each condition."""
+
+from pathlib import Path
+from statistics import fmean, stdev
+
+from refusalscope.errors import InputError, OutputError
+from refusalscope.evaluation.drift import TextDrift, drift
+from refusalscope.evaluation.loss import answered
+from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.reopen import reopen
+from refusalscope.pipeline.stages import conditions
+from refusalscope.results.drift_records import ConditionDrift, Drift, TokenDrift
+from refusalscope.results.files import sha256_text, write_file
+from refusalscope.results.records import Completion, Condition
+from refusalscope.results.run_records import DRIFT, read_record, read_run
+
+DRIFT_CONDITIONS: tuple[Condition, ...] = (
+    "ablation",
+    "addition",
+    "subtraction",
+    "random_ablation",
+    "random_addition",
+)
+
+
+def drift_of_run(
+    folder: Path, *, batch_size: int | None = None, progress: Progress | None = None
+) -> Drift:
+    """KL by token along the baseline's answers to both test sets; written to evaluation/drift.json.
+
+    What is there already is not measured again.
+
+    Args:
+        batch_size: None is that of the run.
+
+    Raises:
+        RunFolderError: no run, or one without a direction.
+        InputError: it has no baseline completions.
+        OutputError: drift.json is there already, along other answers.
+    """
+    answers: dict[str, list[Completion]] = {}
+    for row in read_run(folder).completions:
+        if row.condition == "baseline":
+            answers.setdefault(row.dataset, []).append(row)
+    if not any(row.completion for rows in answers.values() for row in rows):
+        raise InputError(
+            f"{folder} has no baseline answers; write them with: refusalscope complete {folder}"
+        )
+    digest = sha256_text("".join(row.to_line() for rows in answers.values() for row in rows))
+    if (folder / DRIFT).is_file():
+        found = read_record(Drift, folder / DRIFT)
+        if found.sha256 != digest:
+            raise OutputError(
+                f"{folder / DRIFT} was made along other answers; move it away to make it anew"
+            )
+        return found
+    run = reopen(folder, progress=progress or Silent())
+    rows = [row for name, own in answers.items() for row in _dataset(run, name, own, batch_size)]
+    record = Drift(sha256=digest, rows=tuple(rows))
+    write_file(folder / DRIFT, record.to_json())
+    return record
+
+
+def _dataset(
+    run: RunContext, dataset: str, answers: list[Completion], batch_size: int | None
+) -> list[ConditionDrift]:
+    prompts = run.chat.encode([row.instruction for row in answers])
+    texts = answered(run.chat, prompts, [row.completion for row in answers])
+    if not texts:
+        return []
+    interventions = conditions(run, DRIFT_CONDITIONS)
+    with run.progress.stage(dataset, len(texts), unit="answers") as advance:
+        found = drift(
+            run.chat,
+            texts,
+            interventions={name: own for name, own in interventions.items() if own is not None},
+            batch_size=batch_size or run.options.batch_size,
+            progress=advance,
+        )
+    n_empty = len(answers) - len(texts)
+    return [condition_drift(dataset, name, own, n_empty=n_empty) for name, own in found.items()]
+
+
+def condition_drift(
+    dataset: str, condition: Condition, texts: list[TextDrift], *, n_empty: int
+) -> ConditionDrift:
+    """Put the drifts of all answers together."""
+    rows = [text.by_token.tolist() for text in texts]
+    tokens = [value for row in rows for value in row]
+    return ConditionDrift(
+        dataset=dataset,
+        condition=condition,
+        n_texts=len(texts),
+        n_empty=n_empty,
+        n_tokens=len(tokens),
+        mean=fmean(tokens),
+        first_token=fmean(row[0] for row in rows),
+        paper_first_token=fmean(text.paper_first for text in texts),
+        by_token=tuple(
+            _token(i + 1, [row[i] for row in rows if len(row) > i])
+            for i in range(max(map(len, rows)))
+        ),
+    )
+
+
+def _token(token: int, values: list[float]) -> TokenDrift:
+    return TokenDrift(
+        token=token,
+        mean=fmean(values),
+        sd=stdev(values) if len(values) > 1 else None,
+        n=len(values),
+    )

@@ -1,0 +1,193 @@
+"""Loss of the paper's three texts under a finished run's conditions (Table 9)."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from refusalscope.data.answer_pairs import AnswerPair, read_answer_pairs
+from refusalscope.data.documents import read_documents
+from refusalscope.errors import InputError, OutputError
+from refusalscope.evaluation.loss import text_loss
+from refusalscope.models.scored_text import ScoredText, scored_answer, scored_document
+from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.reopen import refresh_summary, reopen
+from refusalscope.pipeline.stages import LOSS_CONDITIONS, conditions
+from refusalscope.results.files import write_file
+from refusalscope.results.loss_records import TextLosses, TextName
+from refusalscope.results.record import Record
+from refusalscope.results.run_records import (
+    COMPLETIONS,
+    TEXT_LOSSES,
+    read_completions,
+    read_record,
+    read_run,
+)
+
+PAPER_TEXTS = 4096
+"""2,048 batches of 2."""
+PAPER_MAX_TOKENS = 256
+
+
+class LossOptions(Record):
+    """What `evaluate loss` is asked to do."""
+
+    pile: str | None = None
+    """File of documents."""
+    alpaca: str | None = None
+    """File of instructions and answers."""
+    on_distribution: bool = False
+    """The run's own baseline completions of harmless instructions."""
+    n_texts: int = PAPER_TEXTS
+    max_tokens: int = PAPER_MAX_TOKENS
+    batch_size: int | None = None
+    """None is that of the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Text:
+    """One of the three texts: where it comes from, its raw pieces, and how one is tokenized."""
+
+    name: TextName
+    source: str
+    n_asked: int | None
+    max_tokens: int | None
+    pieces: Callable[[], Iterator[str | AnswerPair]]
+
+    def sha256(self) -> str:
+        """Digest of the pieces, read from the beginning."""
+        digest = hashlib.sha256()
+        for piece in self.pieces():
+            digest.update(_line(piece))
+        return digest.hexdigest()
+
+
+def loss_of_texts(
+    folder: Path, options: LossOptions, *, progress: Progress | None = None
+) -> list[TextLosses]:
+    """Loss of every text asked for, written to evaluation/loss/TEXT.json.
+
+    A text whose file is there is not read again. Summary and report are written anew.
+
+    Raises:
+        RunFolderError: no run, or one without a direction.
+        InputError: no text was asked for, or a file is not what is needed.
+        OutputError: a text's file is there already, with other settings.
+    """
+    read_run(folder)
+    texts = _texts(folder, options)
+    found = {text.name: _existing(folder, text) for text in texts}
+    open_texts = [text for text in texts if found[text.name] is None]
+    if open_texts:
+        run = reopen(folder, progress=progress or Silent())
+        for text in open_texts:
+            record = _loss(run, text, options)
+            write_file(folder / TEXT_LOSSES / f"{text.name}.json", record.to_json())
+            found[text.name] = record
+        refresh_summary(folder)
+    return [record for record in found.values() if record is not None]
+
+
+def _texts(folder: Path, options: LossOptions) -> list[_Text]:
+    texts = []
+    if options.pile is not None:
+        texts.append(
+            _Text(
+                name="pile",
+                source=options.pile,
+                n_asked=options.n_texts,
+                max_tokens=options.max_tokens,
+                pieces=partial(read_documents, Path(options.pile), n=options.n_texts),
+            )
+        )
+    if options.alpaca is not None:
+        pairs = read_answer_pairs(Path(options.alpaca), n=options.n_texts)
+        texts.append(_chat_text("alpaca", options.alpaca, pairs, n_asked=options.n_texts))
+    if options.on_distribution:
+        path = folder / COMPLETIONS / "harmless.baseline.jsonl"
+        if not path.is_file():
+            raise InputError(
+                f"{path} does not exist; write it with: refusalscope complete {folder}"
+            )
+        pairs = [
+            AnswerPair(instruction=row.instruction, answer=row.completion)
+            for row in read_completions(path)
+        ]
+        source = str(path.relative_to(folder))
+        texts.append(_chat_text("on_distribution", source, pairs, n_asked=None))
+    if not texts:
+        raise InputError("give at least one of --pile FILE, --alpaca FILE and --on-distribution")
+    return texts
+
+
+def _chat_text(
+    name: TextName, source: str, pairs: list[AnswerPair], *, n_asked: int | None
+) -> _Text:
+    return _Text(
+        name=name, source=source, n_asked=n_asked, max_tokens=None, pieces=partial(iter, pairs)
+    )
+
+
+def _existing(folder: Path, text: _Text) -> TextLosses | None:
+    path = folder / TEXT_LOSSES / f"{text.name}.json"
+    if not path.is_file():
+        return None
+    record = read_record(TextLosses, path)
+    for what, ours, theirs in (
+        ("number of texts", text.n_asked, record.n_asked),
+        ("limit of tokens in a document", text.max_tokens, record.max_tokens),
+        ("texts", text.sha256(), record.sha256),
+    ):
+        if ours != theirs:
+            raise OutputError(
+                f"{path} was made with another {what} ({theirs}, now {ours}); move it away to make "
+                f"it anew"
+            )
+    return record
+
+
+def _loss(run: RunContext, text: _Text, options: LossOptions) -> TextLosses:
+    digest = hashlib.sha256()
+    merged = 0
+
+    def scored() -> Iterator[ScoredText]:
+        nonlocal merged
+        for piece in text.pieces():
+            digest.update(_line(piece))
+            one = _scored(run, text, piece)
+            merged += not one.is_found
+            yield one
+
+    with run.progress.stage(text.name, text.n_asked, unit="texts") as advance:
+        rows = text_loss(
+            run.chat,
+            scored(),
+            dataset=text.name,
+            interventions=conditions(run, LOSS_CONDITIONS),
+            batch_size=options.batch_size or run.options.batch_size,
+            progress=advance,
+        )
+    return TextLosses(
+        text=text.name,
+        source=text.source,
+        sha256=digest.hexdigest(),
+        max_tokens=text.max_tokens,
+        n_asked=text.n_asked,
+        n_tail_merged=merged,
+        rows=tuple(rows),
+    )
+
+
+def _scored(run: RunContext, text: _Text, piece: str | AnswerPair) -> ScoredText:
+    if isinstance(piece, AnswerPair):
+        return scored_answer(run.chat.prompt_format, piece.instruction, piece.answer)
+    return scored_document(
+        run.chat.tokenizer, piece, max_tokens=text.max_tokens or PAPER_MAX_TOKENS
+    )
+
+
+def _line(piece: str | AnswerPair) -> bytes:
+    value = piece if isinstance(piece, str) else [piece.instruction, piece.answer]
+    return (json.dumps(value) + "\n").encode()

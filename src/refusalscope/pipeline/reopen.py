@@ -1,0 +1,45 @@
+"""A run's folder opened again, with its model, to measure more."""
+
+from pathlib import Path
+
+from refusalscope.errors import RunFolderError
+from refusalscope.pipeline.context import Progress, RunContext
+from refusalscope.pipeline.options import RunOptions
+from refusalscope.pipeline.run import load
+from refusalscope.pipeline.summary import summarize
+from refusalscope.report.page import write_report
+from refusalscope.results.files import write_file
+from refusalscope.results.record import canonical_json
+from refusalscope.results.run_records import SUMMARY, read_run
+
+
+def reopen(folder: Path, *, progress: Progress) -> RunContext:
+    """Load the model and instructions of a run that has a direction.
+
+    Raises:
+        RunFolderError: not a run, one without a direction, or its model is no longer what it was.
+        RefusalscopeError: any other of its kinds; see `pipeline.run.load`.
+    """
+    run = read_run(folder)
+    if run.direction is None:
+        raise RunFolderError(
+            f"{folder} has no direction yet; find it with: refusalscope select {folder}"
+        )
+    options = RunOptions.from_json(canonical_json(run.manifest.options), source=str(folder))
+    return load(options, folder, progress=progress)
+
+
+def refresh_summary(folder: Path) -> None:
+    """Write summary and report of a finished run anew; nothing where it has none yet."""
+    run = read_run(folder)
+    if run.summary is None or run.selection is None:
+        return
+    summary = summarize(
+        model=run.manifest.model,
+        selection=run.selection,
+        judgements=list(run.judgements),
+        losses=run.losses,
+        warnings=run.extraction.warnings if run.extraction else (),
+    )
+    write_file(folder / SUMMARY, summary.to_json())
+    write_report(folder)
