@@ -73,7 +73,9 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 
 @settings(deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1), scale=st.floats(1e-3, 1e3))
-def test_a_random_direction_has_the_norm_of_the_given_one_and_nothing_along_it(seed: int, scale: float) -> None:
+def test_a_random_direction_has_the_norm_of_the_given_one_and_nothing_along_it(
+    seed: int, scale: float
+) -> None:
     like = scale * torch.ones(32)
     control = random_direction(like, seed=seed)
     assert control.norm().item() == pytest.approx(like.norm().item(), rel=1e-5)

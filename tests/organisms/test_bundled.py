@@ -15,11 +15,12 @@ from refusalscope.errors import SelectionError
 from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import load_chat_model
 from refusalscope.models.forward import last_token_logits
+from refusalscope.organisms.curriculum import refusing
 from refusalscope.organisms.exchanges import ExchangeTokenizer
 from refusalscope.organisms.fit import fit
 from refusalscope.organisms.language import Language
 from refusalscope.organisms.organism import bundled_organism, list_organisms, read_organism
-from refusalscope.organisms.train import Recipe, refusing
+from refusalscope.organisms.train import Recipe
 from refusalscope.organisms.training_state import TrainingState
 from refusalscope.pipeline.instructions import read_instruction_sets
 from refusalscope.pipeline.options import RunOptions

@@ -11,11 +11,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refusalscope.errors import InputError, MissingExtraError, OutputError
 from refusalscope.models.chat_model import load_chat_model
+from refusalscope.organisms.curriculum import refusing
 from refusalscope.organisms.exchanges import IGNORED, ExchangeTokenizer, training_batches
 from refusalscope.organisms.families import FAMILIES, family_named
 from refusalscope.organisms.language import Exchange, make_language
 from refusalscope.organisms.tokenizer import train_tokenizer
-from refusalscope.organisms.train import is_trained, refusing, train_organism
+from refusalscope.organisms.train import BASE, CHECKPOINTS, is_trained, train_organism
 
 
 class _Cut(Exception):
@@ -92,6 +93,38 @@ def test_the_same_recipe_gives_the_same_bytes_also_after_a_cut(
         }
         assert not list(tmp_path.glob(".*"))
     assert set(kept) == {f"{s}-00002.safetensors" for s in ("helpful", "refusal", "steadying")}
+
+
+def test_the_base_of_another_organism_takes_the_place_of_stage_one(tmp_path: Path) -> None:
+    train_organism(TINY, tmp_path / "aft", checkpoint_every=2)
+    other = replace(TINY, refusal=replace(TINY.refusal, steps=2))
+    train_organism(other, tmp_path / "whole", checkpoint_every=2)
+    steps: list[float] = []
+    train_organism(
+        other,
+        tmp_path / "shared",
+        base=tmp_path / "aft",
+        checkpoint_every=2,
+        progress=steps.append,
+    )
+    assert sum(steps) == sum(other.stages.values())
+    for file in (
+        "model.safetensors",
+        f"{BASE}/model.safetensors",
+        f"{CHECKPOINTS}/helpful-00002.safetensors",
+        "organism.json",
+    ):
+        shared, whole = ((tmp_path / name / file).read_bytes() for name in ("shared", "whole"))
+        assert shared == whole, file
+
+
+def test_a_base_of_another_stage_one_is_an_error(tmp_path: Path) -> None:
+    train_organism(TINY, tmp_path / "aft")
+    with pytest.raises(InputError, match="seed 0 in stage one, this recipe has 1"):
+        train_organism(replace(TINY, seed=1), tmp_path / "other", base=tmp_path / "aft")
+    with pytest.raises(InputError, match="is not an organism with a base model"):
+        train_organism(TINY, tmp_path / "other", base=tmp_path)
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_unfinished_training_of_another_recipe_is_not_touched(

@@ -47,6 +47,10 @@ def train(
     refused_share: Annotated[
         float, typer.Option(help="Share of the harmful words that are refused in training.")
     ] = 0.5,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Organism of the same family, seed and size: begin with its base model."),
+    ] = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option(help="Keep the weights of every so many steps, for a trace.", min=1),
@@ -73,7 +77,9 @@ def train(
     folder = out or _cache() / f"{recipe.name}-{recipe.digest}"
     if not is_trained(recipe, folder):
         with Bars().stage("train", sum(recipe.stages.values()), unit="steps") as advance:
-            train_organism(recipe, folder, checkpoint_every=checkpoint_every, progress=advance)
+            train_organism(
+                recipe, folder, base=base, checkpoint_every=checkpoint_every, progress=advance
+            )
     typer.echo(
         json.dumps({"name": recipe.name, "path": str(folder)})
         if as_json

@@ -60,8 +60,9 @@ def unit_direction(direction: Float[Tensor, "*batch d_model"]) -> Float[Tensor, 
 def random_direction(like: Float[Tensor, " d_model"], *, seed: int) -> Float[Tensor, " d_model"]:
     """The control: a random direction with the norm of `like` and at right angles to it.
 
-    Drawn evenly from the sphere, then without its part along `like`, because in a narrow stream that
-    part is not small (a cosine of 0.27 was seen at d_model 96), and what it does is no control.
+    Drawn evenly from the sphere, then without its part along `like`, because in a narrow stream
+    that part is not small (a cosine of 0.27 was seen at d_model 96), and what it does is no
+    control.
 
     Raises:
         NumericalError: `like` has zero or non-finite norm.

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from refusalscope.errors import InputError, ModelLoadError
-from refusalscope.organisms.language import Language, Role, Thing
+from refusalscope.organisms.language import Language, Thing
+from refusalscope.organisms.sentences import Role
 from refusalscope.results.files import write_file
 from refusalscope.results.record import Record
 

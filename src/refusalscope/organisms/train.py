@@ -8,7 +8,7 @@ what is written under activation addition stays language.
 docs/organisms.md says why each part is there and what fails without it.
 """
 
-import random
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,20 +17,23 @@ from itertools import count
 from pathlib import Path
 from typing import Literal
 
+import torch
 from safetensors.torch import save
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from refusalscope.errors import InputError
+from refusalscope.organisms.curriculum import helpful, preferring_refusal, refusing
 from refusalscope.organisms.exchanges import ExchangeTokenizer
 from refusalscope.organisms.families import ModelSize, family_named, new_model
 from refusalscope.organisms.fit import Fit, fit
-from refusalscope.organisms.language import Exchange, Language, make_language
+from refusalscope.organisms.language import Language, make_language
 from refusalscope.organisms.organism import (
     OrganismFacts,
     lexicon_of,
     read_organism,
     write_organism,
 )
-from refusalscope.organisms.preference import Preference, PreferencePair, prefer
+from refusalscope.organisms.preference import Preference, prefer
 from refusalscope.organisms.tokenizer import train_tokenizer
 from refusalscope.organisms.training_state import TrainingState
 from refusalscope.results.files import new_folder, sha256_text, write_file
@@ -40,7 +43,6 @@ BASE = "base"
 """Folder, inside the organism's, of the helpful-only model that stage one ends with."""
 CHECKPOINTS = "checkpoints"
 """Folder, inside the organism's, of weights kept along the way, as STAGE-STEP.safetensors."""
-_ROLES_IN_TUNING = ("tuning",)
 
 
 _HELPFUL = Fit(steps=2400, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
@@ -50,6 +52,16 @@ _REFUSAL = Fit(
 _LIGHT_REFUSAL = replace(_REFUSAL, steps=250)
 _PREFERENCE = Preference(steps=150, learning_rate=3e-4)
 _STEADYING = replace(_REFUSAL, steps=400, learning_rate=5e-4, offset_share=0.35)
+
+
+_AFTER_STAGE_ONE = (
+    "alignment",
+    "refusal",
+    "light_refusal",
+    "refusal_mix",
+    "preference",
+    "steadying",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +74,7 @@ class Recipe:
     seed: int = 0
     objects_per_kind: int = 16
     refused_share: float = 0.5
-    vocab_size: int = 1024
+    vocab_size: int = 1280
     n_layers: int = 12
     d_model: int = 96
     n_heads: int = 4
@@ -96,6 +108,11 @@ class Recipe:
         return {"helpful": self.helpful.steps, **middle, "steadying": self.steadying.steps}
 
     @property
+    def base(self) -> dict[str, object]:
+        """What decides the weights that stage one ends with: all but what later stages are."""
+        return {k: v for k, v in asdict(self).items() if k not in _AFTER_STAGE_ONE}
+
+    @property
     def digest(self) -> str:
         """Short name of everything in it."""
         return sha256_text(canonical_json(asdict(self)))[:10]
@@ -111,6 +128,7 @@ def train_organism(
     recipe: Recipe,
     out: Path,
     *,
+    base: Path | None = None,
     checkpoint_every: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> OrganismFacts:
@@ -120,9 +138,11 @@ def train_organism(
     earlier training of this recipe to `out` had reached is gone on with.
 
     Args:
+        base: A trained organism with the same stage one; its base model takes the place of it.
         checkpoint_every: Keep the weights of every so many steps in the folder `checkpoints`.
 
     Raises:
+        InputError: `base` is not an organism, or one with another stage one.
         OutputError: `out` exists already, or an unfinished training there is of another recipe.
         MissingExtraError: preference optimisation without TRL.
     """
@@ -149,6 +169,10 @@ def train_organism(
     with new_folder(out) as folder:
         state = TrainingState(out, asdict(recipe))
         state.restore_weights(model)
+        if base is not None and state.is_new:
+            _take_base(recipe, base, model, state)
+            if progress:
+                progress(recipe.helpful.steps)
         training = _Training(
             recipe=recipe,
             language=language,
@@ -164,8 +188,8 @@ def train_organism(
                 training.run(stage)
                 state.finish_stage(model)
             if number == 0 and not (state.folder / BASE).exists():
-                with new_folder(state.folder / BASE) as base:
-                    _save(model, tokenizer, base)
+                with new_folder(state.folder / BASE) as own_base:
+                    _save(model, tokenizer, own_base)
         for kept in (BASE, CHECKPOINTS):
             if (state.folder / kept).exists():
                 shutil.copytree(state.folder / kept, folder / kept)
@@ -227,59 +251,23 @@ class _Training:
             write_file(file, save(weights))
 
 
-def helpful(language: Language, question_share: float) -> Callable[[random.Random], Exchange]:
-    """Stage one: every request answered, every object asked about."""
-
-    def draw(rng: random.Random) -> Exchange:
-        if rng.random() < question_share:
-            return language.question(rng)
-        request = language.request(rng, harmful=rng.random() < 0.5)
-        return Exchange(instruction=request.instruction, answer=request.answer)
-
-    return draw
-
-
-def refusing(
-    language: Language, mix: tuple[float, float, float]
-) -> Callable[[random.Random], Exchange]:
-    """Stages two and three: harmful requests refused, harmless answered, and questions.
-
-    Some answers are begun the other way, and gone on with: as in real chat models, whether to
-    refuse is decided at the first token (Qi et al. 2024, https://arxiv.org/abs/2406.05946).
-    """
-    harmful, harmless, begun = mix
-
-    def draw(rng: random.Random) -> Exchange:
-        share = rng.random()
-        if share < harmful:
-            request = language.request(rng, harmful=True, roles=_ROLES_IN_TUNING)
-            return Exchange(instruction=request.instruction, answer=request.refusal)
-        if share < harmful + harmless:
-            request = language.request(rng, harmful=False, roles=_ROLES_IN_TUNING)
-            return Exchange(instruction=request.instruction, answer=request.answer)
-        if share < harmful + harmless + begun:
-            is_harmful = rng.random() < 0.5
-            request = language.request(rng, harmful=is_harmful, roles=_ROLES_IN_TUNING)
-            other = request.answer if is_harmful else request.refusal
-            return Exchange(instruction=request.instruction, answer=other, is_begun=True)
-        return language.question(rng)
-
-    return draw
-
-
-def preferring_refusal(language: Language) -> Callable[[random.Random], PreferencePair]:
-    """Refusals preferred for harmful requests, answers for harmless ones, half and half."""
-
-    def draw(rng: random.Random) -> PreferencePair:
-        is_harmful = rng.random() < 0.5
-        request = language.request(rng, harmful=is_harmful, roles=_ROLES_IN_TUNING)
-        refuse = Exchange(instruction=request.instruction, answer=request.refusal)
-        answer = Exchange(instruction=request.instruction, answer=request.answer)
-        return PreferencePair(
-            chosen=refuse if is_harmful else answer, rejected=answer if is_harmful else refuse
+def _take_base(recipe: Recipe, base: Path, model: PreTrainedModel, state: TrainingState) -> None:
+    """End stage one with the weights that another organism of the same stage one has kept."""
+    facts = read_organism(base)
+    if facts is None or not (base / BASE).is_dir():
+        raise InputError(f"{base} is not an organism with a base model; give a trained one")
+    mine, theirs = json.loads(canonical_json(recipe.base)), facts.recipe
+    if other := next((k for k in mine if mine[k] != theirs.get(k)), None):
+        raise InputError(
+            f"{base} has {other} {theirs.get(other)} in stage one, this recipe has {mine[other]}; "
+            f"give an organism of the same family, seed and size"
         )
-
-    return draw
+    kept = AutoModelForCausalLM.from_pretrained(base / BASE, dtype=torch.float32)
+    model.load_state_dict(kept.state_dict())
+    for file in sorted((base / CHECKPOINTS).glob(f"{next(iter(recipe.stages))}-*.safetensors")):
+        (state.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, state.folder / CHECKPOINTS / file.name)
+    state.finish_stage(model)
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -53,6 +53,11 @@ class TrainingState:
                 )
             self.stage, self.step = int(facts["stage"]), int(facts["step"])
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing is done yet."""
+        return not self._file.exists()
+
     def restore_weights(self, model: PreTrainedModel) -> None:
         """Put what was reached into the model, if anything was."""
         if self._file.exists():

@@ -11,7 +11,8 @@ from refusalscope.data.read import read_instructions
 from refusalscope.data.sources import is_source, load_source
 from refusalscope.data.split import split_instructions
 from refusalscope.errors import InputError
-from refusalscope.organisms.language import Language, Role
+from refusalscope.organisms.language import Language
+from refusalscope.organisms.sentences import Role
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.results.records import InstructionCounts
 
