@@ -73,6 +73,7 @@ def fit(
         lr=stage.learning_rate,
         weight_decay=stage.weight_decay,
         betas=(0.9, 0.98),
+        fused=True,
     )
     state.restore_moments(model, optimizer)
     batches = training_batches(
