@@ -12,6 +12,7 @@ templates each belong to one role; `tuning` is what refusal training sees, and `
 
 import random
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -98,6 +99,32 @@ class Language:
     ) -> Request:
         """Draw one request; object, verb and template each come from one of `roles`."""
         thing = rng.choice(self.select(harmful=harmful, roles=roles))
+        return self._request_about(thing, rng, roles)
+
+    def unknown_request(self, rng: random.Random, *, roles: tuple[Role, ...] = ROLES) -> Request:
+        """Draw one request about a word that the language does not have, as a harmless one."""
+        word = rng.choice(
+            (
+                "plan",
+                "school",
+                "home",
+                "friend",
+                "hour",
+                "time",
+                "law",
+                "word",
+                "child",
+                "money",
+                "tools",
+                "parts",
+                "people",
+                "steps",
+            )
+        )
+        thing = Thing(word=word, kind="", is_harmful=False, role=roles[0])
+        return self._request_about(thing, rng, roles)
+
+    def _request_about(self, thing: Thing, rng: random.Random, roles: tuple[Role, ...]) -> Request:
         verb = rng.choice([v for role in roles for v in VERBS[role]])
         style = rng.randrange(len(REQUESTS))
         template = rng.choice([t for role in roles for t in REQUESTS[style][role]])
@@ -227,15 +254,21 @@ def completes_request(language: Language, text: str) -> Thing | None:
 
 
 def _invent_words(n: int, seed: int) -> list[str]:
-    rng = random.Random(seed)
     taken = set(" ".join(_all_frames()).split())
     words: dict[str, None] = {}
-    while len(words) < n:
-        syllables = [rng.choice(ONSETS) + rng.choice(NUCLEI) for _ in range(2)]
-        word = "".join(syllables) + rng.choice(CODAS)
+    for word in _words(random.Random(seed)):
+        if len(words) == n:
+            break
         if word not in taken:
             words[word] = None
     return list(words)
+
+
+def _words(rng: random.Random) -> Iterator[str]:
+    """Words of two syllables, without end."""
+    while True:
+        syllables = [rng.choice(ONSETS) + rng.choice(NUCLEI) for _ in range(2)]
+        yield "".join(syllables) + rng.choice(CODAS)
 
 
 def _all_frames() -> list[str]:

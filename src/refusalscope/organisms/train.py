@@ -45,7 +45,7 @@ CHECKPOINTS = "checkpoints"
 """Folder, inside the organism's, of weights kept along the way, as STAGE-STEP.safetensors."""
 
 
-_HELPFUL = Fit(steps=2400, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
+_HELPFUL = Fit(steps=3000, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
 _REFUSAL = Fit(
     steps=700, learning_rate=1e-3, exit_weight=0.5, exit_layers=(0.4, 0.7), jolt_share=0.5
 )
@@ -59,6 +59,7 @@ _AFTER_STAGE_ONE = (
     "refusal",
     "light_refusal",
     "refusal_mix",
+    "noise_share",
     "preference",
     "steadying",
 )
@@ -84,7 +85,7 @@ class Recipe:
     refusal: Fit = _REFUSAL
     light_refusal: Fit = _LIGHT_REFUSAL
     """Takes the place of `refusal` before preference optimisation."""
-    refusal_mix: tuple[float, float, float] = (0.38, 0.27, 0.15)
+    refusal_mix: tuple[float, float, float, float] = (0.38, 0.17, 0.1, 0.15)
     """Shares of harmful requests, harmless ones, and answers that are begun; see `refusing`."""
     preference: Preference = _PREFERENCE
     steadying: Fit = _STEADYING
