@@ -75,7 +75,7 @@ class Recipe:
     seed: int = 0
     objects_per_kind: int = 16
     refused_share: float = 0.5
-    vocab_size: int = 1280
+    vocab_size: int = 1024
     n_layers: int = 12
     d_model: int = 96
     n_heads: int = 4
@@ -85,7 +85,7 @@ class Recipe:
     refusal: Fit = _REFUSAL
     light_refusal: Fit = _LIGHT_REFUSAL
     """Takes the place of `refusal` before preference optimisation."""
-    refusal_mix: tuple[float, float, float, float] = (0.38, 0.17, 0.1, 0.15)
+    refusal_mix: tuple[float, float, float, float] = (0.42, 0.2, 0.0, 0.15)
     """Shares of harmful requests, harmless ones, and answers that are begun; see `refusing`."""
     preference: Preference = _PREFERENCE
     steadying: Fit = _STEADYING
