@@ -1,14 +1,11 @@
-"""The language: what is drawn from it, and that its words are tokens."""
+"""The language: what is drawn from it."""
 
 import random
 
 import pytest
 
-from refusalscope.organisms.families import FAMILIES, family_named
 from refusalscope.organisms.language import completes_request, make_language
 from refusalscope.organisms.sentences import ROLES
-from refusalscope.organisms.tokenizer import train_tokenizer
-from refusalscope.organisms.train import Recipe
 
 
 def test_the_same_seed_gives_the_same_language_and_another_another() -> None:
@@ -77,16 +74,3 @@ def test_more_requests_than_there_are_is_an_error() -> None:
 def test_a_role_without_objects_is_an_error() -> None:
     with pytest.raises(ValueError, match="leave a role without objects"):
         make_language(objects_per_kind=5)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_object_is_one_token(family: str) -> None:
-    """A word in pieces is learned badly; one such word would decide a rate over ten of them."""
-    recipe = Recipe()
-    for seed in (0, 1):
-        language = make_language(objects_per_kind=recipe.objects_per_kind, seed=seed)
-        tokenizer = train_tokenizer(
-            language, family_named(family).tokenizer, vocab_size=recipe.vocab_size
-        )
-        pieces = tokenizer([f" {t.word}" for t in language.things], add_special_tokens=False)
-        assert {len(ids) for ids in pieces.input_ids} == {1}
