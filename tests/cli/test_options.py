@@ -61,7 +61,7 @@ OPTIONS = {
         "--seed",
         "--size",
     },
-    "report": {"RUN", "--json"},
+    "report runs": {"RUN", "--json"},
     "run-all": {"CONFIG", "--out", "--json"},
     "run": {
         "[MODEL]",

@@ -138,7 +138,8 @@ def parse(words: list[str]) -> None:
     path = ["refusalscope"]
     rest = [word for word in words if word != "..."]
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
-        name = rest.pop(0)
+        usual = getattr(command, "default_command", None)
+        name = usual if usual and rest[0] not in command.commands else rest.pop(0)
         assert name in command.commands, f"{' '.join(path)} has no command {name!r}"
         command = command.commands[name]
         path.append(name)

@@ -1,11 +1,14 @@
 """`refusalscope run` and the commands that continue a run stage by stage."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from refusalscope.results.records import Rate, Summary
 
 _STAGE_HELP = {
     "extract": "Continue a run up to the candidate directions.",
@@ -13,7 +16,6 @@ _STAGE_HELP = {
     "complete": "Continue a run up to the completions.",
     "judge": "Continue a run up to the judgements.",
     "loss": "Continue a run up to the losses.",
-    "report": "Finish a run, its report included.",
 }
 
 
@@ -133,15 +135,20 @@ def _continuation(stage: str) -> Callable[..., None]:
         run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
         as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     ) -> None:
-        from refusalscope.pipeline.options import RunOptions
-        from refusalscope.results.record import canonical_json
-        from refusalscope.results.run_records import read_run
-
-        manifest = read_run(run_folder).manifest
-        options = RunOptions.from_json(canonical_json(manifest.options), source=str(run_folder))
-        _run(options, run_folder, until=stage, as_json=as_json)
+        continue_run(run_folder, until=stage, as_json=as_json)
 
     return command
+
+
+def continue_run(run_folder: Path, *, until: str, as_json: bool) -> None:
+    """Do the stages of a run up to `until` with its own options, and tell what came out.
+
+    Raises:
+        RunFolderError: not a run, or an imported one.
+    """
+    from refusalscope.pipeline.reopen import own_options
+
+    _run(own_options(run_folder), run_folder, until=until, as_json=as_json)
 
 
 def _run(options: object, out: Path, *, until: str, as_json: bool) -> None:
@@ -152,23 +159,24 @@ def _run(options: object, out: Path, *, until: str, as_json: bool) -> None:
 
     quiet_libraries()
     summary = run_pipeline(RunOptions.model_validate(options), out, until=until, progress=Bars())
-    if as_json:
-        text = summary.to_json() if summary else json.dumps({"run": str(out), "done": until}) + "\n"
-        typer.echo(text, nl=False)
-        return
     if summary is None:
-        typer.echo(f"{out}: done up to {until}")
+        done = json.dumps({"run": str(out), "done": until})
+        typer.echo(done if as_json else f"{out}: done up to {until}")
+        return
+    tell_summary(summary, out, as_json=as_json)
+
+
+def tell_summary(summary: "Summary", out: Path, *, as_json: bool) -> None:
+    """Print the headline of a run with its warnings, or all of its summary as JSON."""
+    if as_json:
+        typer.echo(summary.to_json(), nl=False)
         return
     for warning in summary.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(_headline(summary.refusal, out))
 
 
-def _headline(refusal: object, out: Path) -> str:
-    from refusalscope.results.records import Rate
-
-    rates: dict[str, dict[str, Rate]] = refusal if isinstance(refusal, dict) else {}
-
+def _headline(rates: Mapping[str, "Mapping[str, Rate]"], out: Path) -> str:
     def change(dataset: str, condition: str) -> str:
         row = rates.get(dataset, {})
         if "baseline" not in row or condition not in row:

@@ -25,8 +25,22 @@ def reopen(folder: Path, *, progress: Progress) -> RunContext:
         raise RunFolderError(
             f"{folder} has no direction yet; find it with: refusalscope select {folder}"
         )
-    options = RunOptions.from_json(canonical_json(run.manifest.options), source=str(folder))
-    return load(options, folder, progress=progress)
+    return load(own_options(folder), folder, progress=progress)
+
+
+def own_options(folder: Path) -> RunOptions:
+    """The options of a run that this tool made.
+
+    Raises:
+        RunFolderError: not a run, or one that was imported: it has no model to go on with.
+    """
+    manifest = read_run(folder).manifest
+    if manifest.imported_from is not None:
+        raise RunFolderError(
+            f"{folder} was imported: it has no model to go on with, only a page: refusalscope "
+            f"report {folder}"
+        )
+    return RunOptions.from_json(canonical_json(manifest.options), source=str(folder))
 
 
 def refresh_summary(folder: Path) -> None:

@@ -237,6 +237,13 @@ class RunManifest(Record):
     """Stage name to the hash of its inputs and options."""
     command: str
     warnings: tuple[str, ...] = ()
+    imported_from: str | None = None
+    """Folder of another code's run that this one was made from; it has no stages."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do but to write the page anew."""
+        return "report" in self.stages or self.imported_from is not None
 
 
 class SummaryDirection(Record):
