@@ -4,12 +4,15 @@ Nothing in it was measured. Its instructions are made of invented words, as thos
 """
 
 import math
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from page_browser import launched
+from playwright.sync_api import Browser
 
 from refusalscope.report.page import render_report
 from refusalscope.results.records import (
@@ -364,3 +367,10 @@ def sample() -> SimpleNamespace:
 @pytest.fixture
 def page() -> str:
     return render_report(sample_run())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Browser]:
+    """Headless Chromium, where there is one; see `page_browser`."""
+    with launched() as found:
+        yield found
