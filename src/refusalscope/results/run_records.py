@@ -37,7 +37,9 @@ COHERENCE_FLAGS = "evaluation/coherence_flags.json"
 AGREEMENT = "evaluation/agreement.json"
 DRIFT = "evaluation/drift.json"
 SYSTEM_PROMPTS = "evaluation/system_prompts.json"
-NOT_JUDGEMENTS = (LOSS, COHERENCE_FLAGS, AGREEMENT, DRIFT, SYSTEM_PROMPTS)
+PROJECTIONS = "evaluation/projections.json"
+FINETUNE = "evaluation/finetune.json"
+NOT_JUDGEMENTS = (LOSS, COHERENCE_FLAGS, AGREEMENT, DRIFT, SYSTEM_PROMPTS, FINETUNE, PROJECTIONS)
 """Files of `evaluation/` that are no judge's."""
 SUMMARY = "summary.json"
 REPORT = "report.html"
