@@ -61,6 +61,7 @@ OPTIONS = {
         "--seed",
         "--size",
     },
+    "project": {"RUN", "--json"},
     "report runs": {"RUN", "--json"},
     "run-all": {"CONFIG", "--out", "--json"},
     "run": {

@@ -16,6 +16,7 @@ _STAGE_HELP = {
     "complete": "Continue a run up to the completions.",
     "judge": "Continue a run up to the judgements.",
     "loss": "Continue a run up to the losses.",
+    "project": "Continue a run up to the projections of its answers on the direction.",
 }
 
 
