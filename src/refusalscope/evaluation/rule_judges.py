@@ -32,7 +32,7 @@ class RuleJudge:
         """One answer for each completion."""
         judged = []
         for completion in completions:
-            flag, raw = self._rule(completion.completion)
+            flag, raw = self._rule(completion.text)
             judged.append(Judged(raw=raw, verdicts={self.measures[0]: Verdict(flag=flag)}))
         if progress:
             progress(len(judged))

@@ -147,7 +147,7 @@ def judge(run: RunContext) -> None:
 def loss(run: RunContext) -> None:
     """Cross-entropy of the model's own harmless completions, under each condition."""
     path = run.folder.path / COMPLETIONS / "harmless.baseline.jsonl"
-    answers = [row.completion for row in read_completions(path)]
+    answers = [row.text for row in read_completions(path)]
     interventions = conditions(run, LOSS_CONDITIONS)
     with run.progress.stage("loss", 1, unit="texts") as advance:
         rows = text_loss(

@@ -40,12 +40,14 @@ class Cell:
     name: str
     is_control: bool
     text: str | None
+    withheld: bool
+    """It was written, but the copy of an imported run leaves it out."""
     asked: str | None
     """The instruction, where it differs from that of the row."""
     n_clipped: int
     """Characters of the completion that are not shown."""
-    n_tokens: int
-    ended: bool
+    n_tokens: int | None
+    ended: bool | None
     refused: bool | None
     marks: tuple[str, ...]
 
@@ -144,7 +146,7 @@ def _rows_that_fit(tables: Mapping[str, Sequence[RowOfRun]], max_cells: int) -> 
 
 def _costs(rows: Sequence[RowOfRun]) -> list[int]:
     asked = [html_bytes(next(iter(row.values())).instruction) for row in rows]
-    return asked + [html_bytes(one.completion) for row in rows for one in row.values()]
+    return asked + [html_bytes(one.completion or "") for row in rows for one in row.values()]
 
 
 def _group(name: str, rows: Sequence[RowOfRun], n_kept: int, rules: _Rules) -> BoardGroup:
@@ -181,14 +183,15 @@ def _row(row: RowOfRun, conditions: Sequence[str], rules: _Rules, *, opened: boo
 
 def _cell(one: Completion, instruction: str, rules: _Rules) -> Cell:
     place = (one.dataset, one.condition, one.index)
-    text = clipped(one.completion, rules.limit)
+    text = None if one.completion is None else clipped(one.completion, rules.limit)
     return Cell(
         condition=one.condition,
         name=condition_name(one.condition),
         is_control=one.condition in CONTROLS,
         text=text,
+        withheld=text is None,
         asked=None if one.instruction == instruction else clipped(one.instruction, rules.limit),
-        n_clipped=len(one.completion) - len(text),
+        n_clipped=len(one.completion or "") - len(text or ""),
         n_tokens=one.n_tokens,
         ended=one.ended,
         refused=rules.marks.refused.get(place),
@@ -202,6 +205,7 @@ def _absent(condition: str) -> Cell:
         name=condition_name(condition),
         is_control=condition in CONTROLS,
         text=None,
+        withheld=False,
         asked=None,
         n_clipped=0,
         n_tokens=0,

@@ -48,7 +48,8 @@ def _size(rows: list[DatasetLoss]) -> str:
     if len(sizes) > 1:
         return "differs by condition"
     n_texts, n_tokens = sizes.pop()
-    return f"{thousands(n_texts)} texts, {thousands(n_tokens)} tokens"
+    texts = "" if n_texts is None else f"{thousands(n_texts)} texts, "
+    return f"{texts}{thousands(n_tokens)} tokens"
 
 
 def _entry(row: DatasetLoss | None, baseline: DatasetLoss | None) -> tuple[str, str]:

@@ -71,6 +71,7 @@ def _findings(run: RunRecords) -> dict[str, Any]:
     finding = describe_finding(run)
     return {
         "model": run.manifest.model,
+        "imported": run.manifest.imported_from is not None,
         "finding": finding,
         "warnings": all_warnings(run, finding.warnings),
         "headline": headline_table(run.summary),

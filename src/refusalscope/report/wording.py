@@ -5,6 +5,7 @@ from typing import get_args
 from refusalscope.results.records import Condition, Rate
 
 NOT_MEASURED = "not measured"
+NOT_RECORDED = "not recorded"
 CONDITIONS: tuple[str, ...] = get_args(Condition)
 CONTROLS = ("random_ablation", "random_addition", "random_suffix")
 
