@@ -112,7 +112,7 @@ def _texts(folder: Path, options: LossOptions) -> list[_Text]:
                 f"{path} does not exist; write it with: refusalscope complete {folder}"
             )
         pairs = [
-            AnswerPair(instruction=row.instruction, answer=row.completion)
+            AnswerPair(instruction=row.instruction, answer=row.text)
             for row in read_completions(path)
         ]
         source = str(path.relative_to(folder))
