@@ -15,6 +15,11 @@ OPTIONS = {
         *("--limit", "--paper", "--task-folder", "--tasks"),
     },
     "evaluate drift": {"RUN", "--batch-size", "--json"},
+    "evaluate finetune": {
+        *("RUN", "--alpaca", "--batch-size", "--epochs", "--json", "--judge", "--judge-model"),
+        *("--key-variable", "--learning-rate", "--max-tokens", "--n-pairs", "--on-distribution"),
+        *("--pairs", "--pile", "--server", "--texts"),
+    },
     "evaluate judge": {
         *("RUN", "--batch-size", "--cache", "--chat", "--concurrency", "--dataset", "--device"),
         *("--dtype", "--json", "--judge", "--key-variable", "--label", "--model", "--paper"),
@@ -26,7 +31,8 @@ OPTIONS = {
         *("--pile", "--texts"),
     },
     "evaluate system-prompts": {
-        *("RUN", "--json", "--judge", "--judge-model", "--prompt", "--prompts", "--server"),
+        *("RUN", "--json", "--judge", "--judge-model", "--key-variable", "--prompt", "--prompts"),
+        "--server",
     },
     "extract": {"RUN", "--json"},
     "import-run": {"FOLDER", "--out", "--json"},

@@ -104,11 +104,15 @@ def system_prompts(
     server: Annotated[
         str | None, typer.Option(help="OpenAI-compatible server of the judge, up to /v1.")
     ] = None,
+    key_variable: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the server's key.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Refusal and safety of harmful instructions under several system prompts."""
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.cli.server_key import server_key
     from refusalscope.errors import InputError
     from refusalscope.models.system_prompts import SYSTEM_PROMPTS, read_system_prompts
     from refusalscope.pipeline.evaluate import JudgeOptions, make_judge
@@ -122,6 +126,7 @@ def system_prompts(
         )
     if judge_model is not None and len(judge or ()) != 1:
         raise InputError("--judge-model belongs to one judge; give one --judge with it")
+    key = server_key(key_variable)
     own = read_system_prompts(prompts) if prompts is not None else []
     named = prompt or ([] if own else list(SYSTEM_PROMPTS))
     quiet_libraries()
@@ -129,7 +134,7 @@ def system_prompts(
     found = sweep_system_prompts(
         run_folder,
         [*(SYSTEM_PROMPTS[name] for name in named), *own],
-        judges=[make_judge(run_folder, name, options) for name in judge or ()],
+        judges=[make_judge(run_folder, name, options, key=key) for name in judge or ()],
         progress=Bars(),
     )
     if as_json:
