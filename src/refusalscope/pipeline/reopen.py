@@ -20,12 +20,12 @@ def reopen(folder: Path, *, progress: Progress) -> RunContext:
         RunFolderError: not a run, one without a direction, or its model is no longer what it was.
         RefusalscopeError: any other of its kinds; see `pipeline.run.load`.
     """
-    run = read_run(folder)
-    if run.direction is None:
+    options = own_options(folder)
+    if read_run(folder).direction is None:
         raise RunFolderError(
             f"{folder} has no direction yet; find it with: refusalscope select {folder}"
         )
-    return load(own_options(folder), folder, progress=progress)
+    return load(options, folder, progress=progress)
 
 
 def own_options(folder: Path) -> RunOptions:
