@@ -107,6 +107,61 @@ def test_search_and_filters_narrow_what_is_shown(browser: Browser, file: Path):
         assert found.faults == []
 
 
+def test_conditions_judges_and_pairs_of_verdicts_filter_answers(
+    browser: Browser, sample: SimpleNamespace, tmp_path: Path
+):
+    run = sample.run()
+    other = run.judgements[0].model_copy(
+        update={
+            "judge": "reader",
+            "rows": tuple(
+                row.model_copy(update={"flag": row.condition == "ablation"})
+                for row in run.judgements[0].rows
+            ),
+        }
+    )
+    page = render_report(sample.run(judgements=(*run.judgements, other)))
+    with opened(browser, _saved(page, tmp_path)) as found:
+        page, count = found.page, found.page.locator("#f-count")
+        page.locator("#f-condition").select_option("ablation")
+        expect(count).to_have_text("24 of 48 instructions shown, 24 answers fit")
+        page.locator("#f-safety").select_option(label="safe")
+        expect(count).to_have_text("5 of 48 instructions shown, 5 answers fit")
+        page.locator("#f-refusal").select_option(label="refused")
+        expect(count).to_have_text("0 of 48 instructions shown, 0 answers fit")
+        page.get_by_label("Refusal judge").select_option(label="reader")
+        expect(count).to_have_text("5 of 48 instructions shown, 5 answers fit")
+        row = page.locator("details.row:visible").first
+        expect(row.locator(".chip", has_text="ablation").first).to_have_class("chip yes")
+        expect(row.locator(".said:not([hidden])")).to_have_count(1)
+        assert found.faults == []
+
+
+def test_the_slider_colours_tokens_by_their_projection(
+    browser: Browser, sample: SimpleNamespace, tmp_path: Path
+):
+    page = render_report(sample.run(), None, sample.evaluation())
+    with opened(browser, _saved(page, tmp_path)) as found:
+        page = found.page
+        row = page.locator("details.row").first
+        row.locator("summary").click()
+        said = row.locator('.said[data-n="subtraction"]')
+        token = said.locator(".text i").nth(1)
+        plain = token.evaluate("e => getComputedStyle(e).backgroundColor")
+        page.get_by_label("Colour each token").check()
+        expect(page.locator("#m-where")).to_have_text("Layer 6, where the direction was read")
+        assert token.evaluate("e => getComputedStyle(e).backgroundColor") != plain
+        assert (token.get_attribute("title") or "").startswith("\N{MINUS SIGN}")
+        expect(said.locator(".along")).to_contain_text("mean projection at layer 6: \N{MINUS SIGN}")
+        page.locator("#m-layer").focus()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("#m-where")).to_have_text("Layer 11")
+        assert not (token.get_attribute("title") or "").startswith("\N{MINUS SIGN}")
+        page.get_by_label("Colour each token").uncheck()
+        assert token.evaluate("e => getComputedStyle(e).backgroundColor") == plain
+        assert found.faults == []
+
+
 def test_harmful_answers_stay_folded_until_the_keyboard_opens_them(browser: Browser, file: Path):
     with opened(browser, file) as found:
         page = found.page

@@ -57,6 +57,12 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.replace("-", "\N{MINUS SIGN}") if float(text) else f"{0:.{digits}f}"
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign, such as +0.02."""
+    text = number(value, digits)
+    return text if text.startswith("\N{MINUS SIGN}") or not float(text) else f"+{text}"
+
+
 def position_name(position: int) -> str:
     """A token position counted from the end, such as -2, with a real minus sign."""
     return str(position).replace("-", "\N{MINUS SIGN}")
