@@ -68,6 +68,7 @@ OPTIONS = {
         "--size",
     },
     "project": {"RUN", "--json"},
+    "report compare": {"FIRST", "SECOND", "--out", "--json"},
     "report runs": {"RUN", "--json"},
     "run-all": {"CONFIG", "--out", "--json"},
     "run": {

@@ -415,6 +415,7 @@ def flags(rows: tuple[Completion, ...]) -> CoherenceFlags:
 
 
 def drift() -> Drift:
+    sizes: tuple[tuple[Condition, float], ...] = (("ablation", 0.011), ("random_ablation", 0.004))
     return Drift(
         sha256="77" * 32,
         rows=tuple(
@@ -432,7 +433,7 @@ def drift() -> Drift:
                 ),
             )
             for dataset in ("harmful", "harmless")
-            for condition, size in (("ablation", 0.011), ("random_ablation", 0.004))
+            for condition, size in sizes
         ),
     )
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli import report_compare
 from refusalscope.cli.default_command import ReportGroup
 from refusalscope.cli.run import continue_run, tell_summary
 
@@ -13,6 +14,7 @@ app = typer.Typer(
     help="Pages of runs. `report RUN...` is `report runs RUN...`.",
     no_args_is_help=True,
 )
+report_compare.register(app)
 
 
 @app.command()

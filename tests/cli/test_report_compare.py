@@ -1,0 +1,44 @@
+"""`report compare` through the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+from tiny_runs import Caller, contents
+
+
+def test_two_runs_become_a_page_and_a_record(run_folder: Path, refusalscope: Caller):
+    other = Path(shutil.copytree(run_folder, run_folder.parent / "other"))
+    before = contents(run_folder)
+    found = refusalscope("report", "compare", run_folder, other, "--out", "both", "--json")
+    assert found.status == 0, found
+    record = json.loads(found.out)
+    assert record["cosine"] is not None
+    assert abs(record["cosine"] - 1) < 1e-9
+    assert record["same_weights"] is True
+    assert {row["difference"] for row in record["rates"]} == {0.0}
+    assert all(row["is_paired"] and row["n_same"] == 3 for row in record["rates"])
+    assert sorted(contents(Path("both"))) == ["comparison.html", "comparison.json"]
+    assert json.loads(Path("both/comparison.json").read_text()) == record
+    assert contents(run_folder) == before
+
+
+def test_a_folder_that_is_there_is_not_overwritten(run_folder: Path, refusalscope: Caller):
+    other = Path(shutil.copytree(run_folder, run_folder.parent / "other"))
+    Path("both").mkdir()
+    assert (
+        "exists already"
+        in refusalscope("report", "compare", run_folder, other, "--out", "both").line
+    )
+
+
+def test_one_run_twice_is_refused(run_folder: Path, refusalscope: Caller):
+    assert "was given twice" in refusalscope("report", "compare", run_folder, run_folder).line
+
+
+def test_runs_without_anything_in_common_are_refused(run_folder: Path, refusalscope: Caller):
+    other = Path(shutil.copytree(run_folder, run_folder.parent / "other"))
+    shutil.rmtree(other / "evaluation")
+    line = refusalscope("report", "compare", run_folder, other).line
+    assert "share no judge, loss or task" in line
+    assert not Path("comparison").exists()
