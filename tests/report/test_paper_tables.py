@@ -27,6 +27,8 @@ from refusalscope.results.records import (
     RunManifest,
     Selection,
     SelectionLimits,
+    Summary,
+    SummaryDirection,
 )
 from refusalscope.results.run_records import FINETUNE, LOSS, RUN, SCORES
 from refusalscope.results.system_prompt_records import (
@@ -68,7 +70,9 @@ EMPTY = PaperRecords(
     sweep=None,
     tasks=(),
     losses=(),
+    text_sources={},
     finetune=None,
+    summary=None,
 )
 
 
@@ -225,7 +229,10 @@ LOSSES = (
 
 
 def test_losses_of_the_three_texts_and_of_no_other() -> None:
-    cells = only(paper_table(9, [replace(EMPTY, losses=LOSSES)]))
+    sources = {"pile": "00.jsonl", "alpaca": "a.json"}
+    table = paper_table(9, [replace(EMPTY, losses=LOSSES, text_sources=sources)])
+    cells = only(table)
+    assert table.notes[-1] == "mine: pile from 00.jsonl, alpaca from a.json."
     found = {name: cell.value for name, cell in cells.items() if cell is not None}
     assert found == {"pile_ablation": 2.5, "on_distribution_subtraction": 0.5}
 
@@ -271,6 +278,28 @@ def test_every_variant_is_a_row_with_the_judges_named() -> None:
     assert alpaca == TableValue(value=1.6)
     assert row.values["pile"] is None
     assert "safety by organism_safety; LoRA on 7 pairs of pairs.json" in table.notes[-1]
+
+
+def test_without_lora_the_other_variants_are_those_of_the_summary() -> None:
+    rates = {"baseline": share(4, 4), "ablation": share(1, 4), "random_ablation": share(4, 4)}
+    summary = Summary(
+        model={},
+        direction=SummaryDirection(
+            position=-1, layer=1, n_layers=2, bypass=None, induce=None, kl=None
+        ),
+        refusal={"harmful": rates},
+        safety={"harmful": {"ablation": share(2, 4)}, "judge": "guard"},
+        loss={},
+    )
+    table = paper_table(10, [replace(EMPTY, summary=summary, losses=LOSSES)])
+    rows = {row.variant: row.values for row in ours(table)}
+    assert list(rows) == ["baseline", "ablation", "subtraction"]
+    assert rows["ablation"]["refusal"] == TableValue(value=0.25, n=4, low=0.1, high=0.6)
+    assert rows["ablation"]["safety"] == TableValue(value=0.5, n=4, low=0.1, high=0.6)
+    assert rows["ablation"]["pile"] == TableValue(value=2.5)
+    assert rows["subtraction"]["refusal"] is None
+    assert rows["subtraction"]["on_distribution"] == TableValue(value=0.5)
+    assert "safety by guard; no LoRA was trained" in table.notes[-1]
 
 
 @pytest.mark.parametrize("number", TABLE_NUMBERS)

@@ -87,12 +87,57 @@ def run(
     template: Annotated[
         str, typer.Option(help="The model's own chat template, or the paper's: model, paper.")
     ] = "model",
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Measure what the paper's tables need, and write them.")
+    ] = False,
+    judge: Annotated[
+        list[str] | None, typer.Option(help="With --paper: a judge beside the rules; repeat.")
+    ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="With --paper: the judge's checkpoint or name.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="With --paper: OpenAI-compatible server of the judge.")
+    ] = None,
+    key_variable: Annotated[
+        str | None, typer.Option(help="With --paper: variable that holds the server's key.")
+    ] = None,
+    pairs: Annotated[
+        str | None, typer.Option(help="With --paper: instructions and outputs to fine-tune on.")
+    ] = None,
+    pile: Annotated[str | None, typer.Option(help="With --paper: file of documents.")] = None,
+    alpaca: Annotated[
+        str | None, typer.Option(help="With --paper: file with instruction, input and output.")
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="With --paper: tasks of the harness; else the paper's six.")
+    ] = None,
+    task_folder: Annotated[
+        list[str] | None, typer.Option(help="With --paper: folder of own task files; repeat.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Find a model's refusal direction, intervene with it, and report what it does."""
     from refusalscope.cli.option_errors import named_by_flag
+    from refusalscope.cli.run_paper import paper_options, write_tables
+    from refusalscope.cli.server_key import server_key
     from refusalscope.pipeline.options import RunOptions
 
+    tables = paper_options(
+        paper=paper,
+        given={
+            "--judge": judge,
+            "--judge-model": judge_model,
+            "--server": server,
+            "--key-variable": key_variable,
+            "--pairs": pairs,
+            "--pile": pile,
+            "--alpaca": alpaca,
+            "--tasks": tasks,
+            "--task-folder": task_folder,
+        },
+    )
+    key = server_key(key_variable)
     with named_by_flag():
         options = RunOptions.model_validate(
             {
@@ -128,7 +173,10 @@ def run(
                 "template": template,
             }
         )
-    _run(options, out, until="report", as_json=as_json)
+    silent = as_json and tables is not None
+    _run(options, out, until="report", as_json=as_json, silent=silent)
+    if tables is not None:
+        write_tables(tables, out, key=key, as_json=as_json)
 
 
 def _continuation(stage: str) -> Callable[..., None]:
@@ -152,7 +200,7 @@ def continue_run(run_folder: Path, *, until: str, as_json: bool) -> None:
     _run(own_options(run_folder), run_folder, until=until, as_json=as_json)
 
 
-def _run(options: object, out: Path, *, until: str, as_json: bool) -> None:
+def _run(options: object, out: Path, *, until: str, as_json: bool, silent: bool = False) -> None:
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.pipeline.options import RunOptions
@@ -160,6 +208,8 @@ def _run(options: object, out: Path, *, until: str, as_json: bool) -> None:
 
     quiet_libraries()
     summary = run_pipeline(RunOptions.model_validate(options), out, until=until, progress=Bars())
+    if silent:
+        return
     if summary is None:
         done = json.dumps({"run": str(out), "done": until})
         typer.echo(done if as_json else f"{out}: done up to {until}")

@@ -6,16 +6,27 @@ from typing import TypeVar
 
 from refusalscope.results.coherence_records import TaskCoherence
 from refusalscope.results.finetune_records import FinetuneComparison
+from refusalscope.results.loss_records import TextLosses
 from refusalscope.results.paper_table import TableRow, TableValue
 from refusalscope.results.published import paper_model_name
 from refusalscope.results.record import Record
-from refusalscope.results.records import DatasetLoss, Measure, Rate, RunManifest, Selection
+from refusalscope.results.records import (
+    Condition,
+    DatasetLoss,
+    Measure,
+    Rate,
+    RunManifest,
+    Selection,
+    Summary,
+)
 from refusalscope.results.run_records import (
     COHERENCE,
     FINETUNE,
     RUN,
     SCORES,
+    SUMMARY,
     SYSTEM_PROMPTS,
+    TEXT_LOSSES,
     read_losses,
     read_record,
 )
@@ -27,6 +38,8 @@ DEFAULT_PROMPTS = {"Qwen": "qwen", "Llama-2": "llama-2"}
 STAND_IN_PROMPT = "qwen"
 """Stands for the default system prompt of a model that has none."""
 _PREFERRED = ("refusal_phrases", "llama_guard_2", "organism_safety")
+_TEXTS = ("pile", "alpaca", "on_distribution")
+_CONDITIONS: tuple[Condition, ...] = ("baseline", "ablation", "subtraction")
 Cells = dict[str, TableValue | None]
 
 
@@ -40,7 +53,10 @@ class PaperRecords:
     sweep: SystemPromptSweep | None
     tasks: tuple[TaskCoherence, ...]
     losses: tuple[DatasetLoss, ...]
+    text_sources: dict[str, str]
+    """Where each of Table 9's texts is from; not of imported losses."""
     finetune: FinetuneComparison | None
+    summary: Summary | None
 
     @property
     def model(self) -> str:
@@ -52,6 +68,11 @@ class PaperRecords:
     def default_prompt(self) -> str:
         """Name of the system prompt that Table 2 puts before the model."""
         return DEFAULT_PROMPTS.get(self.manifest.model.family or "", STAND_IN_PROMPT)
+
+    def headline_rate(self, measure: Measure, condition: Condition) -> Rate | None:
+        """The share of harmful completions that the summary shows."""
+        shown = getattr(self.summary, measure, {}).get("harmful", {})
+        return shown.get(condition)
 
     def row(self, cells: Cells, *, variant: str | None = None) -> TableRow:
         """A row of this run."""
@@ -67,6 +88,9 @@ def read_paper_records(folder: Path) -> PaperRecords:
         RunFolderError: not a run, or one of its files is not what its name says.
     """
     losses = read_losses(folder)
+    texts = [
+        read_record(TextLosses, path) for path in sorted((folder / TEXT_LOSSES).glob("*.json"))
+    ]
     return PaperRecords(
         run=folder.resolve().name,
         manifest=read_record(RunManifest, folder / RUN),
@@ -76,7 +100,9 @@ def read_paper_records(folder: Path) -> PaperRecords:
             read_record(TaskCoherence, path) for path in sorted((folder / COHERENCE).glob("*.json"))
         ),
         losses=losses.rows if losses else (),
+        text_sources={text.text: text.source for text in texts},
         finetune=_read(FinetuneComparison, folder / FINETUNE),
+        summary=_read(Summary, folder / SUMMARY),
     )
 
 
@@ -149,19 +175,18 @@ def coherence_rows(run: PaperRecords) -> list[TableRow]:
 
 def loss_rows(run: PaperRecords) -> list[TableRow]:
     """Table 9: the loss of the three texts under three conditions."""
-    texts = ("pile", "alpaca", "on_distribution")
     cells: Cells = {
         f"{row.dataset}_{row.condition}": TableValue(value=row.loss)
         for row in run.losses
-        if row.dataset in texts and row.condition in ("baseline", "ablation", "subtraction")
+        if row.dataset in _TEXTS and row.condition in _CONDITIONS
     }
     return [run.row(cells)] if cells else []
 
 
 def finetune_rows(run: PaperRecords) -> list[TableRow]:
-    """Table 10: what each variant of the model does."""
+    """Table 10: what each variant of the model does; without LoRA where none was trained."""
     if run.finetune is None:
-        return []
+        return _rows_without_lora(run)
     rows = []
     for numbers in run.finetune.rows:
         cells: Cells = {name: TableValue(value=loss) for name, loss in numbers.losses.items()}
@@ -170,6 +195,23 @@ def finetune_rows(run: PaperRecords) -> list[TableRow]:
             rate = None if judge is None else numbers.rates.get(judge)
             cells[measure] = None if rate is None else _share(rate)
         rows.append(run.row(cells, variant=numbers.variant))
+    return rows
+
+
+def _rows_without_lora(run: PaperRecords) -> list[TableRow]:
+    """From the rates and losses that the run's summary shows."""
+    rows = []
+    for condition in _CONDITIONS:
+        cells: Cells = {
+            row.dataset: TableValue(value=row.loss)
+            for row in run.losses
+            if row.dataset in _TEXTS and row.condition == condition
+        }
+        for measure in ("refusal", "safety"):
+            if rate := run.headline_rate(measure, condition):
+                cells[measure] = _share(rate)
+        if cells:
+            rows.append(run.row(cells, variant=condition))
     return rows
 
 

@@ -74,6 +74,15 @@ def _notes(number: int, run: PaperRecords) -> list[str]:
             + ("by the checkpoint " + edited if (edited := _edited(run)) else "by hooks")
             + ", shots and templates as its evaluation/coherence says."
         ]
+    if number == 9 and run.text_sources:
+        shown = ", ".join(f"{name} from {source}" for name, source in run.text_sources.items())
+        return [f"{run.run}: {shown}."]
+    if number == 10 and run.finetune is None:
+        safety = run.summary.safety.get("judge", "none") if run.summary else "none"
+        return [
+            f"{run.run}: instructions of {_test_source(run)}; refusal by the summary's judge, "
+            f"safety by {safety}; no LoRA was trained."
+        ]
     if number == 10 and run.finetune is not None:
         names = {m: preferred_judge(run.finetune, m) for m in ("refusal", "safety")}
         return [

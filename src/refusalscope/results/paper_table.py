@@ -11,7 +11,8 @@ from refusalscope.results.record import Record
 ColumnKind = Literal["text", "integer", "rate", "accuracy", "score", "loss"]
 """A rate has n and an interval; an accuracy is a benchmark's own number."""
 Unit = Literal["share", "percent", "nats", "nats per token"]
-RowSource = Literal["ours", "published"]
+RowSource = Literal["ours", "published", "difference"]
+"""A difference is ours less published; of texts it says whether they are the same."""
 
 
 class TableColumn(Record):
@@ -109,6 +110,33 @@ class PaperTable(Record):
                 "notes": (*self.notes, *notes),
             }
         )
+
+
+class TableFilled(Record):
+    """How far one table is filled.
+
+    Attributes:
+        n_measured: Cells of our rows that hold a value.
+        n_null: Cells of our rows that do not.
+    """
+
+    number: int
+    n_rows: int
+    n_measured: int
+    n_null: int
+
+
+class PaperTables(Record):
+    """tables/tables.json: which tables `run --paper` wrote, by which options, and what they lack.
+
+    Attributes:
+        warnings: Why what is null was not measured.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    options: dict[str, object]
+    tables: tuple[TableFilled, ...]
+    warnings: tuple[str, ...]
 
 
 def table_csv(table: PaperTable) -> str:
