@@ -1,9 +1,11 @@
-"""`report compare` through the command line."""
+"""`report compare` and `report edit` through the command line."""
 
 import json
 import shutil
 from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
 from tiny_runs import Caller, contents
 
 
@@ -42,3 +44,39 @@ def test_runs_without_anything_in_common_are_refused(run_folder: Path, refusalsc
     line = refusalscope("report", "compare", run_folder, other).line
     assert "share no judge, loss or task" in line
     assert not Path("comparison").exists()
+
+
+def test_an_edit_made_with_the_runs_direction_is_shown_on_its_page(
+    given: Path, run_folder: Path, refusalscope: Caller
+):
+    edit = ["weights", "orthogonalize", given / "tiny", "--direction", run_folder]
+    assert refusalscope(*edit, "--out", "edited").status == 0
+    found = refusalscope("report", "edit", run_folder, "edited", "--json")
+    assert found.status == 0, found
+    assert json.loads(found.out)["verdict"] == "complete"
+    assert (run_folder / "edit.json").read_bytes() == Path("edited/edit.json").read_bytes()
+    page = (run_folder / "report.html").read_text("utf-8")
+    assert '<section id="edit"' in page
+    assert refusalscope("report", "edit", run_folder, "edited").status == 0
+    half = refusalscope(*edit, "--strength", "0.5", "--out", "half")
+    assert half.status == 0
+    assert (
+        "is the record of another edit" in refusalscope("report", "edit", run_folder, "half").line
+    )
+
+
+def test_an_edit_along_another_direction_is_refused(
+    given: Path, run_folder: Path, refusalscope: Caller
+):
+    vector = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    save_file({"direction": vector}, "other.safetensors")
+    words = ["weights", "orthogonalize", given / "tiny", "--direction", "other.safetensors"]
+    assert refusalscope(*words, "--out", "edited").status == 0
+    assert "along another direction" in refusalscope("report", "edit", run_folder, "edited").line
+    assert not (run_folder / "edit.json").exists()
+
+
+def test_a_folder_that_is_no_edited_checkpoint_is_refused(
+    given: Path, run_folder: Path, refusalscope: Caller
+):
+    assert "edit.json" in refusalscope("report", "edit", run_folder, given / "tiny").line

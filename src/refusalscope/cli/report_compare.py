@@ -1,4 +1,4 @@
-"""`refusalscope report compare`: what changed from one run to another."""
+"""`refusalscope report compare` and `report edit`: a run beside another, or beside an edit."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +7,9 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to `refusalscope report`."""
+    """Add the commands to `refusalscope report`."""
     app.command()(compare)
+    app.command()(edit)
 
 
 def compare(
@@ -32,3 +33,21 @@ def compare(
             f"{how}"
         )
     typer.echo(str(out / PAGE))
+
+
+def edit(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    edited: Annotated[
+        Path, typer.Argument(help="Checkpoint edited with the run's direction.", metavar="EDITED")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Show on a run's page the proof of an edit that `weights` made with its direction."""
+    from refusalscope.pipeline.add_edit import add_edit
+    from refusalscope.results.run_records import REPORT
+
+    found = add_edit(run_folder, edited)
+    if as_json:
+        typer.echo(found.to_json(), nl=False)
+        return
+    typer.echo(f"{found.operation}: {found.verdict or 'not measured'}; {run_folder / REPORT}")

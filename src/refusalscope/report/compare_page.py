@@ -10,6 +10,7 @@ from refusalscope.report.page_parts import environment, page_parts
 from refusalscope.report.table import Table
 from refusalscope.report.visible_text import plot_label, visible_html
 from refusalscope.report.wording import (
+    CONDITIONS,
     NOT_MEASURED,
     condition_name,
     interval,
@@ -61,7 +62,7 @@ def _first_judge(record: RunComparison, measure: str) -> list[RateDifference]:
     """The rows of the judge that speaks for a measure: the headline's, else the first by name."""
     own = [row for row in record.rates if row.measure == measure]
     names = sorted({row.judge for row in own}, key=lambda name: (name not in _HEADLINE, name))
-    return [row for row in own if row.judge == names[0]]
+    return sorted((row for row in own if row.judge == names[0]), key=_order)
 
 
 def _sentence(row: RateDifference) -> Markup:
@@ -165,9 +166,13 @@ def _rates(record: RunComparison) -> Table:
                 + (f", {row.n_left_out} without verdict" if row.n_left_out else ""),
                 "not the same instructions" if row.n_same is None else str(row.n_same),
             )
-            for row in record.rates
+            for row in sorted(record.rates, key=_order)
         ),
     )
+
+
+def _order(row: RateDifference) -> tuple[str, str, str, int]:
+    return row.measure, row.judge, row.dataset, CONDITIONS.index(row.condition)
 
 
 def _losses(record: RunComparison) -> Table:
@@ -237,7 +242,7 @@ def difference_chart(record: RunComparison) -> Chart | None:
             "layout": layout(
                 height=max(260, 26 * len(dict.fromkeys(labels)) + 110),
                 showlegend=True,
-                legend={"orientation": "h", "y": -0.25, "font": {"size": 12}},
+                legend={"orientation": "h", "y": -0.16, "font": {"size": 12}},
                 xaxis=axis("points", fixedrange=True, zeroline=True, zerolinecolor="var(--muted)"),
                 yaxis=axis("", type="category", fixedrange=True, autorange="reversed", ticks=""),
                 margin={"l": 150, "r": 16, "t": 12, "b": 48},
