@@ -549,8 +549,8 @@ def edit(**changes: Any) -> EditRecord:
                 before=1.5,
                 leftover=3e-8 * (layer + 1),
                 rounding=6e-8,
-                sha256_before="bb" * 32,
-                sha256_after="cc" * 32,
+                digest_before="bb" * 32,
+                digest_after="cc" * 32,
             )
             for layer in range(3)
         ),
