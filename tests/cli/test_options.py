@@ -70,7 +70,7 @@ OPTIONS = {
     "project": {"RUN", "--json"},
     "report compare": {"FIRST", "SECOND", "--out", "--json"},
     "report edit": {"RUN", "EDITED", "--json"},
-    "report runs": {"RUN", "--json"},
+    "report runs": {"RUN...", "--figures", "--json", "--out", "--tables"},
     "run-all": {"CONFIG", "--out", "--json"},
     "run": {
         "[MODEL]",
