@@ -10,8 +10,11 @@ import pytest
 from page_browser import opened, require_sound
 from playwright.sync_api import Browser, expect
 
+from refusalscope.report.compare_page import render_comparison
 from refusalscope.report.page import render_report
+from refusalscope.results.run_comparison import RunComparison
 
+COMPARISON = Path(__file__).parent / "golden" / "comparison.json"
 PICTURE = Path(__file__).parents[2] / "scripts" / "report_picture.py"
 HOSTILE = (
     "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
@@ -32,8 +35,18 @@ def _saved(page: str, folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_page_is_accessible_and_no_wider_than_a_telephone(browser: Browser, file: Path):
-    require_sound(browser, file)
+@pytest.mark.parametrize("kind", ["bare", "full", "comparison"])
+def test_pages_are_silent_accessible_and_no_wider_than_a_telephone(
+    browser: Browser, sample: SimpleNamespace, tmp_path: Path, kind: str
+):
+    rows = sample.completions(6)
+    run = sample.run(completions=rows, judgements=sample.judgements(rows))
+    if kind == "comparison":
+        record = RunComparison.from_json(COMPARISON.read_text("utf-8"), source="comparison.json")
+        page = render_comparison(record)
+    else:
+        page = render_report(run, None, sample.evaluation() if kind == "full" else None)
+    require_sound(browser, _saved(page, tmp_path))
 
 
 def test_the_page_draws_its_charts_silent_and_alone(browser: Browser, file: Path):
@@ -208,6 +221,8 @@ def test_what_is_printed_is_light_and_without_controls(browser: Browser, file: P
         found.page.emulate_media(media="print")
         expect(found.page.locator("#filters")).to_be_hidden()
         expect(found.page.locator("#theme")).to_be_hidden()
+        expect(found.page.locator(".group").first.locator("summary").first).to_be_hidden()
+        expect(found.page.locator(".print-only")).to_be_visible()
         ink = found.page.evaluate("getComputedStyle(document.body).color")
         assert ink == "rgb(27, 30, 37)"
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from refusalscope.report.visible_text import token_label
+from refusalscope.report.visible_text import token_label, vocabulary_label
 from refusalscope.report.wording import NOT_MEASURED, NOT_RECORDED, number, position_name, thousands
 from refusalscope.results.records import InstructionCounts, ModelFacts
 from refusalscope.results.run_records import RunRecords
@@ -51,7 +51,7 @@ def describe_provenance(run: RunRecords) -> Provenance:
         ),
         refusal_source=_SOURCES[refusal.source] if refusal else NOT_RECORDED,
         post_instruction_tokens=tuple(
-            (at - len(tokens), token_label(token)) for at, token in enumerate(tokens)
+            (at - len(tokens), vocabulary_label(token)) for at, token in enumerate(tokens)
         ),
         command=manifest.command,
     )

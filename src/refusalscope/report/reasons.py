@@ -32,7 +32,13 @@ OUTRANKED = Reason(
     name="outranked",
     meaning="its bypass score provably cannot be the best",
 )
-NUMBER = Reason(key="number", mark="N", name="not finite", meaning="a score is not a finite number")
+NUMBER = Reason(
+    key="number",
+    mark="N",
+    name="no direction",
+    meaning="it is zero, as at layer 0 where all prompts share these tokens, or a score is not a "
+    "finite number",
+)
 OTHER = Reason(key="other", mark="?", name="other", meaning="another reason, see the table")
 REASONS = (CHOSEN, PASSED, OUTRANKED, INDUCE, KL, LAYER, NUMBER, OTHER)
 
