@@ -111,7 +111,7 @@ async def _draw(figures: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, tupl
                 drawn[name] = (svg, png)
     except ChromeNotFoundError as error:
         raise InputError(
-            "figures are drawn by a browser and none was found on PATH; install one, such as "
-            "Debian's chromium"
+            "figures are drawn by a browser and none was found; install one, such as Debian's "
+            "chromium, or name it in BROWSER_PATH"
         ) from error
     return drawn
