@@ -16,7 +16,7 @@ from refusalscope.evaluation.rule_judges import phrase_judge
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.pipeline.context import Progress, Silent
-from refusalscope.pipeline.reopen import refresh_summary
+from refusalscope.pipeline.reopen import refresh_page, refresh_summary
 from refusalscope.results.evaluation_records import Agreement
 from refusalscope.results.files import write_file
 from refusalscope.results.record import Record
@@ -116,6 +116,7 @@ def compare_judges(folder: Path) -> Agreement:
         )
     agreement = agreement_of(judgements)
     write_file(folder / AGREEMENT, agreement.to_json())
+    refresh_page(folder)
     return agreement
 
 

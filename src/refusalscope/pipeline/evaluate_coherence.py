@@ -14,7 +14,7 @@ from refusalscope.metrics.paired import paired_difference
 from refusalscope.models.chat_model import load_model
 from refusalscope.organisms.harness_task import ORGANISM_TASK, write_organism_task
 from refusalscope.pipeline.context import Progress, RunContext, Silent
-from refusalscope.pipeline.reopen import reopen
+from refusalscope.pipeline.reopen import refresh_page, reopen
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
 from refusalscope.results.files import write_file
@@ -75,6 +75,7 @@ def coherence_of_run(
             record = _task(run, harness, task, options)
             write_file(_path(folder, task), record.to_json())
             found[task.name] = record
+        refresh_page(folder)
     return [record for record in found.values() if record is not None]
 
 

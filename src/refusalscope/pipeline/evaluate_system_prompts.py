@@ -18,7 +18,7 @@ from refusalscope.pipeline.complete_aside import (
     rules_of,
 )
 from refusalscope.pipeline.context import Progress, Silent
-from refusalscope.pipeline.reopen import reopen
+from refusalscope.pipeline.reopen import refresh_page, reopen
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.records import Condition, Judgements, Measure
@@ -72,6 +72,7 @@ def sweep_system_prompts(
             judge_aside(own, judge, rows)
     record = _record(folder)
     write_file(folder / SYSTEM_PROMPTS, record.to_json())
+    refresh_page(folder)
     return record
 
 

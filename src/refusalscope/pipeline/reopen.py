@@ -57,3 +57,9 @@ def refresh_summary(folder: Path) -> None:
     )
     write_file(folder / SUMMARY, summary.to_json())
     write_report(folder)
+
+
+def refresh_page(folder: Path) -> None:
+    """Write the report of a finished run anew; nothing where it has no summary yet."""
+    if (folder / SUMMARY).is_file():
+        write_report(folder)
