@@ -144,6 +144,7 @@ def test_conditions_judges_and_pairs_of_verdicts_filter_answers(
         expect(count).to_have_text("0 of 48 instructions shown, 0 answers fit")
         page.get_by_label("Refusal judge").select_option(label="reader")
         expect(count).to_have_text("5 of 48 instructions shown, 5 answers fit")
+        expect(page.locator("#f-judged")).to_have_text("reader")
         row = page.locator("details.row:visible").first
         expect(row.locator(".chip", has_text="ablation").first).to_have_class("chip yes")
         expect(row.locator(".said:not([hidden])")).to_have_count(1)

@@ -23,7 +23,9 @@ def test_side_effects_in_short_go_from_baseline_to_ablation(sample: SimpleNamesp
     found = dict(effects_in_short(run, sample.evaluation()))
     assert found["Loss on text, nats per token"].startswith("organism text 1.204 → 1.207;")
     assert found["Scores on benchmark tasks"] == "no difference shown on 1 of 1"
-    assert found["Answers to harmful instructions that are safe"].startswith("99.2 % → 18 % (n =")
+    assert found["Answers to harmful instructions that are safe, by guard"].startswith(
+        "99.2 % → 18 % (n ="
+    )
     assert found["Answers that are empty or repeat themselves"].startswith("on harmful ones 0 %")
 
 

@@ -16,11 +16,16 @@ def effects_in_short(run: RunRecords, evaluation: EvaluationRecords) -> tuple[Li
     """A line for each kind of side effect of ablation, those that were not measured too."""
     return (
         ("Harmless instructions it now refuses", _refused(run.summary)),
-        ("Answers to harmful instructions that are safe", _safe(run.summary)),
+        (f"Answers to harmful instructions that are safe{_judge(run.summary)}", _safe(run.summary)),
         ("Answers that are empty or repeat themselves", _incoherent(run)),
         ("Loss on text, nats per token", _loss(run)),
         ("Scores on benchmark tasks", _tasks(evaluation)),
     )
+
+
+def _judge(summary: Summary | None) -> str:
+    judge = summary.safety.get("judge") if summary else None
+    return f", by {visible_plain(judge)}" if isinstance(judge, str) else ""
 
 
 def _refused(summary: Summary | None) -> str:

@@ -168,6 +168,10 @@
         group.hidden = here === 0;
         shown += here;
       });
+      const judge = byId("f-refusal-judge");
+      if (judge && judge.selectedOptions) {
+        byId("f-judged").textContent = judge.selectedOptions[0].textContent;
+      }
       const fit = choosy ? `, ${answers} answers fit` : "";
       byId("f-count").textContent = `${shown} of ${rows.length} instructions shown${fit}`;
       byId("f-none").hidden = shown > 0;
