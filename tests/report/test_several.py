@@ -80,7 +80,12 @@ def test_two_runs_of_one_model_are_told_apart(tmp_path: Path) -> None:
     for name in ("a/run", "b/run", "b/other"):
         write_made_up_run(tmp_path / name, name="m", source="m", n_layers=10)
     found = read_several([tmp_path / name for name in ("a/run", "b/run", "b/other")])
-    assert [run.label for run in found] == ["m (run), number 1", "m (run), number 2", "m (other)"]
+    assert [run.label for run in found] == [
+        "m (run, number 1)",
+        "m (run, number 2)",
+        "m (other)",
+    ]
+    assert len({row.run for row in compared_table(5, found).rows if row.source == "ours"}) == 3
 
 
 def test_no_run_one_given_twice_and_what_is_no_run_are_refused(

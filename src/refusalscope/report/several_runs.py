@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refusalscope.errors import InputError
@@ -50,7 +50,7 @@ def read_several(folders: Sequence[Path]) -> tuple[OneOfSeveral, ...]:
     places = Counter(folder.resolve() for folder in folders)
     if twice := [str(folder) for folder, n in places.items() if n > 1]:
         raise InputError(f"{twice[0]} was given twice; name every run once")
-    papers = [read_paper_records(folder) for folder in folders]
+    papers = _named_apart([read_paper_records(folder) for folder in folders])
     order = _order()
     runs = [
         OneOfSeveral(
@@ -67,14 +67,21 @@ def read_several(folders: Sequence[Path]) -> tuple[OneOfSeveral, ...]:
     return tuple(sorted(runs, key=lambda run: order.get(run.paper.model, len(order))))
 
 
-def _labels(papers: Sequence[PaperRecords]) -> list[str]:
-    """Names that differ: the model's, with the folder's, with a number."""
-    models = Counter(paper.model for paper in papers)
-    names = [p.model if models[p.model] == 1 else f"{p.model} ({p.run})" for p in papers]
+def _named_apart(papers: Sequence[PaperRecords]) -> list[PaperRecords]:
+    """The records, those from folders of one name with a number after it."""
+    names = [paper.run for paper in papers]
     return [
-        name if names.count(name) == 1 else f"{name}, number {names[: at + 1].count(name)}"
-        for at, name in enumerate(names)
+        paper
+        if names.count(paper.run) == 1
+        else replace(paper, run=f"{paper.run}, number {names[: at + 1].count(paper.run)}")
+        for at, paper in enumerate(papers)
     ]
+
+
+def _labels(papers: Sequence[PaperRecords]) -> list[str]:
+    """Names that differ: the model's, with the folder's where two runs are of one model."""
+    models = Counter(paper.model for paper in papers)
+    return [p.model if models[p.model] == 1 else f"{p.model} ({p.run})" for p in papers]
 
 
 def _order() -> dict[str, int]:
