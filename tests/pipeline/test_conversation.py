@@ -27,9 +27,9 @@ def test_one_instruction_is_asked_as_in_a_run(chat: ChatModel) -> None:
 
 def test_a_system_prompt_is_put_before_it(chat: ChatModel) -> None:
     own = with_system_prompt(chat, SystemPrompt(name="s", text="Be kind."), paper_template=False)
-    turns = said(("system", "Be kind."), ("user", "paint"))
-    assert encode_conversation(chat, turns) == own.encode(["paint"])[0]
-    assert encode_conversation(chat, turns) != chat.encode(["paint"])[0]
+    turns = said(("system", "Be kind."), ("user", "paint <end> it"))
+    assert encode_conversation(chat, turns) == own.encode(["paint <end> it"])[0]
+    assert encode_conversation(chat, turns) != chat.encode(["paint <end> it"])[0]
 
 
 def test_a_longer_conversation_goes_through_the_template(chat: ChatModel) -> None:
