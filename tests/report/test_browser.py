@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from page_browser import opened, require_sound
+from page_browser import launched, opened, require_sound
 from playwright.sync_api import Browser, expect
 
 from refusalscope.report.compare_page import render_comparison
@@ -257,3 +257,15 @@ def test_without_a_browser_the_picture_command_gives_one_line_of_advice(tmp_path
         "no browser found (chromium, chromium-browser, google-chrome, chrome): "
         "apt-get install chromium"
     ]
+
+
+def test_without_a_browser_tests_are_skipped_with_one_line_or_fail_where_none_may_lack(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("page_browser.CHROMIUM", None)
+    monkeypatch.delenv("REFUSALSCOPE_REQUIRE_REFERENCE", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="apt-get install chromium"), launched():
+        pass
+    monkeypatch.setenv("REFUSALSCOPE_REQUIRE_REFERENCE", "1")
+    with pytest.raises(pytest.fail.Exception, match="apt-get install chromium"), launched():
+        pass
