@@ -26,8 +26,10 @@ MAX_INSTRUCTIONS = 32
 """Of each data set, the first so many."""
 MAX_LAYERS = 16
 """Of deeper models every so many, and the direction's own."""
-VALUE_BUDGET = 400_000
+VALUE_BUDGET = 250_000
 """Projections in the file, a byte each."""
+TOKEN_BUDGET = 30_000
+"""Tokens in the file; each is an element of the page."""
 
 
 def project(run: RunContext) -> None:
@@ -100,11 +102,11 @@ def _chosen(
     rows: list[Completion], tokens: list[_Tokens], *, n_layers: int
 ) -> list[tuple[Completion, list[int], list[int]]]:
     """Answers to the first instructions of every data set, until the budget is spent."""
-    left = VALUE_BUDGET
+    left = min(VALUE_BUDGET // n_layers, TOKEN_BUDGET)
     chosen = []
     for at in sorted(range(len(rows)), key=lambda i: (rows[i].index, i)):
         ids, lengths = tokens[at]
-        if not ids or (left := left - len(ids) * n_layers) < 0:
+        if not ids or (left := left - len(ids)) < 0:
             break
         chosen.append((rows[at], ids, lengths))
     return chosen

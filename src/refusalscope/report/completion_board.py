@@ -27,7 +27,7 @@ from refusalscope.results.projection_records import AnswerProjections
 from refusalscope.results.records import Completion
 from refusalscope.results.run_records import RunRecords
 
-TEXT_BUDGET = 2_000_000
+TEXT_BUDGET = 1_800_000
 """Bytes of instructions and completions on the page, as HTML."""
 MAX_CELLS = 3_000
 """Completions on the page."""

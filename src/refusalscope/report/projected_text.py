@@ -38,6 +38,8 @@ def marked_tokens(answer: Projected, text: str | None, *, shown: str | None) -> 
         return None
     pieces, start = [], 0
     for length in answer.lengths:
+        if start >= len(shown):
+            break
         pieces.append(shown[start : start + length])
         start += length
     return Markup("").join(Markup("<i>{}</i>").format(visible_html(piece)) for piece in pieces)
