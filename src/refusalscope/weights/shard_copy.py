@@ -20,16 +20,8 @@ from blake3 import blake3
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalscope.weights.checkpoint import (
-    FLOATS,
-    Bytes,
-    Checkpoint,
-    StoredTensor,
-    header_bytes,
-    memory_of,
-    read_bytes,
-    write_bytes,
-)
+from refusalscope.weights.checkpoint import FLOATS, Checkpoint, StoredTensor, header_bytes
+from refusalscope.weights.file_bytes import Bytes, copy_bytes, memory_of, read_bytes, write_bytes
 from refusalscope.weights.span import Read, Rows, Write
 from refusalscope.weights.tensor_hash import HashedTensor, blocks, hashed_tensor
 from refusalscope.weights.tensor_pool import tensor_pool
@@ -242,7 +234,7 @@ def _copied(given: FileIO, written: FileIO, stored: StoredTensor, place: int) ->
     digest = blake3()
     for start, block in blocks(given, stored):
         digest.update(memory_of(block))
-        write_bytes(written, place + start, block)
+        copy_bytes(given, stored.start + start, written, place + start, block)
     return hashed_tensor(stored, digest.hexdigest(), digest.hexdigest())
 
 

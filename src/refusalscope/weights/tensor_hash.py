@@ -11,7 +11,8 @@ from io import FileIO
 
 from blake3 import blake3
 
-from refusalscope.weights.checkpoint import Bytes, Checkpoint, StoredTensor, memory_of, read_bytes
+from refusalscope.weights.checkpoint import Checkpoint, StoredTensor
+from refusalscope.weights.file_bytes import Bytes, memory_of, read_bytes
 from refusalscope.weights.tensor_pool import tensor_pool
 
 _BLOCK = 1 << 20
