@@ -254,6 +254,14 @@ def test_every_file_in_the_readmes_tree_exists() -> None:
     assert not missing, f"README.md names files that do not exist: {', '.join(missing)}"
 
 
+def test_every_module_is_in_the_readmes_tree() -> None:
+    trees = [block for block in all_blocks(README) if is_tree(block)]
+    named = {(ROOT / entry).resolve() for tree in trees for entry in tree_entries(tree)}
+    modules = (ROOT / "src").rglob("[!_]*.py")
+    missing = [str(path.relative_to(ROOT)) for path in sorted(modules) if path not in named]
+    assert not missing, f"README.md's tree leaves out {', '.join(missing)}"
+
+
 # The checks themselves: each must be able to fail.
 
 
