@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from refusalscope.cli import evaluate_finetune, evaluate_model
+from refusalscope.cli.shared_options import KeyVariable
 
 app = typer.Typer(help="Judge a finished run, and measure more of it.", no_args_is_help=True)
 evaluate_model.register(app)
@@ -30,9 +31,7 @@ def judge(
     chat: Annotated[
         bool, typer.Option("--chat", help="Send messages to the server, never a whole prompt.")
     ] = False,
-    key_variable: Annotated[
-        str | None, typer.Option(help="Environment variable that holds the server's key.")
-    ] = None,
+    key_variable: KeyVariable = None,
     concurrency: Annotated[int, typer.Option(help="Questions at a time.", min=1)] = 8,
     retries: Annotated[int, typer.Option(help="How often to ask again.", min=0)] = 6,
     timeout: Annotated[

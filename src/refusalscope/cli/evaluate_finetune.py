@@ -5,6 +5,18 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli.shared_options import (
+    Alpaca,
+    JudgeModel,
+    Judges,
+    JudgeServer,
+    KeyVariable,
+    MaxTokens,
+    OnDistribution,
+    Pile,
+    TextLimit,
+)
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to `refusalscope evaluate`."""
@@ -23,30 +35,15 @@ def finetune(
     learning_rate: Annotated[float, typer.Option(help="At its highest.", min=0.0)] = 2e-4,
     epochs: Annotated[int, typer.Option(help="Times that each pair is seen.", min=1)] = 4,
     batch_size: Annotated[int, typer.Option(help="Pairs of a training step.", min=1)] = 8,
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(help="A judge beside the rules, as in `evaluate judge`; repeat for several."),
-    ] = None,
-    judge_model: Annotated[
-        str | None, typer.Option(help="Folder or hub id of the judge, or its name on the server.")
-    ] = None,
-    server: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible server of the judge, up to /v1.")
-    ] = None,
-    key_variable: Annotated[
-        str | None, typer.Option(help="Environment variable that holds the server's key.")
-    ] = None,
-    pile: Annotated[
-        str | None, typer.Option(help="File of documents, as in `evaluate loss`.")
-    ] = None,
-    alpaca: Annotated[
-        str | None, typer.Option(help="File with instruction, input and output.")
-    ] = None,
-    on_distribution: Annotated[
-        bool, typer.Option("--on-distribution", help="The run's own harmless completions.")
-    ] = False,
-    texts: Annotated[int, typer.Option(help="Texts of each file.", min=1)] = 4096,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of a document.", min=2)] = 256,
+    judge: Judges = None,
+    judge_model: JudgeModel = None,
+    server: JudgeServer = None,
+    key_variable: KeyVariable = None,
+    pile: Pile = None,
+    alpaca: Alpaca = None,
+    on_distribution: OnDistribution = False,
+    texts: TextLimit = 4096,
+    max_tokens: MaxTokens = 256,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Fine-tune by LoRA on pairs, and compare with ablation and subtraction (Table 10)."""

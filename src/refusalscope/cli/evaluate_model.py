@@ -6,6 +6,18 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli.shared_options import (
+    Alpaca,
+    JudgeModel,
+    Judges,
+    JudgeServer,
+    KeyVariable,
+    MaxTokens,
+    OnDistribution,
+    Pile,
+    TextLimit,
+)
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `refusalscope evaluate`."""
@@ -17,17 +29,11 @@ def register(app: typer.Typer) -> None:
 
 def loss(
     run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
-    pile: Annotated[
-        str | None, typer.Option(help="File of documents: .jsonl, .jsonl.zst, .jsonl.gz, .parquet.")
-    ] = None,
-    alpaca: Annotated[
-        str | None, typer.Option(help="File with instruction, input and output.")
-    ] = None,
-    on_distribution: Annotated[
-        bool, typer.Option("--on-distribution", help="The run's own harmless completions.")
-    ] = False,
-    texts: Annotated[int, typer.Option(help="Texts of each file.", min=1)] = 4096,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of a document.", min=2)] = 256,
+    pile: Pile = None,
+    alpaca: Alpaca = None,
+    on_distribution: OnDistribution = False,
+    texts: TextLimit = 4096,
+    max_tokens: MaxTokens = 256,
     batch_size: Annotated[
         int | None, typer.Option(help="Texts in a batch; the run's if not given.", min=1)
     ] = None,
@@ -94,19 +100,10 @@ def system_prompts(
     prompts: Annotated[
         Path | None, typer.Option(help="JSON file of names and system prompts.")
     ] = None,
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(help="A judge beside the rules, as in `evaluate judge`; repeat for several."),
-    ] = None,
-    judge_model: Annotated[
-        str | None, typer.Option(help="Folder or hub id of the judge, or its name on the server.")
-    ] = None,
-    server: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible server of the judge, up to /v1.")
-    ] = None,
-    key_variable: Annotated[
-        str | None, typer.Option(help="Environment variable that holds the server's key.")
-    ] = None,
+    judge: Judges = None,
+    judge_model: JudgeModel = None,
+    server: JudgeServer = None,
+    key_variable: KeyVariable = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Refusal and safety of harmful instructions under several system prompts."""

@@ -31,17 +31,13 @@ from refusalscope.pipeline.conversation import Turn, encode_conversation
 from refusalscope.pipeline.gathered import GatheredBatches
 from refusalscope.pipeline.reopen import reopen
 from refusalscope.pipeline.stages import conditions
-from refusalscope.results.records import Completion, Condition, DirectionFacts
-from refusalscope.results.run_records import DIRECTION, read_record
-
-CONDITIONS: tuple[Condition, ...] = (
-    "baseline",
-    "ablation",
-    "addition",
-    "subtraction",
-    "random_ablation",
-    "random_addition",
+from refusalscope.results.records import (
+    MODEL_CONDITIONS,
+    Completion,
+    Condition,
+    DirectionFacts,
 )
+from refusalscope.results.run_records import DIRECTION, read_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,10 +174,12 @@ class RunModel(ModelAPI):
 
 
 def _condition(name: str) -> Condition:
-    for condition in CONDITIONS:
+    for condition in MODEL_CONDITIONS:
         if condition == name:
             return condition
-    raise InputError(f"no condition is called {name!r}; expected one of {', '.join(CONDITIONS)}")
+    raise InputError(
+        f"no condition is called {name!r}; expected one of {', '.join(MODEL_CONDITIONS)}"
+    )
 
 
 def _turn(message: ChatMessage) -> Turn:

@@ -4,7 +4,7 @@ The four conditions have the same words everywhere: baseline, ablation, addition
 (-r). The controls are the same operators with a random direction of equal norm.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -20,6 +20,10 @@ Condition = Literal[
     "random_addition",
     "random_suffix",
 ]
+MODEL_CONDITIONS: tuple[Condition, ...] = tuple(
+    name for name in get_args(Condition) if name != "random_suffix"
+)
+"""Those that leave the prompt alone."""
 
 
 class Rate(Record):
