@@ -35,14 +35,19 @@ class Opened:
         return [*self.console, *self.requests]
 
 
-@contextmanager
-def launched() -> Generator[Browser]:
-    """The browser; the test is skipped where there is none, or fails where none may lack."""
+def require_chromium() -> None:
+    """Skip the test where there is no browser, or fail it where none may lack."""
     if CHROMIUM is None:
         reason = "chromium is not installed (apt-get install chromium)"
         if os.environ.get("REFUSALSCOPE_REQUIRE_REFERENCE") == "1":
             pytest.fail(f"{reason}, and REFUSALSCOPE_REQUIRE_REFERENCE=1 asks for it")
         pytest.skip(reason)
+
+
+@contextmanager
+def launched() -> Generator[Browser]:
+    """The browser; see `require_chromium`."""
+    require_chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
         yield browser

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from kaleido.errors import ChromeNotFoundError
-from page_browser import CHROMIUM
+from page_browser import require_chromium
 from runs_on_disk import write_made_up_run
 
 from refusalscope.errors import InputError, MissingExtraError, OutputError
@@ -86,8 +86,8 @@ def test_a_folder_that_exists_is_left_alone(runs: tuple[OneOfSeveral, ...], tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
 def test_two_drawings_have_the_same_bytes(runs: tuple[OneOfSeveral, ...], tmp_path: Path) -> None:
+    require_chromium()
     for name in ("one", "two"):
         write_figures(runs, tmp_path / name)
     svgs = sorted(path.name for path in (tmp_path / "one").glob("*.svg"))

@@ -9,7 +9,6 @@ from pathlib import Path
 from refusalscope.errors import OutputError
 from refusalscope.evaluation.completions import CompletionJob, complete, plan_batches
 from refusalscope.evaluation.judges import Judge, judge_all, judgement_name
-from refusalscope.evaluation.rule_judges import organism_judge, phrase_judge
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.pipeline.complete import generation_options
@@ -19,12 +18,6 @@ from refusalscope.results.records import Completion, Condition, Judgements
 from refusalscope.results.run_records import read_completions, read_record
 
 DATASET = "harmful"
-
-
-def rules_of(run: RunContext) -> list[Judge]:
-    """The judges that need no model: refusal phrases, on an organism its language too."""
-    language = run.language
-    return [phrase_judge(), *([] if language is None else [organism_judge(language)])]
 
 
 def complete_aside(

@@ -13,7 +13,8 @@ from refusalscope.data.instruction import Instruction
 from refusalscope.data.overlap import require_disjoint
 from refusalscope.errors import InputError, MissingExtraError, OutputError, RunFolderError
 from refusalscope.evaluation.judges import rates_by_condition
-from refusalscope.pipeline.complete_aside import DATASET, complete_aside, judge_aside, rules_of
+from refusalscope.evaluation.rule_judges import rules_for
+from refusalscope.pipeline.complete_aside import DATASET, complete_aside, judge_aside
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.evaluate import JudgeOptions, judge_run, make_judge
 from refusalscope.pipeline.evaluate_loss import LossOptions, loss_of_texts, losses_as_it_is
@@ -107,7 +108,11 @@ def finetune_of_run(
     own = folder / _FOLDER
     rows = complete_aside(run, run.chat, own, {"baseline": None}, name="lora")
     judges = [make_judge(folder, name, options.judges, key=key) for name in options.judges.judges]
-    judged = [one for judge in (*rules_of(run), *judges) for one in judge_aside(own, judge, rows)]
+    judged = [
+        one
+        for judge in (*rules_for(run.language), *judges)
+        for one in judge_aside(own, judge, rows)
+    ]
     if not options.texts.is_empty:
         losses["lora"] = losses_as_it_is(run, options.texts)
     comparison = _compare(folder, training, judged, losses)

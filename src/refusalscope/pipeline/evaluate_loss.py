@@ -9,12 +9,12 @@ from pathlib import Path
 
 from refusalscope.data.answer_pairs import AnswerPair, read_answer_pairs
 from refusalscope.data.documents import read_documents
-from refusalscope.errors import InputError, OutputError
+from refusalscope.errors import InputError
 from refusalscope.evaluation.loss import text_loss
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.scored_text import ScoredText, scored_answer, scored_document
 from refusalscope.pipeline.context import Progress, RunContext, Silent
-from refusalscope.pipeline.reopen import refresh_summary, reopen
+from refusalscope.pipeline.reopen import refresh_summary, reopen, require_same
 from refusalscope.pipeline.stages import LOSS_CONDITIONS, conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.loss_records import TextLosses, TextName
@@ -153,16 +153,12 @@ def _existing(folder: Path, text: _Text) -> TextLosses | None:
     if not path.is_file():
         return None
     record = read_record(TextLosses, path)
-    for what, ours, theirs in (
+    require_same(
+        path,
         ("number of texts", text.n_asked, record.n_asked),
         ("limit of tokens in a document", text.max_tokens, record.max_tokens),
         ("texts", text.sha256(), record.sha256),
-    ):
-        if ours != theirs:
-            raise OutputError(
-                f"{path} was made with another {what} ({theirs}, now {ours}); move it away to make "
-                f"it anew"
-            )
+    )
     return record
 
 

@@ -10,12 +10,12 @@ from statistics import fmean, stdev
 
 from refusalscope.errors import InputError, OutputError
 from refusalscope.evaluation.judges import Judge, rates_by_condition
+from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.models.system_prompts import SystemPrompt, with_system_prompt
 from refusalscope.pipeline.complete_aside import (
     DATASET,
     complete_aside,
     judge_aside,
-    rules_of,
 )
 from refusalscope.pipeline.context import Progress, Silent
 from refusalscope.pipeline.reopen import refresh_page, reopen
@@ -68,7 +68,7 @@ def sweep_system_prompts(
         write_file(own / _PROMPT, PromptText(name=prompt.name, text=prompt.text).to_json())
         under = conditions(run, SWEEP_CONDITIONS)
         rows = complete_aside(run, chat, own, under, name=prompt.name)
-        for judge in (*rules_of(run), *judges):
+        for judge in (*rules_for(run.language), *judges):
             judge_aside(own, judge, rows)
     record = _record(folder)
     write_file(folder / SYSTEM_PROMPTS, record.to_json())

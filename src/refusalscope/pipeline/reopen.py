@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from refusalscope.errors import RunFolderError
+from refusalscope.errors import OutputError, RunFolderError
 from refusalscope.pipeline.context import Progress, RunContext
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import load
@@ -11,6 +11,23 @@ from refusalscope.report.page import write_report
 from refusalscope.results.files import write_file
 from refusalscope.results.record import canonical_json
 from refusalscope.results.run_records import SUMMARY, read_run
+
+
+def require_same(path: Path, *facts: tuple[str, object, object]) -> None:
+    """Refuse to go on from a file that was made with other settings than are asked for now.
+
+    Args:
+        facts: Name, what is asked for, and what the file was made with.
+
+    Raises:
+        OutputError: two differ; names the first.
+    """
+    for what, ours, theirs in facts:
+        if ours != theirs:
+            raise OutputError(
+                f"{path} was made with another {what} ({theirs}, now {ours}); move it away to make "
+                f"it anew"
+            )
 
 
 def reopen(folder: Path, *, progress: Progress) -> RunContext:

@@ -4,10 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from refusalscope.report.chart import Chart, axis, layout
-from refusalscope.report.several_rates import RateFigure, RateRow, difference, rate_rows, signed
+from refusalscope.report.several_rates import RateFigure, RateRow, difference, rate_rows
 from refusalscope.report.several_runs import OneOfSeveral
 from refusalscope.report.visible_text import plot_label, visible_plain
-from refusalscope.report.wording import NOT_MEASURED, condition_name, interval, number, percent
+from refusalscope.report.wording import (
+    NOT_MEASURED,
+    condition_name,
+    interval,
+    number,
+    percent,
+    signed,
+)
 from refusalscope.results.records import Rate
 
 REFUSAL, SAFETY = "var(--series-2)", "var(--series-1)"
@@ -196,12 +203,15 @@ def _cells(row: RateRow) -> tuple[str, ...]:
         "" if rate is None else interval(rate),
         "" if rate is None else number(row.standard_error),
         "" if rate is None else str(rate.n),
-        *(
-            cell
-            for published in (row.paper, row.repository)
-            for cell in (
-                "no number" if published is None else number(published, 2),
-                signed(difference(row, published), 2),
-            )
-        ),
+        *_beside(row, row.paper),
+        *_beside(row, row.repository),
+    )
+
+
+def _beside(row: RateRow, published: float | None) -> tuple[str, str]:
+    """What is published of a bar, and ours less it."""
+    change = difference(row, published)
+    return (
+        "no number" if published is None else number(published, 2),
+        "" if change is None else signed(change, 2),
     )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from refusalscope.report.several_runs import OneOfSeveral
-from refusalscope.report.wording import number
 from refusalscope.results.published_rates import published_rate
 from refusalscope.results.records import Measure, Rate
 
@@ -114,17 +113,3 @@ def _published(
         run.paper_name, source, measure=measure, dataset=dataset, condition=condition
     )
     return None if found is None else found.rate
-
-
-def signed(value: float | None, digits: int) -> str:
-    """A difference with its sign; empty where there is none."""
-    if value is None:
-        return ""
-    text = number(value, digits)
-    return (
-        text
-        if value < 0 and float(f"{value:.{digits}f}")
-        else f"+{text}"
-        if round(value, digits)
-        else text
-    )

@@ -1,4 +1,4 @@
-"""What `evaluate` and `report --edit` left in a run's folder beside its stages, read back."""
+"""What `evaluate` and `report edit` left in a run's folder beside its stages, read back."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from refusalscope.results.run_records import (
     PROJECTIONS,
     SYSTEM_PROMPTS,
     TEXT_LOSSES,
+    read_if_there,
     read_record,
 )
 from refusalscope.results.system_prompt_records import SystemPromptSweep
@@ -46,17 +47,13 @@ def read_evaluation(folder: Path) -> EvaluationRecords:
     """
     return EvaluationRecords(
         texts=_read_all(TextLosses, folder / TEXT_LOSSES),
-        drift=_read(Drift, folder / DRIFT),
+        drift=read_if_there(Drift, folder / DRIFT),
         coherence=_read_all(TaskCoherence, folder / COHERENCE),
-        agreement=_read(Agreement, folder / AGREEMENT),
-        system_prompts=_read(SystemPromptSweep, folder / SYSTEM_PROMPTS),
-        projections=_read(AnswerProjections, folder / PROJECTIONS),
-        edit=_read(EditRecord, folder / EDIT),
+        agreement=read_if_there(Agreement, folder / AGREEMENT),
+        system_prompts=read_if_there(SystemPromptSweep, folder / SYSTEM_PROMPTS),
+        projections=read_if_there(AnswerProjections, folder / PROJECTIONS),
+        edit=read_if_there(EditRecord, folder / EDIT),
     )
-
-
-def _read(kind: type[R], path: Path) -> R | None:
-    return read_record(kind, path) if path.is_file() else None
 
 
 def _read_all(kind: type[R], folder: Path) -> tuple[R, ...]:
