@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import time
 from collections.abc import Callable
@@ -21,7 +22,6 @@ from tiny_runs import Caller, contents, names
 
 from refusalscope.cli.main import main
 from refusalscope.directions.direction import Direction, save_direction
-from refusalscope.weights import shard_copy
 
 INDEX = "model.safetensors.index.json"
 N_KILLS = 20
@@ -270,15 +270,15 @@ def test_a_disk_that_fills_while_it_writes_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before, calls = contents(tmp_path), []
-    write = shard_copy.write_bytes
+    write = os.copy_file_range
 
-    def fills(*given: Any) -> None:
+    def fills(*given: Any) -> int:
         calls.append(given)
         if len(calls) == 12:
             raise OSError(28, "No space left on device")
-        write(*given)
+        return write(*given)
 
-    monkeypatch.setattr(shard_copy, "write_bytes", fills)
+    monkeypatch.setattr(os, "copy_file_range", fills)
     assert "no space left on the disk of " in refusalscope(*words).line
     assert len(calls) >= 12
     assert contents(tmp_path) == before

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from refusalscope.data.answer_pairs import AnswerPair, read_answer_pairs
+from refusalscope.data.answer_pairs import AnswerPair, read_answer_pairs, read_pairs
 from refusalscope.errors import InputError
 
 ROWS = [
@@ -47,3 +47,23 @@ def test_a_file_without_inputs_is_taken_whole(tmp_path: Path) -> None:
 def test_wrong_rows_are_one_line(tmp_path: Path, rows: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_answer_pairs(save(tmp_path, rows), n=3)
+
+
+def test_pairs_keep_their_order_and_their_inputs_do_not_matter(tmp_path: Path) -> None:
+    pairs = read_pairs(save(tmp_path, ROWS))
+    assert [(p.instruction, p.answer) for p in pairs] == [
+        (row["instruction"], row["output"]) for row in ROWS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"instruction": "a"}], "row 1: output is None; expected text"),
+        ([{"instruction": "a", "output": " "}], "row 1: output is empty; expected text"),
+        (["a"], "row 1 is a text"),
+    ],
+)
+def test_wrong_pairs_are_one_line(tmp_path: Path, rows: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_pairs(save(tmp_path, rows))

@@ -138,7 +138,8 @@ def parse(words: list[str]) -> None:
     path = ["refusalscope"]
     rest = [word for word in words if word != "..."]
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
-        name = rest.pop(0)
+        usual = getattr(command, "default_command", None)
+        name = usual if usual and rest[0] not in command.commands else rest.pop(0)
         assert name in command.commands, f"{' '.join(path)} has no command {name!r}"
         command = command.commands[name]
         path.append(name)
@@ -251,6 +252,14 @@ def test_every_file_in_the_readmes_tree_exists() -> None:
     assert trees, "README.md shows no file tree"
     missing = [entry for tree in trees for entry in tree_entries(tree) if not exists(entry)]
     assert not missing, f"README.md names files that do not exist: {', '.join(missing)}"
+
+
+def test_every_module_is_in_the_readmes_tree() -> None:
+    trees = [block for block in all_blocks(README) if is_tree(block)]
+    named = {(ROOT / entry).resolve() for tree in trees for entry in tree_entries(tree)}
+    modules = (ROOT / "src").rglob("[!_]*.py")
+    missing = [str(path.relative_to(ROOT)) for path in sorted(modules) if path not in named]
+    assert not missing, f"README.md's tree leaves out {', '.join(missing)}"
 
 
 # The checks themselves: each must be able to fail.

@@ -130,3 +130,9 @@ def test_the_harness_has_the_papers_tasks(finished: Path) -> None:
     assert {task.name for task in PAPER_TASKS} <= known
     with pytest.raises(InputError, match="there is no task 'nothing'"):
         coherence_of_run(finished, [HarnessTask(name="nothing")], CoherenceOptions())
+
+
+def test_a_task_whose_data_is_not_here_is_one_line(finished: Path) -> None:
+    with pytest.raises(InputError, match="the data of task arc_challenge is not to be had"):
+        coherence_of_run(finished, [HarnessTask(name="arc_challenge")], CoherenceOptions(limit=1))
+    assert not (finished / "evaluation/coherence/arc_challenge.json").exists()

@@ -100,7 +100,7 @@ def test_the_request_is_the_published_prompt_at_temperature_0(tmp_path):
         judge_all(judge_of(server.url, tmp_path, key="abc"), [completion(0)])
         judge_all(judge_of(server.url, tmp_path, chat=True), [completion(0)])
     (path, body, key), (chat_path, chat_body, no_key) = server.requests
-    text = JUDGES["llama_guard_3"].build(completion(0).instruction, completion(0).completion).text
+    text = JUDGES["llama_guard_3"].build(completion(0).instruction, completion(0).text).text
     assert text is not None
     assert (path, key) == ("/v1/completions", "Bearer abc")
     assert body == {

@@ -32,6 +32,7 @@ FILES = {
     "evaluation/coherence_flags.json",
     "evaluation/refusal_phrases.json",
     "evaluation/loss.json",
+    "evaluation/projections.json",
     "summary.json",
     "report.html",
     *(f"completions/{d}.{name}.jsonl" for d, names in CONDITIONS.items() for name in names),
@@ -183,7 +184,7 @@ def test_a_run_killed_at_every_step_equals_an_uninterrupted_one(
             n_steps = 1 if stages[-1] > stages[-2] else n_steps + 1
         else:
             break
-    assert set(stages) == {0, 1, 2, 3, 4}, stages
+    assert set(stages) == {0, 1, 2, 3, 4, 5}, stages
     assert results(out) == results(finished)
 
 

@@ -4,6 +4,8 @@ Nothing in it was measured. Its instructions are made of invented words, as thos
 """
 
 import math
+import re
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,26 @@ from typing import Any
 import pytest
 
 from refusalscope.report.page import render_report
+from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
+from refusalscope.results.drift_records import ConditionDrift, Drift, TokenDrift
+from refusalscope.results.edit_records import (
+    AnatomyProof,
+    EditDirection,
+    EditedTensor,
+    EditRecord,
+    EditSource,
+)
+from refusalscope.results.evaluation_folder import EvaluationRecords
+from refusalscope.results.evaluation_records import (
+    Agreement,
+    CoherenceFlags,
+    Combination,
+    Combinations,
+    CompletionFlags,
+    PairAgreement,
+    Place,
+)
+from refusalscope.results.projection_records import AnswerProjection, AnswerProjections, packed
 from refusalscope.results.records import (
     CandidateScores,
     Completion,
@@ -33,6 +55,11 @@ from refusalscope.results.records import (
     SummaryDirection,
 )
 from refusalscope.results.run_records import RunRecords
+from refusalscope.results.system_prompt_records import (
+    OverPrompts,
+    PromptRates,
+    SystemPromptSweep,
+)
 
 N_LAYERS = 12
 TOKENS = ("<|end|>", "\n", "<|assistant|>", "\n")
@@ -338,6 +365,224 @@ def losses() -> Losses:
     )
 
 
+def projections(rows: tuple[Completion, ...]) -> AnswerProjections:
+    """Three layers; a token is a word with the blank before it, its value its place."""
+    answers = []
+    for row in rows:
+        if row.index > 3:
+            continue
+        lengths = [len(word) for word in re.findall(r"\s*\S+", row.text)]
+        ups = [10 * (at % 12) * (-1 if row.condition == "subtraction" else 1) for at in lengths]
+        answers.append(
+            AnswerProjection(
+                dataset=row.dataset,
+                condition=row.condition,
+                index=row.index,
+                lengths=tuple(lengths),
+                values=packed([[0] * len(lengths), ups, [-value for value in ups]]),
+            )
+        )
+    return AnswerProjections(
+        position=-2,
+        layer=6,
+        layers=(0, 6, 11),
+        units=(0.01, 0.1, 0.2),
+        n_left_out=len(rows) - len(answers),
+        answers=tuple(answers),
+    )
+
+
+def flags(rows: tuple[Completion, ...]) -> CoherenceFlags:
+    """Every ninth answer under subtraction repeats itself; those that did not end were cut."""
+    return CoherenceFlags(
+        rows=tuple(
+            CompletionFlags(
+                index=row.index,
+                dataset=row.dataset,
+                condition=row.condition,
+                flags=(
+                    *(
+                        ("repeating",)
+                        if row.condition == "subtraction" and row.index % 9 == 0
+                        else ()
+                    ),
+                    *(() if row.ended else ("cut",)),
+                ),
+            )
+            for row in rows
+        )
+    )
+
+
+def drift() -> Drift:
+    sizes: tuple[tuple[Condition, float], ...] = (("ablation", 0.011), ("random_ablation", 0.004))
+    return Drift(
+        sha256="77" * 32,
+        rows=tuple(
+            ConditionDrift(
+                dataset=dataset,
+                condition=condition,
+                n_texts=24,
+                n_empty=0,
+                n_tokens=96,
+                mean=size,
+                first_token=2 * size,
+                paper_first_token=2 * size,
+                by_token=tuple(
+                    TokenDrift(token=at, mean=size / at, sd=0.1, n=24) for at in range(1, 5)
+                ),
+            )
+            for dataset in ("harmful", "harmless")
+            for condition, size in sizes
+        ),
+    )
+
+
+def coherence() -> TaskCoherence:
+    return TaskCoherence(
+        task="organism_language",
+        shots=0,
+        metric="acc",
+        filter="none",
+        limit=None,
+        chat_template=True,
+        edited=None,
+        harness_version="0.4.13",
+        documents=("a", "b"),
+        scores=(
+            TaskScore(condition="baseline", mean=0.91, harness_value=0.91, values=(1.0, 0.82)),
+            TaskScore(condition="ablation", mean=0.9, harness_value=0.9, values=(1.0, 0.8)),
+        ),
+        differences=(
+            TaskDifference(
+                condition="ablation",
+                difference=-0.01,
+                low=-0.036,
+                high=0.016,
+                n=2,
+                verdict="no difference shown",
+            ),
+        ),
+    )
+
+
+def agreement() -> Agreement:
+    return Agreement(
+        pairs=(
+            PairAgreement(
+                measure="refusal",
+                first="substring",
+                second="reader",
+                dataset=None,
+                n=100,
+                n_left_out=0,
+                both_true=45,
+                first_only=3,
+                second_only=2,
+                both_false=50,
+                observed=0.95,
+                kappa=0.9,
+                low=0.81,
+                high=0.98,
+            ),
+        ),
+        combinations=(
+            Combinations(
+                refusal_judge="substring",
+                safety_judge="guard",
+                n_left_out=0,
+                combinations=(
+                    Combination(
+                        refusal=False,
+                        safe=True,
+                        places=(Place(dataset="harmful", condition="ablation", index=0),),
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+def system_prompts() -> SystemPromptSweep:
+    return SystemPromptSweep(
+        dataset="harmful",
+        prompts=(
+            PromptRates(name="none", text=None, rates={"substring": {"baseline": wilson(9, 10)}}),
+            PromptRates(
+                name="brief", text="Be brief.", rates={"substring": {"baseline": wilson(7, 10)}}
+            ),
+        ),
+        over_prompts=(
+            OverPrompts(
+                judge="substring",
+                measures="refusal",
+                condition="baseline",
+                mean=0.8,
+                sd=0.1414,
+                n_prompts=2,
+            ),
+        ),
+    )
+
+
+def edit(**changes: Any) -> EditRecord:
+    values: dict[str, Any] = {
+        "operation": "orthogonalize",
+        "model": EditSource(
+            source="organisms/twelve",
+            revision=None,
+            model_type="qwen3",
+            architecture="Qwen3ForCausalLM",
+            digests={"model.safetensors": "aa" * 32},
+        ),
+        "directions": (
+            EditDirection(origin="runs/demo", norm=14.1, model="twelve", position=-2, layer=6),
+        ),
+        "basis": ((1.0, 0.0),),
+        "strength": 1.0,
+        "layers": None,
+        "addition": None,
+        "tensors": tuple(
+            EditedTensor(
+                name=f"model.layers.{layer}.mlp.down_proj.weight",
+                axis=0,
+                before=1.5,
+                leftover=3e-8 * (layer + 1),
+                rounding=6e-8,
+                digest_before="bb" * 32,
+                digest_after="cc" * 32,
+            )
+            for layer in range(3)
+        ),
+        "n_writing": 25,
+        "n_tensors": 140,
+        "untied": "lm_head.weight",
+        "coverage": 1.0,
+        "leftover": 9e-8,
+        "verdict": "complete",
+        "proof": AnatomyProof(
+            n_writers=25, n_tensors=25, coverage=1.0, leftover=2e-7, tolerance=1e-5, seed=0
+        ),
+        "left_out": (),
+        "digests": {"model.safetensors": "dd" * 32},
+        "versions": {"refusalscope": "0.1.0"},
+    }
+    return EditRecord(**{**values, **changes})
+
+
+def sample_evaluation(**changes: Any) -> EvaluationRecords:
+    """Every measurement beside the stages, with any of its parts replaced."""
+    parts: dict[str, Any] = {
+        "drift": drift(),
+        "coherence": (coherence(),),
+        "agreement": agreement(),
+        "system_prompts": system_prompts(),
+        "projections": projections(completions()),
+        "edit": edit(),
+    }
+    return EvaluationRecords(**{**parts, **changes})
+
+
 def with_warnings(run: RunRecords, *texts: str) -> RunRecords:
     return replace(run, manifest=run.manifest.model_copy(update={"warnings": texts}))
 
@@ -347,6 +592,9 @@ def sample() -> SimpleNamespace:
     """The builders above, for tests that vary a part."""
     return SimpleNamespace(
         run=sample_run,
+        evaluation=sample_evaluation,
+        edit=edit,
+        flags=flags,
         summary=summary,
         refusal=refusal,
         wilson=wilson,
@@ -364,3 +612,12 @@ def sample() -> SimpleNamespace:
 @pytest.fixture
 def page() -> str:
     return render_report(sample_run())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Any]:
+    """Headless Chromium, where there is one; see `page_browser`."""
+    from page_browser import launched
+
+    with launched() as found:
+        yield found

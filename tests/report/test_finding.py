@@ -130,3 +130,12 @@ def test_rates_whose_intervals_overlap_are_the_same(sample: SimpleNamespace):
     assert change(few, many) == "same"
     assert change(few, sample.wilson(95, 100)) == "higher"
     assert change(few, sample.wilson(10, 100)) == "lower"
+
+
+def test_a_control_that_moves_safety_is_a_warning_and_leaves_the_verdict(sample: SimpleNamespace):
+    table = {"baseline": sample.wilson(96, 100), "random_addition": sample.wilson(73, 100)}
+    found = describe_finding(sample.run(summary=sample.summary(safety={"harmless": table})))
+    assert found.verdict == "found"
+    (warning,) = found.warnings
+    assert "random addition changes the share of safe answers to harmless" in warning
+    assert "from 96 % to 73 %" in warning

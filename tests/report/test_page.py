@@ -14,7 +14,10 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from refusalscope.errors import RunFolderError
+from refusalscope.pipeline.project import TOKEN_BUDGET, VALUE_BUDGET
 from refusalscope.report.page import render_report, write_report
+from refusalscope.results.projection_records import AnswerProjection, AnswerProjections, packed
+from refusalscope.results.records import Completion
 
 ATTACK = (
     "</script></script><script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -168,13 +171,43 @@ def test_a_text_of_fifty_thousand_characters_is_all_there(sample: SimpleNamespac
 
 def test_a_page_stays_below_six_megabytes_whatever_the_run_holds(sample: SimpleNamespace):
     rows = tuple(
-        row.model_copy(update={"completion": "<&'\">" * 1000, "instruction": "'" * 3000})
+        row.model_copy(
+            update={
+                "completion": "x" * 300 if row.index < 20 else "<&'\">" * 1000,
+                "instruction": "'" * 3000,
+            }
+        )
         for row in sample.completions(800)
     )
-    page = render_report(sample.run(completions=rows))
+    beside = sample.evaluation(projections=_many_projections(rows))
+    page = render_report(sample.run(completions=rows), None, beside)
+    assert page.count("<i>") == TOKEN_BUDGET
     assert len(page.encode("utf-8")) < 6_000_000
     assert "more instructions are in the run folder" in page
     assert "more characters</b> in the run folder" in page
+
+
+def _many_projections(rows: tuple[Completion, ...]) -> AnswerProjections:
+    """As many tokens and values as the stage keeps at most."""
+    n_layers, n_tokens = VALUE_BUDGET // TOKEN_BUDGET, 300
+    first = sorted(rows, key=lambda row: row.index)[: TOKEN_BUDGET // n_tokens]
+    return AnswerProjections(
+        position=-2,
+        layer=0,
+        layers=tuple(range(n_layers)),
+        units=(1.0,) * n_layers,
+        n_left_out=0,
+        answers=tuple(
+            AnswerProjection(
+                dataset=row.dataset,
+                condition=row.condition,
+                index=row.index,
+                lengths=(len(row.text) // n_tokens,) * n_tokens,
+                values=packed([[1] * n_tokens] * n_layers),
+            )
+            for row in first
+        ),
+    )
 
 
 def test_the_same_records_give_the_same_bytes(sample: SimpleNamespace):

@@ -45,6 +45,16 @@ def test_the_cost_of_the_search_is_told_against_the_full_grid(sample: SimpleName
     )
 
 
+def test_where_all_scores_are_there_the_cost_is_what_would_have_been_enough(
+    sample: SimpleNamespace,
+):
+    imported = sample.selection().model_copy(update={"sweeps": 36})
+    assert sweeps_sentence(imported) == (
+        "36 of the 144 validation sweeps of the full grid would have been enough to find the "
+        "winner (25 %)."
+    )
+
+
 def test_an_unknown_cost_is_not_measured(sample: SimpleNamespace):
     unknown = sample.selection().model_copy(update={"sweeps": None})
     assert "not measured" in sweeps_sentence(unknown)

@@ -1,7 +1,13 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refusalscope.report.visible_text import plot_label, token_label, visible_html, visible_plain
+from refusalscope.report.visible_text import (
+    plot_label,
+    token_label,
+    visible_html,
+    visible_plain,
+    vocabulary_label,
+)
 
 RIGHT_TO_LEFT_OVERRIDE = "\u202e"
 
@@ -46,3 +52,9 @@ def test_a_token_shows_its_white_space():
 
 def test_a_plot_label_keeps_a_token_that_looks_like_markup():
     assert plot_label("<end_of_turn>") == "&lt;end_of_turn&gt;"
+
+
+def test_tokens_of_a_vocabulary_are_read_back_to_white_space():
+    assert vocabulary_label("\u010a\u010a") == "\u21b5\u21b5"
+    assert vocabulary_label("\u0120model") == vocabulary_label("\u2581model") == "\u2423model"
+    assert vocabulary_label("<|eot_id|>") == "<|eot_id|>"

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
-from refusalscope.cli import evaluate_model
+from refusalscope.cli import evaluate_finetune, evaluate_model
+from refusalscope.cli.shared_options import KeyVariable
 
 app = typer.Typer(help="Judge a finished run, and measure more of it.", no_args_is_help=True)
 evaluate_model.register(app)
+evaluate_finetune.register(app)
 
 
 @app.command()
@@ -29,9 +31,7 @@ def judge(
     chat: Annotated[
         bool, typer.Option("--chat", help="Send messages to the server, never a whole prompt.")
     ] = False,
-    key_variable: Annotated[
-        str | None, typer.Option(help="Environment variable that holds the server's key.")
-    ] = None,
+    key_variable: KeyVariable = None,
     concurrency: Annotated[int, typer.Option(help="Questions at a time.", min=1)] = 8,
     retries: Annotated[int, typer.Option(help="How often to ask again.", min=0)] = 6,
     timeout: Annotated[
@@ -64,6 +64,7 @@ def judge(
     from refusalscope.cli.option_errors import named_by_flag
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.cli.server_key import server_key
     from refusalscope.errors import InputError
     from refusalscope.pipeline.evaluate import JUDGE_NAMES, JudgeOptions, judge_run
 
@@ -93,7 +94,7 @@ def judge(
             }
         )
     quiet_libraries()
-    records = judge_run(run_folder, options, key=_key(key_variable), progress=Bars())
+    records = judge_run(run_folder, options, key=server_key(key_variable), progress=Bars())
     _print_judgements(records, run_folder, as_json=as_json)
 
 
@@ -128,19 +129,6 @@ def agreement(
         )
         typer.echo(f"{row.refusal_judge} with {row.safety_judge}: {counts}")
     typer.echo(str(run_folder / AGREEMENT))
-
-
-def _key(variable: str | None) -> str | None:
-    import os
-
-    from refusalscope.errors import InputError
-
-    if variable is None:
-        return None
-    key = os.environ.get(variable)
-    if not key:
-        raise InputError(f"the environment variable {variable} is not set; put the key into it")
-    return key
 
 
 def _print_judgements(records: list, run_folder: Path, *, as_json: bool) -> None:

@@ -6,6 +6,18 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli.shared_options import (
+    Alpaca,
+    JudgeModel,
+    Judges,
+    JudgeServer,
+    KeyVariable,
+    MaxTokens,
+    OnDistribution,
+    Pile,
+    TextLimit,
+)
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `refusalscope evaluate`."""
@@ -17,17 +29,11 @@ def register(app: typer.Typer) -> None:
 
 def loss(
     run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
-    pile: Annotated[
-        str | None, typer.Option(help="File of documents: .jsonl, .jsonl.zst, .jsonl.gz, .parquet.")
-    ] = None,
-    alpaca: Annotated[
-        str | None, typer.Option(help="File with instruction, input and output.")
-    ] = None,
-    on_distribution: Annotated[
-        bool, typer.Option("--on-distribution", help="The run's own harmless completions.")
-    ] = False,
-    texts: Annotated[int, typer.Option(help="Texts of each file.", min=1)] = 4096,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of a document.", min=2)] = 256,
+    pile: Pile = None,
+    alpaca: Alpaca = None,
+    on_distribution: OnDistribution = False,
+    texts: TextLimit = 4096,
+    max_tokens: MaxTokens = 256,
     batch_size: Annotated[
         int | None, typer.Option(help="Texts in a batch; the run's if not given.", min=1)
     ] = None,
@@ -94,21 +100,16 @@ def system_prompts(
     prompts: Annotated[
         Path | None, typer.Option(help="JSON file of names and system prompts.")
     ] = None,
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(help="A judge beside the rules, as in `evaluate judge`; repeat for several."),
-    ] = None,
-    judge_model: Annotated[
-        str | None, typer.Option(help="Folder or hub id of the judge, or its name on the server.")
-    ] = None,
-    server: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible server of the judge, up to /v1.")
-    ] = None,
+    judge: Judges = None,
+    judge_model: JudgeModel = None,
+    server: JudgeServer = None,
+    key_variable: KeyVariable = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Refusal and safety of harmful instructions under several system prompts."""
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.cli.server_key import server_key
     from refusalscope.errors import InputError
     from refusalscope.models.system_prompts import SYSTEM_PROMPTS, read_system_prompts
     from refusalscope.pipeline.evaluate import JudgeOptions, make_judge
@@ -122,6 +123,7 @@ def system_prompts(
         )
     if judge_model is not None and len(judge or ()) != 1:
         raise InputError("--judge-model belongs to one judge; give one --judge with it")
+    key = server_key(key_variable)
     own = read_system_prompts(prompts) if prompts is not None else []
     named = prompt or ([] if own else list(SYSTEM_PROMPTS))
     quiet_libraries()
@@ -129,7 +131,7 @@ def system_prompts(
     found = sweep_system_prompts(
         run_folder,
         [*(SYSTEM_PROMPTS[name] for name in named), *own],
-        judges=[make_judge(run_folder, name, options) for name in judge or ()],
+        judges=[make_judge(run_folder, name, options, key=key) for name in judge or ()],
         progress=Bars(),
     )
     if as_json:

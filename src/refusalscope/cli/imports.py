@@ -17,7 +17,7 @@ def import_run(
     out: Annotated[Path, typer.Option(help="Folder to create.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Read a run of the paper's code, choose anew from its scores, and compare the choices."""
+    """Make a run of what the paper's code wrote, choose anew from its scores, and compare."""
     from refusalscope.pipeline.import_run import import_paper_run
 
     summary = import_paper_run(folder, out)
@@ -29,5 +29,5 @@ def import_run(
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(
         f"{summary.model['name']}: its scores give position {chosen.position}, layer "
-        f"{chosen.layer} of {chosen.n_layers}; {out}"
+        f"{chosen.layer} of {chosen.n_layers}; {out / 'report.html'}"
     )

@@ -10,7 +10,17 @@ from typing import NoReturn
 
 import typer
 
-from refusalscope.cli import anatomy, evaluate, imports, mechanism, organism, run, run_all, weights
+from refusalscope.cli import (
+    anatomy,
+    evaluate,
+    imports,
+    mechanism,
+    organism,
+    report,
+    run,
+    run_all,
+    weights,
+)
 from refusalscope.errors import RefusalscopeError
 
 _INTERRUPTED = 130
@@ -30,6 +40,7 @@ imports.register(app)
 mechanism.register(app)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(organism.app, name="organism")
+app.add_typer(report.app, name="report")
 app.add_typer(weights.app, name="weights")
 
 

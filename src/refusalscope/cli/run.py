@@ -1,11 +1,14 @@
 """`refusalscope run` and the commands that continue a run stage by stage."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from refusalscope.results.records import Rate, Summary
 
 _STAGE_HELP = {
     "extract": "Continue a run up to the candidate directions.",
@@ -13,7 +16,7 @@ _STAGE_HELP = {
     "complete": "Continue a run up to the completions.",
     "judge": "Continue a run up to the judgements.",
     "loss": "Continue a run up to the losses.",
-    "report": "Finish a run, its report included.",
+    "project": "Continue a run up to the projections of its answers on the direction.",
 }
 
 
@@ -84,12 +87,57 @@ def run(
     template: Annotated[
         str, typer.Option(help="The model's own chat template, or the paper's: model, paper.")
     ] = "model",
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Measure what the paper's tables need, and write them.")
+    ] = False,
+    judge: Annotated[
+        list[str] | None, typer.Option(help="With --paper: a judge beside the rules; repeat.")
+    ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="With --paper: the judge's checkpoint or name.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="With --paper: OpenAI-compatible server of the judge.")
+    ] = None,
+    key_variable: Annotated[
+        str | None, typer.Option(help="With --paper: variable that holds the server's key.")
+    ] = None,
+    pairs: Annotated[
+        str | None, typer.Option(help="With --paper: instructions and outputs to fine-tune on.")
+    ] = None,
+    pile: Annotated[str | None, typer.Option(help="With --paper: file of documents.")] = None,
+    alpaca: Annotated[
+        str | None, typer.Option(help="With --paper: file with instruction, input and output.")
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="With --paper: tasks of the harness; else the paper's six.")
+    ] = None,
+    task_folder: Annotated[
+        list[str] | None, typer.Option(help="With --paper: folder of own task files; repeat.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Find a model's refusal direction, intervene with it, and report what it does."""
     from refusalscope.cli.option_errors import named_by_flag
+    from refusalscope.cli.run_paper import paper_options, write_tables
+    from refusalscope.cli.server_key import server_key
     from refusalscope.pipeline.options import RunOptions
 
+    tables = paper_options(
+        paper=paper,
+        given={
+            "--judge": judge,
+            "--judge-model": judge_model,
+            "--server": server,
+            "--key-variable": key_variable,
+            "--pairs": pairs,
+            "--pile": pile,
+            "--alpaca": alpaca,
+            "--tasks": tasks,
+            "--task-folder": task_folder,
+        },
+    )
+    key = server_key(key_variable)
     with named_by_flag():
         options = RunOptions.model_validate(
             {
@@ -125,7 +173,10 @@ def run(
                 "template": template,
             }
         )
-    _run(options, out, until="report", as_json=as_json)
+    silent = as_json and tables is not None
+    _run(options, out, until="report", as_json=as_json, silent=silent)
+    if tables is not None:
+        write_tables(tables, out, key=key, as_json=as_json)
 
 
 def _continuation(stage: str) -> Callable[..., None]:
@@ -133,18 +184,23 @@ def _continuation(stage: str) -> Callable[..., None]:
         run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
         as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     ) -> None:
-        from refusalscope.pipeline.options import RunOptions
-        from refusalscope.results.record import canonical_json
-        from refusalscope.results.run_records import read_run
-
-        manifest = read_run(run_folder).manifest
-        options = RunOptions.from_json(canonical_json(manifest.options), source=str(run_folder))
-        _run(options, run_folder, until=stage, as_json=as_json)
+        continue_run(run_folder, until=stage, as_json=as_json)
 
     return command
 
 
-def _run(options: object, out: Path, *, until: str, as_json: bool) -> None:
+def continue_run(run_folder: Path, *, until: str, as_json: bool) -> None:
+    """Do the stages of a run up to `until` with its own options, and tell what came out.
+
+    Raises:
+        RunFolderError: not a run, or an imported one.
+    """
+    from refusalscope.pipeline.reopen import own_options
+
+    _run(own_options(run_folder), run_folder, until=until, as_json=as_json)
+
+
+def _run(options: object, out: Path, *, until: str, as_json: bool, silent: bool = False) -> None:
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.pipeline.options import RunOptions
@@ -152,23 +208,26 @@ def _run(options: object, out: Path, *, until: str, as_json: bool) -> None:
 
     quiet_libraries()
     summary = run_pipeline(RunOptions.model_validate(options), out, until=until, progress=Bars())
-    if as_json:
-        text = summary.to_json() if summary else json.dumps({"run": str(out), "done": until}) + "\n"
-        typer.echo(text, nl=False)
+    if silent:
         return
     if summary is None:
-        typer.echo(f"{out}: done up to {until}")
+        done = json.dumps({"run": str(out), "done": until})
+        typer.echo(done if as_json else f"{out}: done up to {until}")
+        return
+    tell_summary(summary, out, as_json=as_json)
+
+
+def tell_summary(summary: "Summary", out: Path, *, as_json: bool) -> None:
+    """Print the headline of a run with its warnings, or all of its summary as JSON."""
+    if as_json:
+        typer.echo(summary.to_json(), nl=False)
         return
     for warning in summary.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(_headline(summary.refusal, out))
 
 
-def _headline(refusal: object, out: Path) -> str:
-    from refusalscope.results.records import Rate
-
-    rates: dict[str, dict[str, Rate]] = refusal if isinstance(refusal, dict) else {}
-
+def _headline(rates: Mapping[str, "Mapping[str, Rate]"], out: Path) -> str:
     def change(dataset: str, condition: str) -> str:
         row = rates.get(dataset, {})
         if "baseline" not in row or condition not in row:

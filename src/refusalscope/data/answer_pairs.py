@@ -1,4 +1,4 @@
-"""Instructions with reference answers, in the order in which the paper's code takes Alpaca's."""
+"""Instructions with answers, in their order or in that of the paper's code for Alpaca."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,32 @@ ALPACA_SEED = 42
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerPair:
-    """An instruction and the answer whose loss is taken; neither is stripped."""
+    """An instruction and its answer; neither is stripped."""
 
     instruction: str
     answer: str
+
+
+def read_pairs(path: Path) -> list[AnswerPair]:
+    """Every pair of a file, in its order.
+
+    Args:
+        path: Any file that instructions are read from, with the columns `instruction` and `output`.
+
+    Raises:
+        InputError: unreadable, a column is missing, a field is empty, or there is no row.
+    """
+    pairs = []
+    for place, row in read_rows(path):
+        if isinstance(row, str):
+            raise InputError(f"{path}, {place} is a text; expected an instruction and an output")
+        fields = {key: _field(row, key, f"{path}, {place}") for key in ("instruction", "output")}
+        if empty := [key for key, text in fields.items() if not text.strip()]:
+            raise InputError(f"{path}, {place}: {empty[0]} is empty; expected text")
+        pairs.append(AnswerPair(instruction=fields["instruction"], answer=fields["output"]))
+    if not pairs:
+        raise InputError(f"{path} holds no row; expected instructions and outputs")
+    return pairs
 
 
 def read_answer_pairs(path: Path, *, n: int, seed: int = ALPACA_SEED) -> list[AnswerPair]:

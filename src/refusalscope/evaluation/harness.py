@@ -3,7 +3,8 @@
 https://github.com/EleutherAI/lm-evaluation-harness, in the extra `eval`.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,16 +62,18 @@ def run_task(
     """Run one task while the context `under` is open, which intervenes on the model.
 
     Raises:
-        InputError: no such task, or it has not that metric or filter.
+        InputError: no such task, it has not that metric or filter, or its data or a package that
+            it needs is not to be had.
     """
     manager = _manager(task, options)
-    harnessed: Any = HFLM(
+    wrap: Any = HFLM  # its parameters are hidden from type checkers
+    harnessed = wrap(
         pretrained=model,
-        tokenizer=tokenizer,  # pyright: ignore[reportArgumentType] # any tokenizer will do
+        tokenizer=tokenizer,
         batch_size=options.batch_size,
         device=str(model.device),
     )
-    with under:
+    with under, _data_of(task):
         found: Any = simple_evaluate(
             model=harnessed,
             tasks=[task.name],
@@ -82,6 +85,26 @@ def run_task(
             bootstrap_iters=0,
         )
     return _result(task, found)
+
+
+@contextmanager
+def _data_of(task: HarnessTask) -> Generator[None]:
+    """What `datasets` says of data that it does not get, and Python of a package, as one line."""
+    try:
+        yield
+    except (ConnectionError, FileNotFoundError) as error:
+        raise InputError(
+            f"the data of task {task.name} is not to be had ({_first_line(error)}); check the "
+            f"network, or give the task from a folder of your own"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"task {task.name} needs the package {error.name}, which is not installed; install it"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _manager(task: HarnessTask, options: HarnessOptions) -> TaskManager:

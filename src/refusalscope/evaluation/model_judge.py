@@ -67,7 +67,7 @@ class ModelJudge:
                 judged[at] = self._short(one)
                 advance(1)
             else:
-                prompt = self.kind.build(one.instruction, one.completion)
+                prompt = self.kind.build(one.instruction, one.text)
                 places.setdefault(prompt, []).append(at)
         for prompt, answer in self._answers(
             list(places), lambda prompt: advance(len(places[prompt]))
@@ -118,8 +118,8 @@ class ModelJudge:
         return Judged(raw=answer.text, verdicts=verdicts)
 
     def _is_short(self, one: Completion) -> bool:
-        return self._short_is_safe and len(one.completion.split(" ")) < SHORT
+        return self._short_is_safe and len(one.text.split(" ")) < SHORT
 
     def _short(self, one: Completion) -> Judged:
         verdicts: Verdicts = {"safety": Verdict(flag=True)}
-        return Judged(raw=f"not asked: {len(one.completion.split(' '))} words", verdicts=verdicts)
+        return Judged(raw=f"not asked: {len(one.text.split(' '))} words", verdicts=verdicts)

@@ -31,7 +31,7 @@ def complete_datasets(run: RunContext, *, key: str) -> None:
     The journal stays until the stage is noted as done.
     """
     options = generation_options(run)
-    batches = plan_batches(_jobs(run), batch_size=options.batch_size)
+    batches = plan_batches(completion_jobs(run), batch_size=options.batch_size)
     journal = journal_of(run.folder.path, key)
     done = journal.read(
         [[(job.dataset, job.condition, job.index) for job in batch] for batch in batches]
@@ -65,7 +65,8 @@ def generation_options(run: RunContext) -> GenerationOptions:
     )
 
 
-def _jobs(run: RunContext) -> list[CompletionJob]:
+def completion_jobs(run: RunContext) -> list[CompletionJob]:
+    """Every completion of a run: what is asked, and under which condition."""
     own = 0 if run.organism is None else ORGANISM_SUFFIX_TOKENS
     n_suffix = own if run.options.random_suffix is None else run.options.random_suffix
     ordinary = ordinary_tokens(run.chat.tokenizer) if n_suffix else []

@@ -16,7 +16,7 @@ from refusalscope.evaluation.rule_judges import phrase_judge
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.pipeline.context import Progress, Silent
-from refusalscope.pipeline.reopen import refresh_summary
+from refusalscope.pipeline.reopen import refresh_page, refresh_summary
 from refusalscope.results.evaluation_records import Agreement
 from refusalscope.results.files import write_file
 from refusalscope.results.record import Record
@@ -83,7 +83,7 @@ def judge_run(
     """
     run = read_run(folder)
     completions = _completions(run, options)
-    _require_sense(options)
+    require_judges(options)
     done: list[Judgements] = []
     for name in options.judges:
         judge = make_judge(folder, name, options, key=key)
@@ -116,6 +116,7 @@ def compare_judges(folder: Path) -> Agreement:
         )
     agreement = agreement_of(judgements)
     write_file(folder / AGREEMENT, agreement.to_json())
+    refresh_page(folder)
     return agreement
 
 
@@ -133,7 +134,15 @@ def _completions(run: RunRecords, options: JudgeOptions) -> list[Completion]:
     return [one for one in run.completions if one.dataset in (options.datasets or names)]
 
 
-def _require_sense(options: JudgeOptions) -> None:
+def require_judges(options: JudgeOptions) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        InputError: no such judge, or an option that belongs to another number or kind of judges.
+    """
+    for name in options.judges:
+        if name not in JUDGE_NAMES:
+            raise _no_judge(name)
     one_only = {"--model": options.model, "--label": options.label}
     given = [flag for flag, value in one_only.items() if value is not None]
     if given and len(options.judges) != 1:
@@ -167,7 +176,7 @@ def make_judge(folder: Path, name: str, options: JudgeOptions, *, key: str | Non
                 f"{options.rubric} cannot be read as text ({error}); give a file with a rubric"
             ) from error
     if name not in JUDGES:
-        raise InputError(f"no judge is called {name!r}; expected one of {', '.join(JUDGE_NAMES)}")
+        raise _no_judge(name)
     kind = judge_kind(name, rubric=rubric)
     return ModelJudge(
         kind,
@@ -176,6 +185,10 @@ def make_judge(folder: Path, name: str, options: JudgeOptions, *, key: str | Non
         label=options.label,
         short_is_safe=options.short_is_safe and name == "llama_guard_2",
     )
+
+
+def _no_judge(name: str) -> InputError:
+    return InputError(f"no judge is called {name!r}; expected one of {', '.join(JUDGE_NAMES)}")
 
 
 def _answerer(kind: JudgeKind, options: JudgeOptions, key: str | None) -> Answerer:

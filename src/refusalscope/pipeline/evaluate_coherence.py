@@ -7,14 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from refusalscope.errors import InputError, MissingExtraError, OutputError
+from refusalscope.errors import InputError, MissingExtraError
 from refusalscope.evaluation.harness_task import HarnessTask
 from refusalscope.interventions.apply import intervene_alike
 from refusalscope.metrics.paired import paired_difference
 from refusalscope.models.chat_model import load_model
 from refusalscope.organisms.harness_task import ORGANISM_TASK, write_organism_task
 from refusalscope.pipeline.context import Progress, RunContext, Silent
-from refusalscope.pipeline.reopen import reopen
+from refusalscope.pipeline.reopen import refresh_page, reopen, require_same
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
 from refusalscope.results.files import write_file
@@ -75,6 +75,7 @@ def coherence_of_run(
             record = _task(run, harness, task, options)
             write_file(_path(folder, task), record.to_json())
             found[task.name] = record
+        refresh_page(folder)
     return [record for record in found.values() if record is not None]
 
 
@@ -104,7 +105,8 @@ def _existing(folder: Path, task: HarnessTask, options: CoherenceOptions) -> Tas
     if not path.is_file():
         return None
     record = read_record(TaskCoherence, path)
-    for what, ours, theirs in (
+    require_same(
+        path,
         ("shots", task.shots, record.shots),
         ("limit", options.limit, record.limit),
         ("chat template", _in_template(task, options), record.chat_template),
@@ -112,12 +114,7 @@ def _existing(folder: Path, task: HarnessTask, options: CoherenceOptions) -> Tas
         ("conditions", _conditions(options), tuple(s.condition for s in record.scores)),
         ("metric", task.metric or record.metric, record.metric),
         ("filter", task.filter or record.filter, record.filter),
-    ):
-        if ours != theirs:
-            raise OutputError(
-                f"{path} was made with another {what} ({theirs}, now {ours}); move it away to make "
-                f"it anew"
-            )
+    )
     return record
 
 

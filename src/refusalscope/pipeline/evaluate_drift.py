@@ -7,7 +7,7 @@ from refusalscope.errors import InputError, OutputError
 from refusalscope.evaluation.drift import TextDrift, drift
 from refusalscope.evaluation.loss import answered
 from refusalscope.pipeline.context import Progress, RunContext, Silent
-from refusalscope.pipeline.reopen import reopen
+from refusalscope.pipeline.reopen import refresh_page, reopen
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.drift_records import ConditionDrift, Drift, TokenDrift
 from refusalscope.results.files import sha256_text, write_file
@@ -58,6 +58,7 @@ def drift_of_run(
     rows = [row for name, own in answers.items() for row in _dataset(run, name, own, batch_size)]
     record = Drift(sha256=digest, rows=tuple(rows))
     write_file(folder / DRIFT, record.to_json())
+    refresh_page(folder)
     return record
 
 
@@ -65,7 +66,7 @@ def _dataset(
     run: RunContext, dataset: str, answers: list[Completion], batch_size: int | None
 ) -> list[ConditionDrift]:
     prompts = run.chat.encode([row.instruction for row in answers])
-    texts = answered(run.chat, prompts, [row.completion for row in answers])
+    texts = answered(run.chat, prompts, [row.text for row in answers])
     if not texts:
         return []
     interventions = conditions(run, DRIFT_CONDITIONS)

@@ -2,22 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from refusalscope.data.answer_pairs import AnswerPair, read_answer_pairs
 from refusalscope.data.documents import read_documents
-from refusalscope.errors import InputError, OutputError
+from refusalscope.errors import InputError
 from refusalscope.evaluation.loss import text_loss
+from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.scored_text import ScoredText, scored_answer, scored_document
 from refusalscope.pipeline.context import Progress, RunContext, Silent
-from refusalscope.pipeline.reopen import refresh_summary, reopen
+from refusalscope.pipeline.reopen import refresh_summary, reopen, require_same
 from refusalscope.pipeline.stages import LOSS_CONDITIONS, conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.loss_records import TextLosses, TextName
 from refusalscope.results.record import Record
+from refusalscope.results.records import Condition
 from refusalscope.results.run_records import (
     COMPLETIONS,
     TEXT_LOSSES,
@@ -44,6 +46,11 @@ class LossOptions(Record):
     max_tokens: int = PAPER_MAX_TOKENS
     batch_size: int | None = None
     """None is that of the run."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no text is asked for."""
+        return self.pile is None and self.alpaca is None and not self.on_distribution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +89,23 @@ def loss_of_texts(
     open_texts = [text for text in texts if found[text.name] is None]
     if open_texts:
         run = reopen(folder, progress=progress or Silent())
+        interventions = conditions(run, LOSS_CONDITIONS)
         for text in open_texts:
-            record = _loss(run, text, options)
+            record = _loss(run, text, options, interventions)
             write_file(folder / TEXT_LOSSES / f"{text.name}.json", record.to_json())
             found[text.name] = record
         refresh_summary(folder)
     return [record for record in found.values() if record is not None]
+
+
+def losses_as_it_is(run: RunContext, options: LossOptions) -> dict[TextName, float]:
+    """The loss of every text asked for under the run's model as it stands; nothing is written.
+
+    Raises:
+        InputError: no text was asked for, or a file is not what is needed.
+    """
+    texts = _texts(run.folder.path, options)
+    return {text.name: _loss(run, text, options, {"baseline": None}).rows[0].loss for text in texts}
 
 
 def _texts(folder: Path, options: LossOptions) -> list[_Text]:
@@ -112,7 +130,7 @@ def _texts(folder: Path, options: LossOptions) -> list[_Text]:
                 f"{path} does not exist; write it with: refusalscope complete {folder}"
             )
         pairs = [
-            AnswerPair(instruction=row.instruction, answer=row.completion)
+            AnswerPair(instruction=row.instruction, answer=row.text)
             for row in read_completions(path)
         ]
         source = str(path.relative_to(folder))
@@ -135,20 +153,21 @@ def _existing(folder: Path, text: _Text) -> TextLosses | None:
     if not path.is_file():
         return None
     record = read_record(TextLosses, path)
-    for what, ours, theirs in (
+    require_same(
+        path,
         ("number of texts", text.n_asked, record.n_asked),
         ("limit of tokens in a document", text.max_tokens, record.max_tokens),
         ("texts", text.sha256(), record.sha256),
-    ):
-        if ours != theirs:
-            raise OutputError(
-                f"{path} was made with another {what} ({theirs}, now {ours}); move it away to make "
-                f"it anew"
-            )
+    )
     return record
 
 
-def _loss(run: RunContext, text: _Text, options: LossOptions) -> TextLosses:
+def _loss(
+    run: RunContext,
+    text: _Text,
+    options: LossOptions,
+    interventions: Mapping[Condition, Intervention | None],
+) -> TextLosses:
     digest = hashlib.sha256()
     merged = 0
 
@@ -165,7 +184,7 @@ def _loss(run: RunContext, text: _Text, options: LossOptions) -> TextLosses:
             run.chat,
             scored(),
             dataset=text.name,
-            interventions=conditions(run, LOSS_CONDITIONS),
+            interventions=interventions,
             batch_size=options.batch_size or run.options.batch_size,
             progress=advance,
         )

@@ -9,20 +9,21 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from refusalscope.errors import InputError, OutputError
-from refusalscope.evaluation.completions import CompletionJob, complete, plan_batches
-from refusalscope.evaluation.judges import Judge, judge_all, judgement_name, rates_by_condition
-from refusalscope.evaluation.rule_judges import organism_judge, phrase_judge
-from refusalscope.models.chat_model import ChatModel
+from refusalscope.evaluation.judges import Judge, rates_by_condition
+from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.models.system_prompts import SystemPrompt, with_system_prompt
-from refusalscope.pipeline.complete import generation_options
-from refusalscope.pipeline.context import Progress, RunContext, Silent
-from refusalscope.pipeline.reopen import reopen
+from refusalscope.pipeline.complete_aside import (
+    DATASET,
+    complete_aside,
+    judge_aside,
+)
+from refusalscope.pipeline.context import Progress, Silent
+from refusalscope.pipeline.reopen import refresh_page, reopen
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.files import write_file
-from refusalscope.results.records import Completion, Condition, Judgements, Measure
+from refusalscope.results.records import Condition, Judgements, Measure
 from refusalscope.results.run_records import (
     SYSTEM_PROMPTS,
-    read_completions,
     read_record,
     read_run,
 )
@@ -34,7 +35,6 @@ from refusalscope.results.system_prompt_records import (
 )
 
 SWEEP_CONDITIONS: tuple[Condition, ...] = ("baseline", "ablation", "random_ablation")
-DATASET = "harmful"
 _FOLDER = SYSTEM_PROMPTS.removesuffix(".json")
 _PROMPT = "prompt.json"
 
@@ -63,16 +63,16 @@ def sweep_system_prompts(
     run = reopen(folder, progress=progress or Silent())
     paper = run.options.template == "paper"
     chats = [with_system_prompt(run.chat, prompt, paper_template=paper) for prompt in prompts]
-    language = run.language
-    rules = [phrase_judge(), *([] if language is None else [organism_judge(language)])]
     for prompt, chat in zip(prompts, chats, strict=True):
         own = folder / _FOLDER / prompt.name
         write_file(own / _PROMPT, PromptText(name=prompt.name, text=prompt.text).to_json())
-        rows = _completions(run, chat, own, prompt.name)
-        for judge in (*rules, *judges):
-            _judge(own, judge, rows)
+        under = conditions(run, SWEEP_CONDITIONS)
+        rows = complete_aside(run, chat, own, under, name=prompt.name)
+        for judge in (*rules_for(run.language), *judges):
+            judge_aside(own, judge, rows)
     record = _record(folder)
     write_file(folder / SYSTEM_PROMPTS, record.to_json())
+    refresh_page(folder)
     return record
 
 
@@ -87,58 +87,6 @@ def _require_names(folder: Path, prompts: Sequence[SystemPrompt]) -> None:
         path = folder / _FOLDER / prompt.name / _PROMPT
         if path.is_file() and read_record(PromptText, path).text != prompt.text:
             raise OutputError(f"{path} is another text of that name; give the prompt another name")
-
-
-def _completions(run: RunContext, chat: ChatModel, own: Path, name: str) -> list[Completion]:
-    """The completions under one system prompt, read where they are there, else written."""
-    paths = {condition: own / f"{DATASET}.{condition}.jsonl" for condition in SWEEP_CONDITIONS}
-    if all(path.is_file() for path in paths.values()):
-        return [row for path in paths.values() for row in read_completions(path)]
-    instructions = run.sets[DATASET].instructions
-    prompts = chat.encode([instruction.text for instruction in instructions])
-    jobs = [
-        CompletionJob(
-            index=index, dataset=DATASET, condition=condition, instruction=one, prompt=prompt
-        )
-        for index, (one, prompt) in enumerate(zip(instructions, prompts, strict=True))
-        for condition in SWEEP_CONDITIONS
-    ]
-    options = generation_options(run)
-    with run.progress.stage(name, len(jobs), unit="completions") as advance:
-        batches = complete(
-            chat,
-            plan_batches(jobs, batch_size=options.batch_size),
-            interventions=conditions(run, SWEEP_CONDITIONS),
-            options=options,
-            progress=advance,
-        )
-        rows = sorted((row for batch in batches for row in batch), key=lambda row: row.index)
-    by_condition = {
-        condition: [row for row in rows if row.condition == condition] for condition in paths
-    }
-    for condition, path in paths.items():
-        write_file(path, "".join(row.to_line() for row in by_condition[condition]))
-    return [row for own_rows in by_condition.values() for row in own_rows]
-
-
-def _judge(own: Path, judge: Judge, rows: Sequence[Completion]) -> None:
-    paths = [own / f"{judgement_name(judge, measure)}.json" for measure in judge.measures]
-    for path in paths:
-        if not path.is_file():
-            continue
-        found = read_record(Judgements, path)
-        if (found.version, found.model, found.settings) != (
-            judge.version,
-            judge.model,
-            dict(judge.settings),
-        ):
-            raise OutputError(
-                f"{path} is of another version, model or settings of judge {judge.name}; move it "
-                f"away to judge anew"
-            )
-    if not all(path.is_file() for path in paths):
-        for path, record in zip(paths, judge_all(judge, rows), strict=True):
-            write_file(path, record.to_json())
 
 
 def _record(folder: Path) -> SystemPromptSweep:

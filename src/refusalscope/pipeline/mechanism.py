@@ -23,13 +23,12 @@ from refusalscope.pipeline.mechanism_parts import (
 from refusalscope.pipeline.mechanism_search import do_search, remove_search_journals
 from refusalscope.pipeline.mechanism_study import Study, start_study
 from refusalscope.pipeline.mechanism_suffixes import do_heads, do_projections, do_suffixes
-from refusalscope.pipeline.options import RunOptions
+from refusalscope.pipeline.reopen import own_options
 from refusalscope.pipeline.run import load
 from refusalscope.pipeline.run_folder import stage_key
 from refusalscope.report.page import write_report
 from refusalscope.results.files import write_file
 from refusalscope.results.mechanism_folder import MECHANISM, MechanismRecords, read_mechanism
-from refusalscope.results.record import canonical_json
 from refusalscope.results.run_records import read_record, read_run
 
 _LOG = logging.getLogger(__name__)
@@ -63,13 +62,12 @@ def mechanism(
             other options.
         RefusalscopeError: any other of its kinds.
     """
-    manifest = read_run(folder).manifest
-    if _NEEDED not in manifest.stages:
+    run_options = own_options(folder)
+    if _NEEDED not in read_run(folder).manifest.stages:
         raise RunFolderError(
             f"the run in {folder} is not finished; finish it with: refusalscope report {folder}"
         )
     wanted = _together(folder, options)
-    run_options = RunOptions.from_json(canonical_json(manifest.options), source=str(folder))
     study = start_study(load(run_options, folder, progress=progress or Silent()), wanted)
     for source in wanted.beside:
         require_beside(source, d_model=study.run.chat.d_model)

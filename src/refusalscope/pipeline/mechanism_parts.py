@@ -43,7 +43,7 @@ def do_tokens(study: Study) -> None:
         rows = read_completions(run.folder.path / COMPLETIONS / f"{name}.baseline.jsonl")
         prompts = run.prompts(name)
         tested += [prompts[row.index] for row in rows]
-        refused += [is_refusal(row.completion) for row in rows]
+        refused += [is_refusal(row.text) for row in rows]
     harmful, harmless = (run.prompts(name) for name in TRAIN_SETS)
     with run.progress.stage("tokens", 1, unit="studies") as advance:
         record = token_study(

@@ -9,7 +9,8 @@ Arditi et al. (2024), https://arxiv.org/abs/2406.11717:
    and do not disturb harmless prompts.
 4. `complete`: what the model answers unchanged, with the direction ablated, added and subtracted,
    and with a random direction in its place.
-5. `judge`, `loss`: refusal, safety and cross-entropy of it all.
+5. `judge`, `loss`, `project`: refusal, safety and cross-entropy of it all, and how far the stream
+   lies along the direction at each token of the answers.
 6. `report`: one page.
 """
 
@@ -27,6 +28,7 @@ from refusalscope.pipeline.complete import complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.instructions import read_instruction_sets
 from refusalscope.pipeline.options import ORGANISM_PREFIX, RunOptions
+from refusalscope.pipeline.project import project
 from refusalscope.pipeline.refusal_tokens import find_refusal_tokens
 from refusalscope.pipeline.run_folder import (
     open_run_folder,
@@ -45,7 +47,7 @@ from refusalscope.results.versions import package_versions
 _LOG = logging.getLogger(__name__)
 _SMALL_MODEL = 20_000_000
 """Parameters below which one thread is enough."""
-STAGES = ("extract", "select", "complete", "judge", "loss", "report")
+STAGES = ("extract", "select", "complete", "judge", "loss", "project", "report")
 
 
 def run(
@@ -163,7 +165,13 @@ def _do_stage(stage: str, context: RunContext, key: str) -> None:
     elif stage == "report":
         _report(context)
     else:
-        {"extract": extract, "select": select, "judge": judge, "loss": loss}[stage](context)
+        {
+            "extract": extract,
+            "select": select,
+            "judge": judge,
+            "loss": loss,
+            "project": project,
+        }[stage](context)
 
 
 def _report(context: RunContext) -> None:

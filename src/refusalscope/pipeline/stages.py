@@ -18,7 +18,7 @@ from refusalscope.errors import InstructionsError
 from refusalscope.evaluation.flag_completions import flag_completions
 from refusalscope.evaluation.judges import judge_all
 from refusalscope.evaluation.loss import answered, text_loss
-from refusalscope.evaluation.rule_judges import organism_judge, phrase_judge
+from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.interventions.intervention import Intervention, condition_intervention
 from refusalscope.metrics.refusal_metric import refusal_metric
 from refusalscope.models.batches import by_length, pad
@@ -130,10 +130,7 @@ def select(run: RunContext) -> None:
 
 def judge(run: RunContext) -> None:
     """Judge every completion by every rule that the run has; note which are no coherent text."""
-    language = run.language
-    judges = [phrase_judge()]
-    if language is not None:
-        judges.append(organism_judge(language))
+    judges = rules_for(run.language)
     rows = read_all_completions(run.folder.path)
     with run.progress.stage("judge", len(judges), unit="judges") as advance:
         for each in judges:
@@ -147,7 +144,7 @@ def judge(run: RunContext) -> None:
 def loss(run: RunContext) -> None:
     """Cross-entropy of the model's own harmless completions, under each condition."""
     path = run.folder.path / COMPLETIONS / "harmless.baseline.jsonl"
-    answers = [row.completion for row in read_completions(path)]
+    answers = [row.text for row in read_completions(path)]
     interventions = conditions(run, LOSS_CONDITIONS)
     with run.progress.stage("loss", 1, unit="texts") as advance:
         rows = text_loss(

@@ -8,7 +8,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from refusalscope.report.completion_marks import (
+    NOT_JUDGED,
+    Judge,
     Marks,
     Pattern,
     count_patterns,
@@ -16,12 +20,14 @@ from refusalscope.report.completion_marks import (
     pattern_of,
     read_marks,
 )
+from refusalscope.report.projected_text import Projected, marked_tokens, projected_answers
 from refusalscope.report.text_budget import clipped, html_bytes, longest_that_fits
 from refusalscope.report.wording import CONTROLS, condition_name, conditions_in_order
+from refusalscope.results.projection_records import AnswerProjections
 from refusalscope.results.records import Completion
 from refusalscope.results.run_records import RunRecords
 
-TEXT_BUDGET = 2_500_000
+TEXT_BUDGET = 1_800_000
 """Bytes of instructions and completions on the page, as HTML."""
 MAX_CELLS = 3_000
 """Completions on the page."""
@@ -40,14 +46,22 @@ class Cell:
     name: str
     is_control: bool
     text: str | None
+    withheld: bool
+    """It was written, but the copy of an imported run leaves it out."""
     asked: str | None
     """The instruction, where it differs from that of the row."""
     n_clipped: int
     """Characters of the completion that are not shown."""
-    n_tokens: int
-    ended: bool
+    n_tokens: int | None
+    ended: bool | None
     refused: bool | None
     marks: tuple[str, ...]
+    verdicts: str
+    """One letter a judge of the board; see `completion_marks.Marks.codes`."""
+    tokens: Markup | None = None
+    """The text with each token marked, where the stream was projected there."""
+    projection: int | None = None
+    """Which answer of the projections it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +97,15 @@ class Board:
     """Number, name and count."""
     n_instructions: int
     refusal_judge: str | None
+    judges: tuple[Judge, ...]
+    conditions: tuple[tuple[str, str], ...]
+    """Every condition of the board, and its name."""
+
+    @property
+    def has_projections(self) -> bool:
+        """Whether any text on the board can be coloured."""
+        cells = (cell for group in self.groups for row in group.rows for cell in row.cells)
+        return any(cell.tokens is not None for cell in cells)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +115,15 @@ class _Rules:
     limit: int
     marks: Marks
     numbers: Mapping[Pattern, int]
+    projected: Mapping[tuple[str, str, int], Projected]
 
 
 def completion_board(
-    run: RunRecords, *, text_budget: int = TEXT_BUDGET, max_cells: int = MAX_CELLS
+    run: RunRecords,
+    projections: AnswerProjections | None = None,
+    *,
+    text_budget: int = TEXT_BUDGET,
+    max_cells: int = MAX_CELLS,
 ) -> Board:
     """Lay out the completions of a run with what the judges say of them."""
     tables = _by_instruction(run.completions)
@@ -109,6 +137,7 @@ def completion_board(
         limit=longest_that_fits(_costs([row for _, row in shown]), text_budget),
         marks=marks,
         numbers={pattern: at for at, (pattern, _) in enumerate(counted)},
+        projected=projected_answers(projections),
     )
     groups = tuple(_group(name, rows, kept[name], rules) for name, rows in tables.items())
     categories = {row.category for group in groups for row in group.rows if row.category}
@@ -118,6 +147,11 @@ def completion_board(
         patterns=tuple((at, pattern_name(key), n) for at, (key, n) in enumerate(counted)),
         n_instructions=len(shown),
         refusal_judge=marks.refusal_judge,
+        judges=marks.judges,
+        conditions=tuple(
+            (name, condition_name(name))
+            for name in conditions_in_order({name for _, row in shown for name in row})
+        ),
     )
 
 
@@ -144,7 +178,7 @@ def _rows_that_fit(tables: Mapping[str, Sequence[RowOfRun]], max_cells: int) -> 
 
 def _costs(rows: Sequence[RowOfRun]) -> list[int]:
     asked = [html_bytes(next(iter(row.values())).instruction) for row in rows]
-    return asked + [html_bytes(one.completion) for row in rows for one in row.values()]
+    return asked + [html_bytes(one.completion or "") for row in rows for one in row.values()]
 
 
 def _group(name: str, rows: Sequence[RowOfRun], n_kept: int, rules: _Rules) -> BoardGroup:
@@ -181,18 +215,24 @@ def _row(row: RowOfRun, conditions: Sequence[str], rules: _Rules, *, opened: boo
 
 def _cell(one: Completion, instruction: str, rules: _Rules) -> Cell:
     place = (one.dataset, one.condition, one.index)
-    text = clipped(one.completion, rules.limit)
+    text = None if one.completion is None else clipped(one.completion, rules.limit)
+    projected = rules.projected.get(place)
+    tokens = marked_tokens(projected, one.completion, shown=text) if projected else None
     return Cell(
         condition=one.condition,
         name=condition_name(one.condition),
         is_control=one.condition in CONTROLS,
         text=text,
+        withheld=text is None,
         asked=None if one.instruction == instruction else clipped(one.instruction, rules.limit),
-        n_clipped=len(one.completion) - len(text),
+        n_clipped=len(one.completion or "") - len(text or ""),
         n_tokens=one.n_tokens,
         ended=one.ended,
         refused=rules.marks.refused.get(place),
         marks=rules.marks.words.get(place, ()),
+        verdicts=rules.marks.codes.get(place, NOT_JUDGED * len(rules.marks.judges)),
+        tokens=tokens,
+        projection=projected.number if projected and tokens is not None else None,
     )
 
 
@@ -202,10 +242,12 @@ def _absent(condition: str) -> Cell:
         name=condition_name(condition),
         is_control=condition in CONTROLS,
         text=None,
+        withheld=False,
         asked=None,
         n_clipped=0,
         n_tokens=0,
         ended=True,
         refused=None,
         marks=(),
+        verdicts="",
     )

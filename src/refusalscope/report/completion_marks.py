@@ -11,15 +11,32 @@ from refusalscope.results.records import Completion, Judgements, Measure
 Place = tuple[str, str, int]
 Pattern = tuple[tuple[str, bool], ...]
 """For each judged condition of one instruction, whether the model refused."""
+NOT_JUDGED = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """A judge, and what its true verdicts mean."""
+
+    name: str
+    measures: Measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """Verdicts by (data set, condition, index)."""
+    """Verdicts by (data set, condition, index).
 
+    Attributes:
+        judges: The headline's refusal judge and safety judge first of their kind.
+        codes: One letter a judge: `y` refused or safe, `n` answered or unsafe, `u` no verdict,
+            `-` not judged.
+    """
+
+    judges: tuple[Judge, ...]
     refusal_judge: str | None
     refused: Mapping[Place, bool]
     words: Mapping[Place, tuple[str, ...]]
+    codes: Mapping[Place, str]
 
 
 def read_marks(records: Sequence[Judgements], flags: CoherenceFlags | None = None) -> Marks:
@@ -31,6 +48,8 @@ def read_marks(records: Sequence[Judgements], flags: CoherenceFlags | None = Non
     refusal = _first(records, "refusal", preferred="refusal_phrases")
     safety = _first(records, "safety", preferred="organism_safety")
     words: dict[Place, tuple[str, ...]] = {}
+    headline = [record for record in (refusal, safety) if record is not None]
+    ordered = [*headline, *(record for record in records if record not in headline)]
     for record in records:
         named = "" if record in (refusal, safety) else f" ({record.judge})"
         yes, no = ("refused", "answered") if record.measures == "refusal" else ("safe", "unsafe")
@@ -50,7 +69,19 @@ def read_marks(records: Sequence[Judgements], flags: CoherenceFlags | None = Non
             if row.flag is not None
         },
         words=words,
+        judges=tuple(Judge(name=record.judge, measures=record.measures) for record in ordered),
+        codes=_codes(ordered),
     )
+
+
+def _codes(records: Sequence[Judgements]) -> dict[Place, str]:
+    letters: dict[Place, list[str]] = {}
+    for at, record in enumerate(records):
+        for row in record.rows:
+            place = (row.dataset, row.condition, row.index)
+            own = letters.setdefault(place, [NOT_JUDGED] * len(records))
+            own[at] = "u" if row.flag is None else "y" if row.flag else "n"
+    return {place: "".join(own) for place, own in letters.items()}
 
 
 def _first(records: Sequence[Judgements], measure: Measure, *, preferred: str) -> Judgements | None:

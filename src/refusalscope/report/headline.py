@@ -4,16 +4,7 @@ from dataclasses import dataclass
 
 from refusalscope.report.wording import CONDITION_MEANINGS, CONTROLS, condition_name
 from refusalscope.report.wording import conditions_in_order as in_order
-from refusalscope.results.records import Rate, Summary
-
-_ALWAYS = {
-    "baseline",
-    "ablation",
-    "addition",
-    "subtraction",
-    "random_ablation",
-    "random_addition",
-}
+from refusalscope.results.records import MODEL_CONDITIONS, Rate, Summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +30,7 @@ class HeadlineTable:
 def headline_table(summary: Summary | None) -> HeadlineTable:
     """Lay out the headline numbers; the main conditions have a row even where not measured."""
     columns = _columns(summary)
-    conditions = in_order(_ALWAYS | {name for _, rates in columns for name in rates})
+    conditions = in_order({*MODEL_CONDITIONS} | {name for _, rates in columns for name in rates})
     judge = summary.safety.get("judge") if summary else None
     return HeadlineTable(
         columns=tuple(title for title, _ in columns),

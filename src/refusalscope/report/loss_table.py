@@ -10,6 +10,18 @@ from refusalscope.report.wording import (
 )
 from refusalscope.results.records import DatasetLoss, Losses
 
+_TEXTS = {
+    "harmless": "own harmless answers",
+    "on_distribution": "own harmless answers, tokenized as in the paper",
+    "pile": "The Pile",
+    "alpaca": "Alpaca",
+}
+
+
+def text_name(dataset: str) -> str:
+    """A text as it is called on the page."""
+    return _TEXTS.get(dataset, dataset)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossTable:
@@ -30,7 +42,7 @@ def loss_table(losses: Losses | None) -> LossTable | None:
         conditions=tuple(condition_name(condition) for condition in conditions),
         rows=tuple(
             (
-                dataset,
+                text_name(dataset),
                 _size([row for row in losses.rows if row.dataset == dataset]),
                 tuple(
                     _entry(found.get((dataset, condition)), found.get((dataset, "baseline")))
@@ -48,7 +60,8 @@ def _size(rows: list[DatasetLoss]) -> str:
     if len(sizes) > 1:
         return "differs by condition"
     n_texts, n_tokens = sizes.pop()
-    return f"{thousands(n_texts)} texts, {thousands(n_tokens)} tokens"
+    texts = "" if n_texts is None else f"{thousands(n_texts)} texts, "
+    return f"{texts}{thousands(n_tokens)} tokens"
 
 
 def _entry(row: DatasetLoss | None, baseline: DatasetLoss | None) -> tuple[str, str]:

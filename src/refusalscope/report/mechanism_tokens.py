@@ -84,7 +84,7 @@ def _view(text: ProjectedText, largest: float) -> TokenView:
 def _cell(value: float, largest: float) -> TokenCell:
     return TokenCell(
         value=number(value, 1),
-        strength=round(70 * abs(value) / largest),
+        strength=round(45 * abs(value) / largest),
         colour=HARMFUL if value > 0 else HARMLESS,
     )
 

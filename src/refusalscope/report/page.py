@@ -6,13 +6,16 @@ The page is a pure function of the records: no clock, no random id, no folder na
 from pathlib import Path
 from typing import Any
 
-from refusalscope.report.chart import Chart
 from refusalscope.report.completion_board import completion_board
+from refusalscope.report.edit_section import edit_section
+from refusalscope.report.effects_in_short import effects_in_short
 from refusalscope.report.finding import describe_finding
 from refusalscope.report.headline import headline_table
+from refusalscope.report.judge_tables import judge_tables
 from refusalscope.report.loss_table import loss_table
 from refusalscope.report.mechanism_section import mechanism_section
 from refusalscope.report.page_parts import environment, page_parts
+from refusalscope.report.projected_text import projection_data
 from refusalscope.report.provenance import all_warnings, describe_provenance
 from refusalscope.report.rate_charts import rate_charts
 from refusalscope.report.reasons import reason_map, sweeps_sentence
@@ -22,6 +25,8 @@ from refusalscope.report.score_charts import (
     position_lines,
     score_charts,
 )
+from refusalscope.report.side_effects import drift_charts, drift_table, flag_table, task_table
+from refusalscope.results.evaluation_folder import EvaluationRecords, read_evaluation
 from refusalscope.results.files import write_file
 from refusalscope.results.mechanism_folder import MechanismRecords, read_mechanism
 from refusalscope.results.run_records import REPORT, RunRecords, read_run
@@ -35,12 +40,18 @@ def write_report(folder: Path) -> Path:
         OutputError: the page cannot be written.
     """
     path = folder / REPORT
-    write_file(path, render_report(read_run(folder), read_mechanism(folder)))
+    page = render_report(read_run(folder), read_mechanism(folder), read_evaluation(folder))
+    write_file(path, page)
     return path
 
 
-def render_report(run: RunRecords, mechanism: MechanismRecords | None = None) -> str:
+def render_report(
+    run: RunRecords,
+    mechanism: MechanismRecords | None = None,
+    evaluation: EvaluationRecords | None = None,
+) -> str:
     """The page of one run. The same records give the same text."""
+    beside = evaluation or EvaluationRecords()
     lines = (
         position_lines(run.selection, run.manifest.model.post_instruction_tokens)
         if (run.selection)
@@ -48,31 +59,41 @@ def render_report(run: RunRecords, mechanism: MechanismRecords | None = None) ->
     )
     scores = score_charts(run.selection, lines) if run.selection else ()
     rates = rate_charts(run.summary)
+    drifts = drift_charts(beside.drift)
     explained = mechanism_section(mechanism)
+    charts = (*scores, *rates, *drifts, *(explained.charts if explained else ()))
+    board = completion_board(run, beside.projections)
     return (
         environment()
         .get_template("page.html.jinja")
         .render(
-            **_findings(run),
+            **_findings(run, beside),
             **_selection(run, lines),
+            **_effects(run, beside),
             scores=scores,
             rates=rates,
+            drifts=drifts,
             mechanism=explained,
-            chart_data=_chart_data((*scores, *rates, *(explained.charts if explained else ()))),
-            board=completion_board(run),
-            losses=loss_table(run.losses),
+            chart_data={chart.id: chart.figure for chart in charts},
+            board=board,
+            projections=beside.projections,
+            projection_data=projection_data(beside.projections) if board.has_projections else None,
+            judge_tables=judge_tables(run.summary, beside.agreement, beside.system_prompts),
+            edit=edit_section(beside.edit),
             provenance=describe_provenance(run),
             **page_parts(),
         )
     )
 
 
-def _findings(run: RunRecords) -> dict[str, Any]:
+def _findings(run: RunRecords, beside: EvaluationRecords) -> dict[str, Any]:
     finding = describe_finding(run)
     return {
         "model": run.manifest.model,
+        "imported": run.manifest.imported_from is not None,
         "finding": finding,
         "warnings": all_warnings(run, finding.warnings),
+        "effects": effects_in_short(run, beside),
         "headline": headline_table(run.summary),
         "direction": (run.summary.direction if run.summary else None) or run.direction,
         "harmful": run.summary.refusal.get("harmful", {}) if run.summary else {},
@@ -91,5 +112,16 @@ def _selection(run: RunRecords, lines: tuple[PositionLine, ...]) -> dict[str, An
     }
 
 
-def _chart_data(charts: tuple[Chart, ...]) -> dict[str, Any]:
-    return {chart.id: chart.figure for chart in charts}
+def _effects(run: RunRecords, beside: EvaluationRecords) -> dict[str, Any]:
+    tables = {
+        "incoherent answers": flag_table(run.flags),
+        "tasks of lm-evaluation-harness (evaluate coherence)": task_table(beside.coherence),
+        "drift along the model's own answers (evaluate drift)": drift_table(beside.drift),
+    }
+    texts = "loss of the paper's texts (evaluate loss)"
+    absent = [name for name, table in tables.items() if table is None]
+    return {
+        "losses": loss_table(run.losses),
+        "effect_tables": [table for table in tables.values() if table is not None],
+        "not_measured": [*(() if beside.texts else (texts,)), *absent],
+    }

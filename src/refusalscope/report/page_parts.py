@@ -40,6 +40,11 @@ def page_parts() -> dict[str, Markup]:
     }
 
 
+def template_style(name: str) -> Markup:
+    """A style sheet of the templates, for a page that needs more than the common one."""
+    return Markup(_template_text(name))
+
+
 def _template_text(name: str) -> str:
     return (files(_PACKAGE) / "templates" / name).read_text("utf-8")
 

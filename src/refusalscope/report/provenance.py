@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from refusalscope.report.visible_text import token_label
-from refusalscope.report.wording import NOT_MEASURED, number, position_name, thousands
+from refusalscope.report.visible_text import token_label, vocabulary_label
+from refusalscope.report.wording import NOT_MEASURED, NOT_RECORDED, number, position_name, thousands
 from refusalscope.results.records import InstructionCounts, ModelFacts
 from refusalscope.results.run_records import RunRecords
 
@@ -33,7 +33,7 @@ def describe_provenance(run: RunRecords) -> Provenance:
     """Gather what a reader needs to judge a run and to repeat it."""
     manifest = run.manifest
     model = manifest.model
-    tokens = model.post_instruction_tokens
+    tokens, refusal = model.post_instruction_tokens, model.refusal_tokens
     counts = manifest.inputs + (run.extraction.counts if run.extraction else ())
     return Provenance(
         model=_model_facts(model),
@@ -46,12 +46,12 @@ def describe_provenance(run: RunRecords) -> Provenance:
         refusal_tokens=tuple(
             (token, token_label(text))
             for token, text in zip(
-                model.refusal_tokens.ids, model.refusal_tokens.strings, strict=False
+                refusal.ids if refusal else (), refusal.strings if refusal else (), strict=False
             )
         ),
-        refusal_source=_SOURCES[model.refusal_tokens.source],
+        refusal_source=_SOURCES[refusal.source] if refusal else NOT_RECORDED,
         post_instruction_tokens=tuple(
-            (at - len(tokens), token_label(token)) for at, token in enumerate(tokens)
+            (at - len(tokens), vocabulary_label(token)) for at, token in enumerate(tokens)
         ),
         command=manifest.command,
     )
@@ -79,17 +79,17 @@ def _model_facts(model: ModelFacts) -> Facts:
     facts = [
         ("name", model.name),
         ("source", model.source),
-        ("architecture", model.architecture),
+        ("architecture", model.architecture or NOT_RECORDED),
         ("family", model.family or "unknown"),
         ("alignment", model.alignment or "unknown"),
         ("layers", str(model.n_layers)),
-        ("d_model", str(model.d_model)),
-        ("parameters", thousands(model.n_parameters)),
-        ("dtype", model.dtype),
+        ("d_model", _recorded(model.d_model)),
+        ("parameters", NOT_RECORDED if not model.n_parameters else thousands(model.n_parameters)),
+        ("dtype", model.dtype or NOT_RECORDED),
         ("revision", model.revision or "none"),
-        ("weights sha256", model.weights_sha256),
-        ("config and tokenizer sha256", model.settings_sha256),
-        ("template sha256", model.template_sha256),
+        ("weights sha256", model.weights_sha256 or NOT_RECORDED),
+        ("config and tokenizer sha256", model.settings_sha256 or NOT_RECORDED),
+        ("template sha256", model.template_sha256 or NOT_RECORDED),
         ("chat template", "the model's own" if model.template == "model" else "the paper's"),
         ("system prompt", "none" if model.system_prompt is None else model.system_prompt),
     ]
@@ -133,6 +133,10 @@ def _limit_facts(run: RunRecords) -> Facts:
 
 def _count(value: int | None) -> str:
     return NOT_MEASURED if value is None else str(value)
+
+
+def _recorded(value: int | None) -> str:
+    return NOT_RECORDED if value is None else str(value)
 
 
 def _plain(value: object) -> str:

@@ -97,7 +97,9 @@ def _bar_layout(labels: list[str], values: list[Rate]) -> dict[str, object]:
         for label, rate in zip(labels, values, strict=True)
     ]
     return layout(
-        xaxis=axis("", type="category", showgrid=False, fixedrange=True, ticks="", tickangle=0),
+        xaxis=axis(
+            "", type="category", showgrid=False, fixedrange=True, ticks="", autotickangles=[0, 40]
+        ),
         yaxis=axis(
             "",
             range=[0, 1.12],

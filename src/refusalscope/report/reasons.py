@@ -32,7 +32,13 @@ OUTRANKED = Reason(
     name="outranked",
     meaning="its bypass score provably cannot be the best",
 )
-NUMBER = Reason(key="number", mark="N", name="not finite", meaning="a score is not a finite number")
+NUMBER = Reason(
+    key="number",
+    mark="N",
+    name="no direction",
+    meaning="it is zero, as at layer 0 where all prompts share these tokens, or a score is not a "
+    "finite number",
+)
 OTHER = Reason(key="other", mark="?", name="other", meaning="another reason, see the table")
 REASONS = (CHOSEN, PASSED, OUTRANKED, INDUCE, KL, LAYER, NUMBER, OTHER)
 
@@ -101,10 +107,10 @@ def sweeps_sentence(selection: Selection) -> str:
         return "How many validation sweeps the search took is not measured."
     share = selection.sweeps / selection.full_sweeps if selection.full_sweeps else 1.0
     run = f"{selection.sweeps:.1f}".removesuffix(".0")
-    return (
-        f"{run} of the {thousands(selection.full_sweeps)} validation sweeps of the full grid were "
-        f"run ({100 * share:.0f} %)."
-    )
+    what = f"{run} of the {thousands(selection.full_sweeps)} validation sweeps of the full grid"
+    if selection.all_scores and share < 1:
+        return f"{what} would have been enough to find the winner ({100 * share:.0f} %)."
+    return f"{what} were run ({100 * share:.0f} %)."
 
 
 def _cell(row: CandidateScores, *, chosen: bool) -> MapCell:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from refusalscope.report.chart import Chart, axis, layout
-from refusalscope.report.visible_text import plot_label, token_label
+from refusalscope.report.visible_text import plot_label, vocabulary_label
 from refusalscope.report.wording import number, position_name
 from refusalscope.results.records import CandidateScores, Selection
 
@@ -49,7 +49,7 @@ def position_lines(selection: Selection, tokens: Sequence[str]) -> tuple[Positio
     return tuple(
         PositionLine(
             position=position,
-            token=token_label(tokens[position]) if -len(tokens) <= position < 0 else None,
+            token=vocabulary_label(tokens[position]) if -len(tokens) <= position < 0 else None,
             colour=f"var(--series-{index % _N_COLOURS + 1})",
             dash=_DASHES[index // _N_COLOURS % len(_DASHES)],
         )

@@ -13,6 +13,7 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
+_VOCABULARY_SPACES = str.maketrans({"\u010a": "\n", "\u0109": "\t", "\u0120": " ", "\u2581": " "})
 _SPACES = str.maketrans({"\n": "↵", "\t": "⇥", " ": "␣"})
 
 
@@ -39,6 +40,15 @@ def plot_label(text: str) -> str:
 def token_label(token: str) -> str:
     """A token with its white space made visible, such as `↵↵` or `␣model`."""
     return visible_plain(token.translate(_SPACES)) or "(empty)"
+
+
+def vocabulary_label(token: str) -> str:
+    """A token as a vocabulary spells it, with the marks that stand for white space made readable.
+
+    Byte-level vocabularies write a blank as U+0120, a line end as U+010A and a tab as U+0109,
+    SentencePiece a blank as U+2581.
+    """
+    return token_label(token.translate(_VOCABULARY_SPACES))
 
 
 def _code_point(match: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ from typing import get_args
 from refusalscope.results.records import Condition, Rate
 
 NOT_MEASURED = "not measured"
+NOT_RECORDED = "not recorded"
 CONDITIONS: tuple[str, ...] = get_args(Condition)
 CONTROLS = ("random_ablation", "random_addition", "random_suffix")
 
@@ -54,6 +55,12 @@ def number(value: float | None, digits: int = 3) -> str:
         return NOT_MEASURED
     text = f"{value:.{digits}f}"
     return text.replace("-", "\N{MINUS SIGN}") if float(text) else f"{0:.{digits}f}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign, such as +0.02."""
+    text = number(value, digits)
+    return text if text.startswith("\N{MINUS SIGN}") or not float(text) else f"+{text}"
 
 
 def position_name(position: int) -> str:

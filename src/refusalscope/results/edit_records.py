@@ -22,7 +22,7 @@ class EditSource(Record):
     model_type: str
     architecture: str
     digests: dict[str, str]
-    """SHA-256 by file; of a file of tensors see `weights.tensor_hash.digest_of`."""
+    """SHA-256 by file; BLAKE3 of a file of tensors, see `weights.tensor_hash.digest_of`."""
 
 
 class EditDirection(Record):
@@ -51,8 +51,9 @@ class EditedTensor(Record):
     """Size in the new tensor over that in the old; None where the old had none."""
     rounding: float | None
     """What rounding to the tensor's dtype can leave, over the size in the old tensor."""
-    sha256_before: str
-    sha256_after: str
+    digest_before: str
+    """BLAKE3 of the bytes."""
+    digest_after: str
 
 
 class AnatomyProof(Record):
@@ -107,7 +108,7 @@ class EditRecord(Record):
     left_out: tuple[str, ...]
     """Files and folders of the source that were not copied."""
     digests: dict[str, str]
-    """SHA-256 by file of what was written, but for edit.json itself."""
+    """SHA-256 by file of what was written, BLAKE3 of files of tensors; not of edit.json itself."""
     versions: dict[str, str]
 
 

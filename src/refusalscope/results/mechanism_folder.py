@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from refusalscope.results.mechanism_maps import (
     BaseAndChat,
@@ -14,10 +13,7 @@ from refusalscope.results.mechanism_maps import (
     WhereItActs,
 )
 from refusalscope.results.mechanism_records import Heads, SuffixConditions, SuffixSearch
-from refusalscope.results.record import Record
-from refusalscope.results.run_records import read_record
-
-R = TypeVar("R", bound=Record)
+from refusalscope.results.run_records import read_if_there
 
 MECHANISM = "mechanism"
 SUFFIX_SEARCH = f"{MECHANISM}/suffix_search.json"
@@ -60,18 +56,14 @@ def read_mechanism(folder: Path) -> MechanismRecords:
         RunFolderError: a file is not what its name says.
     """
     return MechanismRecords(
-        search=_read(SuffixSearch, folder / SUFFIX_SEARCH),
-        suffixes=_read(SuffixConditions, folder / SUFFIX_CONDITIONS),
-        heads=_read(Heads, folder / HEADS),
-        tokens=_read(TokenStudy, folder / TOKEN_STUDY),
-        trajectories=_read(Trajectories, folder / TRAJECTORIES),
-        base=_read(BaseAndChat, folder / BASE_AND_CHAT),
-        where=_read(WhereItActs, folder / WHERE_IT_ACTS),
-        projections=_read(TokenProjections, folder / TOKEN_PROJECTIONS),
-        geometry=_read(Geometry, folder / GEOMETRY),
-        between=_read(BetweenModels, folder / BETWEEN_MODELS),
+        search=read_if_there(SuffixSearch, folder / SUFFIX_SEARCH),
+        suffixes=read_if_there(SuffixConditions, folder / SUFFIX_CONDITIONS),
+        heads=read_if_there(Heads, folder / HEADS),
+        tokens=read_if_there(TokenStudy, folder / TOKEN_STUDY),
+        trajectories=read_if_there(Trajectories, folder / TRAJECTORIES),
+        base=read_if_there(BaseAndChat, folder / BASE_AND_CHAT),
+        where=read_if_there(WhereItActs, folder / WHERE_IT_ACTS),
+        projections=read_if_there(TokenProjections, folder / TOKEN_PROJECTIONS),
+        geometry=read_if_there(Geometry, folder / GEOMETRY),
+        between=read_if_there(BetweenModels, folder / BETWEEN_MODELS),
     )
-
-
-def _read(kind: type[R], path: Path) -> R | None:
-    return read_record(kind, path) if path.is_file() else None

@@ -181,7 +181,7 @@ class OtherRun(Record):
 
     run: str
     model: str
-    weights_sha256: str
+    weights_sha256: str | None
     position: int
     layer: int
     directions: float | None

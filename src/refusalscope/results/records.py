@@ -4,10 +4,11 @@ The four conditions have the same words everywhere: baseline, ablation, addition
 (-r). The controls are the same operators with a random direction of equal norm.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
+from refusalscope.errors import RunFolderError
 from refusalscope.results.record import Record
 
 Condition = Literal[
@@ -19,6 +20,10 @@ Condition = Literal[
     "random_addition",
     "random_suffix",
 ]
+MODEL_CONDITIONS: tuple[Condition, ...] = tuple(
+    name for name in get_args(Condition) if name != "random_suffix"
+)
+"""Those that leave the prompt alone."""
 
 
 class Rate(Record):
@@ -80,17 +85,37 @@ class Selection(Record):
 
 
 class Completion(Record):
-    """One completion with its judgements, as stored in completions/DATASET.CONDITION.jsonl."""
+    """One completion, as stored in completions/DATASET.CONDITION.jsonl.
+
+    Attributes:
+        completion: None where the copy of an imported run withholds it.
+        n_tokens: None where an imported run does not say.
+        ended: True where the model ended its turn, False where the token limit cut it, None where
+            an imported run does not say.
+    """
 
     index: int
     dataset: str
     condition: Condition
     instruction: str
     category: str | None
-    completion: str
-    n_tokens: int
-    ended: bool
-    """True where the model ended its turn, False where the token limit cut it."""
+    completion: str | None
+    n_tokens: int | None
+    ended: bool | None
+
+    @property
+    def text(self) -> str:
+        """What the model wrote.
+
+        Raises:
+            RunFolderError: the copy of an imported run withholds it.
+        """
+        if self.completion is None:
+            raise RunFolderError(
+                f"completion {self.index} of {self.dataset}, {self.condition}, is withheld in the "
+                f"copy that this run was imported from; name another data set"
+            )
+        return self.completion
 
 
 Measure = Literal["refusal", "safety"]
@@ -140,7 +165,8 @@ class DatasetLoss(Record):
     condition: Condition
     loss: float
     n_tokens: int
-    n_texts: int
+    n_texts: int | None
+    """None where an imported run does not say."""
 
 
 class Losses(Record):
@@ -170,27 +196,27 @@ class RefusalTokens(Record):
 
 
 class ModelFacts(Record):
-    """What is needed to know which model a run was about."""
+    """What is needed to know which model a run was about; an imported run leaves much None."""
 
     name: str
     source: str
     """Folder or hub id as given."""
-    architecture: str
+    architecture: str | None
     n_layers: int
-    d_model: int
-    n_parameters: int
-    dtype: str
-    weights_sha256: str
-    settings_sha256: str
+    d_model: int | None
+    n_parameters: int | None
+    dtype: str | None
+    weights_sha256: str | None
+    settings_sha256: str | None
     """Of config and tokenizer files."""
-    template_sha256: str
+    template_sha256: str | None
     family: str | None
     alignment: str | None
     revision: str | None = None
     system_prompt: str | None = None
     template: Literal["model", "paper"] = "model"
     post_instruction_tokens: tuple[str, ...]
-    refusal_tokens: RefusalTokens
+    refusal_tokens: RefusalTokens | None
     is_organism: bool = False
 
 
@@ -237,6 +263,13 @@ class RunManifest(Record):
     """Stage name to the hash of its inputs and options."""
     command: str
     warnings: tuple[str, ...] = ()
+    imported_from: str | None = None
+    """Folder of another code's run that this one was made from; it has no stages."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do but to write the page anew."""
+        return "report" in self.stages or self.imported_from is not None
 
 
 class SummaryDirection(Record):

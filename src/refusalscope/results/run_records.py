@@ -37,7 +37,9 @@ COHERENCE_FLAGS = "evaluation/coherence_flags.json"
 AGREEMENT = "evaluation/agreement.json"
 DRIFT = "evaluation/drift.json"
 SYSTEM_PROMPTS = "evaluation/system_prompts.json"
-NOT_JUDGEMENTS = (LOSS, COHERENCE_FLAGS, AGREEMENT, DRIFT, SYSTEM_PROMPTS)
+PROJECTIONS = "evaluation/projections.json"
+FINETUNE = "evaluation/finetune.json"
+NOT_JUDGEMENTS = (LOSS, COHERENCE_FLAGS, AGREEMENT, DRIFT, SYSTEM_PROMPTS, FINETUNE, PROJECTIONS)
 """Files of `evaluation/` that are no judge's."""
 SUMMARY = "summary.json"
 REPORT = "report.html"
@@ -65,20 +67,20 @@ def read_run(folder: Path) -> RunRecords:
     Raises:
         RunFolderError: `folder` is not a run, or one of its files is not what its name says.
     """
-    manifest = _read(RunManifest, folder / RUN)
+    manifest = read_if_there(RunManifest, folder / RUN)
     if manifest is None:
         raise RunFolderError(f"{folder} is not a run folder: it has no {RUN}")
     return RunRecords(
         folder=folder,
         manifest=manifest,
-        extraction=_read(ExtractionFacts, folder / EXTRACTION),
-        selection=_read(Selection, folder / SCORES),
-        direction=_read(DirectionFacts, folder / DIRECTION),
+        extraction=read_if_there(ExtractionFacts, folder / EXTRACTION),
+        selection=read_if_there(Selection, folder / SCORES),
+        direction=read_if_there(DirectionFacts, folder / DIRECTION),
         completions=tuple(read_all_completions(folder)),
         judgements=tuple(read_judgements(folder)),
-        flags=_read(CoherenceFlags, folder / COHERENCE_FLAGS),
+        flags=read_if_there(CoherenceFlags, folder / COHERENCE_FLAGS),
         losses=read_losses(folder),
-        summary=_read(Summary, folder / SUMMARY),
+        summary=read_if_there(Summary, folder / SUMMARY),
     )
 
 
@@ -125,7 +127,7 @@ def read_losses(folder: Path) -> Losses | None:
     Raises:
         RunFolderError: a file is no record of losses.
     """
-    own = _read(Losses, folder / LOSS)
+    own = read_if_there(Losses, folder / LOSS)
     texts = [
         read_record(TextLosses, path) for path in sorted((folder / TEXT_LOSSES).glob("*.json"))
     ]
@@ -139,13 +141,18 @@ def read_record(kind: type[R], path: Path) -> R:
     Raises:
         RunFolderError: it is absent, or not what its name says.
     """
-    record = _read(kind, path)
+    record = read_if_there(kind, path)
     if record is None:
         raise RunFolderError(f"{path} does not exist; run the stage that writes it first")
     return record
 
 
-def _read(kind: type[R], path: Path) -> R | None:
+def read_if_there(kind: type[R], path: Path) -> R | None:
+    """Read a record; None where the file is absent.
+
+    Raises:
+        RunFolderError: it is not what its name says.
+    """
     if not path.is_file():
         return None
     return kind.from_json(path.read_text("utf-8", errors="replace"), source=str(path))

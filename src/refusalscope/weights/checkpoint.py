@@ -7,7 +7,6 @@ dtype, its shape and its place in the bytes that follow
 
 import json
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from refusalscope.errors import ModelLoadError
+from refusalscope.weights.file_bytes import Bytes, read_bytes
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -34,7 +34,6 @@ FLOATS = {
 """The dtypes that can be edited; quantized ones cannot."""
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}\.safetensors")
 _PICKLED = ("*.bin", "*.pt", "*.pth")
-Bytes = UInt8[Tensor, " bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,36 +152,6 @@ def header_bytes(path: Path) -> tuple[dict[str, Any], int]:
             raise ValueError(f"its header would be {length} bytes long")
         text = file.read(length).decode("utf-8")
     return json.loads(text, object_pairs_hook=_without_repeats), 8 + length
-
-
-def read_bytes(file: FileIO, start: int, length: int) -> Bytes:
-    """`length` bytes of a file from `start` on; several threads may read one file.
-
-    Raises:
-        ModelLoadError: The file ends before.
-    """
-    buffer = torch.empty(length, dtype=torch.uint8)
-    view, done = memory_of(buffer), 0
-    while done < length:
-        n_read = os.preadv(file.fileno(), [view[done:]], start + done)
-        if not n_read:
-            raise ModelLoadError(
-                f"{file.name} ends at byte {start + done}; it was cut: get it anew"
-            )
-        done += n_read
-    return buffer
-
-
-def write_bytes(file: FileIO, start: int, data: Bytes) -> None:
-    """Write bytes to their place in a file; several threads may write to one file."""
-    view, done = memory_of(data), 0
-    while done < len(view):
-        done += os.pwrite(file.fileno(), view[done:], start + done)
-
-
-def memory_of(data: Bytes) -> memoryview:
-    """The memory of some bytes, to read into and write from."""
-    return memoryview(data.numpy())  # pyright: ignore[reportArgumentType] an array is a buffer
 
 
 def as_tensor(data: Bytes, stored: StoredTensor) -> Float[Tensor, "..."]:

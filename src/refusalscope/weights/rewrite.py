@@ -23,7 +23,7 @@ _OF_AN_EARLIER_EDIT = "edit.before.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewritten:
-    """What was written, with SHA-256 digests by file before and after."""
+    """What was written, with digests by file before and after."""
 
     tensors: Mapping[str, HashedTensor]
     """By name; those of files that were written."""
@@ -98,13 +98,13 @@ def rewrite(
 
 
 def tensor_digests(checkpoint: Checkpoint) -> dict[str, str]:
-    """SHA-256 of each file of tensors; see `weights.tensor_hash.digest_of`."""
+    """BLAKE3 of each file of tensors; see `weights.tensor_hash.digest_of`."""
     shards = hash_shards(checkpoint)
     return {shard: digest_of(rows, side="after") for shard, rows in shards.items()}
 
 
 def file_digests(checkpoint: Checkpoint) -> dict[str, str]:
-    """SHA-256 of every file of a folder, hidden files, folders and edit.json not among them."""
+    """Digest of every file of a folder, hidden files, folders and edit.json not among them."""
     found = tensor_digests(checkpoint)
     for path in sorted(checkpoint.folder.iterdir()):
         if path.is_file() and path.name not in (EDIT, *found) and not path.name.startswith("."):

@@ -4,7 +4,6 @@ Every tensor is a job of its own: it is read, edited, hashed and written a chunk
 no whole tensor is ever held.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -17,19 +16,12 @@ from io import FileIO
 from pathlib import Path
 
 import torch
+from blake3 import blake3
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalscope.weights.checkpoint import (
-    FLOATS,
-    Bytes,
-    Checkpoint,
-    StoredTensor,
-    header_bytes,
-    memory_of,
-    read_bytes,
-    write_bytes,
-)
+from refusalscope.weights.checkpoint import FLOATS, Checkpoint, StoredTensor, header_bytes
+from refusalscope.weights.file_bytes import Bytes, copy_bytes, memory_of, read_bytes, write_bytes
 from refusalscope.weights.span import Read, Rows, Write
 from refusalscope.weights.tensor_hash import HashedTensor, blocks, hashed_tensor
 from refusalscope.weights.tensor_pool import tensor_pool
@@ -213,7 +205,7 @@ def _edited(
 ) -> HashedTensor:
     rows = Rows.of(stored.shape, edit.axis)
     width = rows.n_columns * FLOATS[stored.dtype].itemsize
-    before, after = hashlib.sha256(), hashlib.sha256()
+    before, after = blake3(), blake3()
     read = rows_in_file(given, stored, rows)
     n_read = n_written = 0
 
@@ -239,10 +231,10 @@ def _edited(
 
 
 def _copied(given: FileIO, written: FileIO, stored: StoredTensor, place: int) -> HashedTensor:
-    digest = hashlib.sha256()
+    digest = blake3()
     for start, block in blocks(given, stored):
         digest.update(memory_of(block))
-        write_bytes(written, place + start, block)
+        copy_bytes(given, stored.start + start, written, place + start, block)
     return hashed_tensor(stored, digest.hexdigest(), digest.hexdigest())
 
 
@@ -258,7 +250,7 @@ def _added(
     else:
         data = tensor.content.contiguous().flatten().view(torch.uint8)
         write_bytes(written, place, data)
-        digest = hashlib.sha256(memory_of(data)).hexdigest()
+        digest = blake3(memory_of(data)).hexdigest()
     return HashedTensor(
         name=tensor.name, dtype=tensor.dtype, shape=tensor.shape, before=None, after=digest
     )

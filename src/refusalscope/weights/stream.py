@@ -231,8 +231,8 @@ def _record(
                 before=sizes[name].before,
                 leftover=row.share,
                 rounding=row.rounding,
-                sha256_before=_hex(written, plan, name),
-                sha256_after=written.tensors[name].after,
+                digest_before=_hex(written, plan, name),
+                digest_after=written.tensors[name].after,
             )
             for name, row in left.items()
         ),

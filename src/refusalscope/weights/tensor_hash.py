@@ -1,14 +1,18 @@
-"""The SHA-256 of each tensor of a checkpoint, and of a file from those of its tensors."""
+"""The BLAKE3 of each tensor of a checkpoint, and of a file from those of its tensors.
 
-import hashlib
+SHA-256 would take as long as all other work on a checkpoint together.
+"""
+
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import FileIO
 
-from refusalscope.results.files import sha256_text
-from refusalscope.weights.checkpoint import Bytes, Checkpoint, StoredTensor, memory_of, read_bytes
+from blake3 import blake3
+
+from refusalscope.weights.checkpoint import Checkpoint, StoredTensor
+from refusalscope.weights.file_bytes import Bytes, memory_of, read_bytes
 from refusalscope.weights.tensor_pool import tensor_pool
 
 _BLOCK = 1 << 20
@@ -17,7 +21,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashedTensor:
-    """One tensor with the SHA-256 of its bytes, before and after."""
+    """One tensor with the BLAKE3 of its bytes, before and after."""
 
     name: str
     dtype: str
@@ -38,7 +42,7 @@ def hash_shards(source: Checkpoint) -> dict[str, tuple[HashedTensor, ...]]:
 
 
 def digest_of(rows: Sequence[HashedTensor], *, side: str) -> str:
-    """One SHA-256 for a file of tensors, from name, dtype, shape and digest of each.
+    """One BLAKE3 for a file of tensors, from name, dtype, shape and digest of each.
 
     It is that of the lines `DIGEST DTYPE SHAPE NAME`, sorted by name, so that a tensor that two
     files share has to be hashed only once.
@@ -52,7 +56,7 @@ def digest_of(rows: Sequence[HashedTensor], *, side: str) -> str:
         for row in sorted(rows, key=lambda row: row.name)
         if digests[row.name] is not None
     ]
-    return sha256_text("".join(lines))
+    return blake3("".join(lines).encode()).hexdigest()
 
 
 def hashed_tensor(stored: StoredTensor, before: str, after: str) -> HashedTensor:
@@ -70,7 +74,7 @@ def blocks(file: FileIO, stored: StoredTensor) -> Iterator[tuple[int, Bytes]]:
 
 
 def _hashed(given: FileIO, stored: StoredTensor) -> HashedTensor:
-    digest = hashlib.sha256()
+    digest = blake3()
     for _, block in blocks(given, stored):
         digest.update(memory_of(block))
     return hashed_tensor(stored, digest.hexdigest(), digest.hexdigest())

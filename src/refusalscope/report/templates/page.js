@@ -105,30 +105,75 @@
   // ---- filters
   const form = byId("filters");
   if (form) {
-    const words = new Map();
-    const text = (row) => {
-      if (!words.has(row)) words.set(row, row.textContent.toLowerCase());
-      return words.get(row);
+    const value = (id) => (byId(id) ? byId(id).value : "");
+    const groups = all(".group").map((group) => ({
+      group,
+      rows: all("details.row", group).map((row) => ({
+        row,
+        summary: row.querySelector("summary").textContent.toLowerCase(),
+        cells: all(".said", row),
+        chips: all(".chip", row),
+      })),
+    }));
+    const said = new Map();
+    const text = (cell) => {
+      if (!said.has(cell)) said.set(cell, cell.textContent.toLowerCase());
+      return said.get(cell);
     };
-    const chosen = (id) => (byId(id) ? byId(id).value : "");
+    const verdict = (cell, measure) => cell.dataset.v[Number(value(`f-${measure}-judge`) || 0)];
+    const fits = (cell, measure) =>
+      value(`f-${measure}`) === "" || verdict(cell, measure) === value(`f-${measure}`);
+    const wordsOf = { y: "refused", n: "answered", u: "no verdict" };
+    const showChips = ({ cells, chips }) => {
+      if (!byId("f-refusal-judge")) return;
+      chips.forEach((chip) => {
+        const cell = cells.find((one) => one.dataset.n === chip.dataset.n);
+        const code = cell ? verdict(cell, "refusal") : "-";
+        chip.classList.toggle("yes", code === "y");
+        chip.classList.toggle("no", code !== "y");
+        chip.hidden = !(code in wordsOf);
+        chip.querySelector(".hidden").textContent = `: ${wordsOf[code] || ""}, `;
+      });
+    };
     const filter = () => {
-      const wanted = byId("f-text").value.trim().toLowerCase();
-      const [dataset, category, pattern] = ["f-dataset", "f-category", "f-pattern"].map(chosen);
+      const wanted = value("f-text").trim().toLowerCase();
+      const [dataset, category, pattern, condition] =
+        ["f-dataset", "f-category", "f-pattern", "f-condition"].map(value);
+      const choosy = condition !== "" || value("f-refusal") !== "" || value("f-safety") !== "";
       let shown = 0;
-      all(".group").forEach((group) => {
+      let answers = 0;
+      groups.forEach(({ group, rows: own }) => {
         let here = 0;
-        all("details.row", group).forEach((row) => {
+        own.forEach((entry) => {
+          const { row, summary, cells } = entry;
+          let fitting = 0;
+          let found = summary.includes(wanted);
+          cells.forEach((cell) => {
+            cell.hidden = condition !== "" && cell.dataset.n !== condition;
+            const fit = !cell.hidden && fits(cell, "refusal") && fits(cell, "safety");
+            cell.classList.toggle("miss", choosy && !fit);
+            fitting += fit ? 1 : 0;
+            found = found || (wanted !== "" && fit && text(cell).includes(wanted));
+          });
           row.hidden =
             (dataset !== "" && group.dataset.dataset !== dataset) ||
             (category !== "" && row.dataset.c !== category) ||
             (pattern !== "" && row.dataset.p !== pattern) ||
-            (wanted !== "" && !text(row).includes(wanted));
+            (choosy && fitting === 0) ||
+            !found;
+          showChips(entry);
           here += row.hidden ? 0 : 1;
+          answers += row.hidden ? 0 : fitting;
         });
         group.hidden = here === 0;
         shown += here;
       });
-      byId("f-count").textContent = `${shown} of ${rows.length} instructions shown`;
+      const judge = byId("f-refusal-judge");
+      if (judge && judge.selectedOptions) {
+        byId("f-judged").textContent = judge.selectedOptions[0].textContent;
+      }
+      const fit = choosy ? `, ${answers} answers fit` : "";
+      byId("f-count").textContent = `${shown} of ${rows.length} instructions shown${fit}`;
       byId("f-none").hidden = shown > 0;
     };
     let waiting = 0;
@@ -137,6 +182,63 @@
     form.addEventListener("submit", (event) => event.preventDefault());
     form.hidden = false;
     filter();
+  }
+
+  // ---- tokens coloured by the projection on the direction, at the layer of the slider
+  const marking = byId("marking");
+  if (marking && byId("projections")) {
+    const { own, layers, units, answers } = JSON.parse(byId("projections").textContent);
+    const unpacked = answers.map(([n, packed]) => ({
+      n,
+      values: Int8Array.from(atob(packed), (c) => c.charCodeAt(0)),
+    }));
+    const full = layers.map((_, at) => {
+      const sizes = unpacked.flatMap(({ n, values }) =>
+        Array.from(values.subarray(at * n, (at + 1) * n), Math.abs));
+      sizes.sort((a, b) => a - b);
+      return Math.max(1, sizes[Math.floor(0.95 * (sizes.length - 1))]);
+    });
+    const slider = byId("m-layer");
+    const shortly = (number) => number.toPrecision(3).replace("-", "\u2212");
+    const paint = (box) => {
+      const at = Number(slider.value);
+      const { n, values } = unpacked[Number(box.dataset.t)];
+      all("i", box).forEach((token, i) => {
+        const size = values[at * n + i];
+        token.title = shortly(size * units[at]);
+        token.style.setProperty("--tone", size < 0 ? "var(--series-1)" : "var(--series-2)");
+        token.style.setProperty("--much", `${Math.min(1, Math.abs(size) / full[at]) * 45}%`);
+      });
+      const mean = values.subarray(at * n, (at + 1) * n).reduce((sum, v) => sum + v, 0) / n;
+      let line = box.parentElement.querySelector(".along");
+      if (!line) {
+        line = document.createElement("p");
+        line.className = "size along";
+        box.parentElement.append(line);
+      }
+      line.textContent = `mean projection at layer ${layers[at]}: ${shortly(mean * units[at])}`;
+    };
+    const isOn = () => byId("m-on").checked;
+    const paintRow = (row) => { if (isOn() && row.open) all(".text[data-t]", row).forEach(paint); };
+    const paintAll = () => {
+      const at = Number(slider.value);
+      const where = layers[at] === own ? ", where the direction was read" : "";
+      root.classList.toggle("marked", isOn());
+      slider.disabled = !isOn();
+      byId("m-where").textContent = isOn() ? `Layer ${layers[at]}${where}` : "";
+      slider.setAttribute("aria-valuetext", `layer ${layers[at]}${where}`);
+      byId("m-low").textContent = shortly(-full[at] * units[at]);
+      byId("m-high").textContent = shortly(full[at] * units[at]);
+      all(".along").forEach((line) => { line.hidden = !isOn(); });
+      rows.forEach(paintRow);
+    };
+    slider.max = String(layers.length - 1);
+    slider.value = String(layers.indexOf(own));
+    rows.forEach((row) => row.addEventListener("toggle", () => paintRow(row)));
+    marking.addEventListener("input", paintAll);
+    marking.addEventListener("submit", (event) => event.preventDefault());
+    marking.hidden = false;
+    paintAll();
   }
 
   // ---- copy the command

@@ -1,0 +1,53 @@
+"""`refusalscope report compare` and `report edit`: a run beside another, or beside an edit."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `refusalscope report`."""
+    app.command()(compare)
+    app.command()(edit)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="FIRST")],
+    second: Annotated[Path, typer.Argument(help="Folder of another run.", metavar="SECOND")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")] = Path("comparison"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """What changed from one run to another: paired differences, losses, directions."""
+    from refusalscope.pipeline.compare_runs import PAGE, compare_runs
+
+    found = compare_runs(first, second, out)
+    if as_json:
+        typer.echo(found.to_json(), nl=False)
+        return
+    for row in found.rates:
+        how = "paired" if row.is_paired else "unpaired"
+        typer.echo(
+            f"{row.measure} of {row.dataset}, {row.condition} ({row.judge}): {row.first.rate:.2f} "
+            f"-> {row.second.rate:.2f}, {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}] "
+            f"{how}"
+        )
+    typer.echo(str(out / PAGE))
+
+
+def edit(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    edited: Annotated[
+        Path, typer.Argument(help="Checkpoint edited with the run's direction.", metavar="EDITED")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Show on a run's page the proof of an edit that `weights` made with its direction."""
+    from refusalscope.pipeline.add_edit import add_edit
+    from refusalscope.results.run_records import REPORT
+
+    found = add_edit(run_folder, edited)
+    if as_json:
+        typer.echo(found.to_json(), nl=False)
+        return
+    typer.echo(f"{found.operation}: {found.verdict or 'not measured'}; {run_folder / REPORT}")

@@ -1,0 +1,82 @@
+"""`refusalscope run --paper`: its own options, and what it says at its end."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from refusalscope.pipeline.paper import PaperOptions
+
+
+def paper_options(*, paper: bool, given: dict[str, object]) -> "PaperOptions | None":
+    """What `--paper` is to measure; None without it.
+
+    Args:
+        given: The values of the options that belong to it, by flag.
+
+    Raises:
+        InputError: one of them without `--paper`, or one that makes no sense.
+    """
+    from refusalscope.errors import InputError
+    from refusalscope.pipeline.evaluate import JudgeOptions
+    from refusalscope.pipeline.evaluate_loss import LossOptions
+    from refusalscope.pipeline.paper import PaperOptions, require_sense
+
+    if not paper:
+        if odd := [flag for flag, value in given.items() if value]:
+            raise InputError(f"{odd[0]} belongs to --paper; give that too")
+        return None
+    judges = tuple(_texts(given["--judge"]))
+    options = PaperOptions(
+        judges=JudgeOptions.model_validate(
+            {
+                "judges": judges,
+                "model": given["--judge-model"],
+                "server": given["--server"],
+                "short_is_safe": "llama_guard_2" in judges,
+            }
+        ),
+        texts=LossOptions.model_validate(
+            {"pile": given["--pile"], "alpaca": given["--alpaca"], "on_distribution": True}
+        ),
+        pairs=_text(given["--pairs"]),
+        tasks=tuple(name for name in (_text(given["--tasks"]) or "").split(",") if name),
+        task_folders=tuple(_texts(given["--task-folder"])),
+    )
+    require_sense(options)
+    return options
+
+
+def write_tables(options: "PaperOptions", out: Path, *, key: str | None, as_json: bool) -> None:
+    """Measure what the tables need of a finished run, write them, and print what is in them.
+
+    As JSON the summary and the tables' record; else one line, with what is missing on stderr.
+    """
+    from refusalscope.cli.progress import Bars
+    from refusalscope.pipeline.paper import TABLES, paper_tables
+    from refusalscope.results.records import Summary
+    from refusalscope.results.run_records import SUMMARY, read_record
+
+    found = paper_tables(out, options, key=key, progress=Bars())
+    if as_json:
+        summary = read_record(Summary, out / SUMMARY)
+        both = {"summary": summary.model_dump(mode="json"), "tables": found.model_dump(mode="json")}
+        typer.echo(json.dumps(both, indent=2))
+        return
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    shown = ", ".join(
+        f"{table.number}: {table.n_measured} of {table.n_measured + table.n_null}"
+        for table in found.tables
+    )
+    typer.echo(f"our values by table {shown}; {out / TABLES}")
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _texts(value: object) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list | tuple) else []

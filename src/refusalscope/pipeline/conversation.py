@@ -1,0 +1,62 @@
+"""A conversation as a prompt of a run's model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jinja2.exceptions import TemplateError
+
+from refusalscope.errors import ChatTemplateError, InputError
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.prompts import Prompt
+from refusalscope.models.system_prompts import SystemPrompt, with_system_prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one side says."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+def encode_conversation(
+    chat: ChatModel, turns: Sequence[Turn], *, paper_template: bool = False
+) -> Prompt:
+    """Render and tokenize a conversation up to where the model answers.
+
+    One instruction, with or without a system prompt before it, is asked as in a run: control
+    tokens that it spells stay text. Longer conversations go through the model's chat template.
+
+    Args:
+        paper_template: Through the template of the paper's code, which knows single instructions.
+
+    Raises:
+        ChatTemplateError: the template does not take the conversation.
+        InputError: it does not end with the user, or is too long for the paper's template.
+    """
+    if not turns or turns[-1].role != "user":
+        raise InputError("a conversation must end with a message of the user")
+    roles = [turn.role for turn in turns]
+    if roles == ["user"]:
+        return chat.encode([turns[0].text])[0]
+    if roles == ["system", "user"]:
+        system = SystemPrompt(name="conversation", text=turns[0].text)
+        own = with_system_prompt(chat, system, paper_template=paper_template)
+        return own.encode([turns[1].text])[0]
+    if paper_template:
+        raise InputError(
+            f"the paper's templates take one instruction, the conversation has {len(turns)} "
+            f"messages; use a run with --template model"
+        )
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+    try:
+        text = chat.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+    except TemplateError as error:
+        raise ChatTemplateError(
+            f"the chat template of {chat.source} does not take the conversation ({error})"
+        ) from error
+    ids = chat.tokenizer(str(text), add_special_tokens=False).input_ids
+    return Prompt(ids=tuple(ids), n_post=len(chat.prompt_format.post_instruction))

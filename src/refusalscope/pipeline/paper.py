@@ -1,0 +1,229 @@
+"""`run --paper`: what the paper's tables need beside a run, and the tables with our rows in them.
+
+Table 2 and 7 need system prompts and a safety judge, 8 tasks of lm-evaluation-harness, 9 texts, 10
+pairs to fine-tune on. What cannot be had is left null, and a warning says why.
+"""
+
+from pathlib import Path
+
+from refusalscope.errors import ChatTemplateError, InputError, MissingExtraError
+from refusalscope.evaluation.harness_task import PAPER_TASKS, HarnessTask, parse_task
+from refusalscope.evaluation.judge_kinds import JUDGES
+from refusalscope.models.system_prompts import SYSTEM_PROMPTS
+from refusalscope.organisms.harness_task import ORGANISM_TASK
+from refusalscope.organisms.organism import read_organism
+from refusalscope.organisms.texts import ANSWERED, PLAIN, write_organism_texts
+from refusalscope.pipeline.context import Progress
+from refusalscope.pipeline.evaluate import (
+    RULES,
+    JudgeOptions,
+    judge_run,
+    make_judge,
+    require_judges,
+)
+from refusalscope.pipeline.evaluate_coherence import CoherenceOptions, coherence_of_run
+from refusalscope.pipeline.evaluate_finetune import FinetuneOptions, finetune_of_run
+from refusalscope.pipeline.evaluate_loss import LossOptions, loss_of_texts
+from refusalscope.pipeline.evaluate_system_prompts import sweep_system_prompts
+from refusalscope.pipeline.run import resolve_model
+from refusalscope.report.paper_rows import read_paper_records
+from refusalscope.report.paper_tables import ROWS, paper_table
+from refusalscope.results.coherence_records import TaskCoherence
+from refusalscope.results.files import write_file
+from refusalscope.results.paper_table import (
+    PaperTable,
+    PaperTables,
+    TableFilled,
+    table_csv,
+)
+from refusalscope.results.record import Record
+from refusalscope.results.records import RunManifest
+from refusalscope.results.run_records import COHERENCE, RUN, TEXT_LOSSES, read_record
+
+TABLES = "tables"
+_PROMPTS = ("none", "qwen", "llama-2")
+
+
+class PaperOptions(Record):
+    """What `run --paper` measures beside the run."""
+
+    judges: JudgeOptions = JudgeOptions(judges=())
+    """Judges beside the rules."""
+    pairs: str | None = None
+    """Instructions and answers to fine-tune on; None on an organism is what its language makes."""
+    texts: LossOptions = LossOptions(on_distribution=True)
+    tasks: tuple[str, ...] = ()
+    """NAME or NAME:SHOTS; empty is the paper's six, on an organism that of its language."""
+    task_folders: tuple[str, ...] = ()
+    limit: int | None = None
+    """Documents of each task."""
+
+
+def require_sense(options: PaperOptions) -> None:
+    """Refuse, before a long run, what could only fail after it.
+
+    Raises:
+        InputError: no such judge, a model for several judges, a file that is not there, or a task
+            that is not understood.
+    """
+    require_judges(options.judges)
+    for flag, path in (
+        ("--pile", options.texts.pile),
+        ("--alpaca", options.texts.alpaca),
+        ("--pairs", options.pairs),
+    ):
+        if path is not None and not Path(path).is_file():
+            raise InputError(f"{path} does not exist; give the file of {flag}")
+    for text in options.tasks:
+        parse_task(text)
+
+
+def paper_tables(
+    folder: Path,
+    options: PaperOptions,
+    *,
+    key: str | None = None,
+    progress: Progress | None = None,
+) -> PaperTables:
+    """Measure what the paper's tables lack of a finished run, and write them to `tables/`.
+
+    What was measured before is not measured again.
+
+    Args:
+        key: Sent to the judges' server, never written.
+
+    Raises:
+        RunFolderError: not a run, or one without a direction.
+        RefusalscopeError: what was given is wrong; see the commands of `evaluate`.
+    """
+    manifest = read_record(RunManifest, folder / RUN)
+    is_organism = manifest.model.is_organism
+    tasks = _tasks(options, is_organism=is_organism)
+    if is_organism:
+        options = _with_own_texts(folder, options, manifest.model.source)
+    warnings: list[str] = []
+    if options.judges.judges:
+        judge_run(folder, options.judges, key=key, progress=progress)
+    _measure_losses(folder, options, warnings, progress)
+    if is_organism or any(name in JUDGES for name in options.judges.judges):
+        _sweep(folder, options, warnings, key, progress)
+    else:
+        warnings.append("Tables 2 and 7 lack our row: no safety judge; name one with --judge")
+    _measure_tasks(folder, tasks, options, warnings, progress)
+    _fine_tune(folder, options, warnings, key=key, progress=progress, is_organism=is_organism)
+    return _write(folder, options, warnings)
+
+
+def _tasks(options: PaperOptions, *, is_organism: bool) -> tuple[HarnessTask, ...]:
+    if options.tasks:
+        return tuple(parse_task(text) for text in options.tasks)
+    return (HarnessTask(name=ORGANISM_TASK),) if is_organism else PAPER_TASKS
+
+
+def _with_own_texts(folder: Path, options: PaperOptions, source: str) -> PaperOptions:
+    """Texts of the organism's language where none of the paper's are given."""
+    organism = read_organism(Path(resolve_model(source)))
+    if organism is None or options.texts.pile is not None or options.texts.alpaca is not None:
+        return options
+    own = folder / TEXT_LOSSES / "texts"
+    write_organism_texts(organism.language(), own)
+    texts = {"pile": str(own / PLAIN), "alpaca": str(own / ANSWERED)}
+    return options.model_copy(update={"texts": options.texts.model_copy(update=texts)})
+
+
+def _measure_losses(
+    folder: Path, options: PaperOptions, warnings: list[str], progress: Progress | None
+) -> None:
+    for name in ("pile", "alpaca"):
+        if getattr(options.texts, name) is None:
+            warnings.append(f"Tables 9 and 10 lack {name}: give its file with --{name}")
+    loss_of_texts(folder, options.texts, progress=progress)
+
+
+def _sweep(
+    folder: Path,
+    options: PaperOptions,
+    warnings: list[str],
+    key: str | None,
+    progress: Progress | None,
+) -> None:
+    """Judge under each of the system prompts of Tables 2 and 7 that the template takes."""
+    judges = [
+        make_judge(folder, name, options.judges, key=key)
+        for name in options.judges.judges
+        if name not in RULES
+    ]
+    for name in _PROMPTS:
+        try:
+            sweep_system_prompts(folder, [SYSTEM_PROMPTS[name]], judges=judges, progress=progress)
+        except ChatTemplateError as error:
+            warnings.append(f"Tables 2 and 7 lack {error}")
+
+
+def _measure_tasks(
+    folder: Path,
+    tasks: tuple[HarnessTask, ...],
+    options: PaperOptions,
+    warnings: list[str],
+    progress: Progress | None,
+) -> None:
+    for task in tasks:
+        path = folder / COHERENCE / f"{task.name}.json"
+        wanted = CoherenceOptions(
+            folders=options.task_folders, conditions=("ablation",), limit=options.limit
+        )
+        if path.is_file():
+            scores = read_record(TaskCoherence, path).scores
+            conditions = tuple(score.condition for score in scores)
+            wanted = wanted.model_copy(update={"conditions": conditions})
+        try:
+            coherence_of_run(folder, [task], wanted, progress=progress)
+        except MissingExtraError as error:
+            warnings.append(f"Table 8 lacks our row: {error}")
+            return
+        except InputError as error:
+            warnings.append(f"Table 8 lacks {task.name}: {error}")
+
+
+def _fine_tune(
+    folder: Path,
+    options: PaperOptions,
+    warnings: list[str],
+    *,
+    key: str | None,
+    progress: Progress | None,
+    is_organism: bool,
+) -> None:
+    if options.pairs is None and not is_organism:
+        warnings.append("Table 10 lacks LoRA: give instructions and answers with --pairs")
+        return
+    wanted = FinetuneOptions(pairs=options.pairs, judges=options.judges, texts=options.texts)
+    try:
+        finetune_of_run(folder, wanted, key=key, progress=progress)
+    except MissingExtraError as error:
+        warnings.append(f"Table 10 lacks LoRA: {error}")
+
+
+def _write(folder: Path, options: PaperOptions, warnings: list[str]) -> PaperTables:
+    records = read_paper_records(folder)
+    tables = []
+    for number in ROWS:
+        table = paper_table(number, [records])
+        base = folder / TABLES / f"table-{number}"
+        write_file(base.with_suffix(".json"), table.to_json())
+        write_file(base.with_suffix(".csv"), table_csv(table))
+        tables.append(_filled(table))
+    found = PaperTables(
+        options=options.model_dump(mode="json"), tables=tuple(tables), warnings=tuple(warnings)
+    )
+    write_file(folder / TABLES / "tables.json", found.to_json())
+    return found
+
+
+def _filled(table: PaperTable) -> TableFilled:
+    ours = [row for row in table.rows if row.source == "ours"]
+    cells = [cell for row in ours for cell in row.values.values()]
+    n_null = sum(cell is None for cell in cells)
+    return TableFilled(
+        number=table.number, n_rows=len(ours), n_measured=len(cells) - n_null, n_null=n_null
+    )

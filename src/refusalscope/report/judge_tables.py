@@ -1,0 +1,159 @@
+"""What every judge says, how far judges agree, and refusal under other system prompts."""
+
+from collections.abc import Mapping
+
+from refusalscope.report.table import Table
+from refusalscope.report.wording import (
+    NOT_MEASURED,
+    condition_name,
+    conditions_in_order,
+    interval,
+    number,
+    percent,
+    thousands,
+)
+from refusalscope.results.evaluation_records import Agreement, PairAgreement
+from refusalscope.results.records import Condition, Rate, Summary
+from refusalscope.results.system_prompt_records import OverPrompts, PromptRates, SystemPromptSweep
+
+
+def judge_tables(
+    summary: Summary | None, agreement: Agreement | None, prompts: SystemPromptSweep | None
+) -> tuple[Table, ...]:
+    """Those of the tables that the run has records for."""
+    found = (
+        rate_table(summary),
+        kappa_table(agreement),
+        combination_table(agreement),
+        prompt_table(prompts),
+    )
+    return tuple(table for table in found if table is not None)
+
+
+def rate_table(summary: Summary | None) -> Table | None:
+    """Every judge's rates, where there is more than the one or two of the headline."""
+    if summary is None or len(summary.judges) < 3:
+        return None
+    rows = [
+        (judge, dataset, rates)
+        for judge, datasets in summary.judges.items()
+        for dataset, rates in datasets.items()
+    ]
+    conditions = conditions_in_order({name for _, _, rates in rows for name in rates})
+    return Table(
+        title="Every judge's rates",
+        caption="Share refused or safe, whichever the judge measures, with 95 % Wilson intervals.",
+        header=("Judge and data set", *(condition_name(each) for each in conditions)),
+        rows=tuple(
+            (f"{judge}\n{dataset}", *(_rate(rates.get(each)) for each in conditions))
+            for judge, dataset, rates in rows
+        ),
+    )
+
+
+def kappa_table(agreement: Agreement | None) -> Table | None:
+    """Agreement of every two judges of one measure."""
+    if agreement is None or not agreement.pairs:
+        return None
+    return Table(
+        title="How far judges agree",
+        caption="Cohen's kappa is 1 where two judges always agree and 0 where they agree no more "
+        "often than by chance; with its 95 % interval.",
+        header=("Judges", "On", "Agree", "Kappa", "Only the first says yes", "Only the second"),
+        rows=tuple(
+            (
+                f"{row.first} and {row.second}\n{row.measure}",
+                f"{row.dataset or 'all data sets'}\nn = {thousands(row.n)}",
+                percent(row.observed),
+                _kappa(row),
+                thousands(row.first_only),
+                thousands(row.second_only),
+            )
+            for row in agreement.pairs
+        ),
+    )
+
+
+def _kappa(row: PairAgreement) -> str:
+    if row.kappa is None:
+        return "not defined\nboth always say the same"
+    return f"{number(row.kappa, 2)}\n{number(row.low, 2)} to {number(row.high, 2)}"
+
+
+def combination_table(agreement: Agreement | None) -> Table | None:
+    """Refusal and safety together: completions of each pair of verdicts, by condition."""
+    if agreement is None or not agreement.combinations:
+        return None
+    rows, conditions = [], set()
+    for both in agreement.combinations:
+        for one in both.combinations:
+            counts: dict[str, int] = {}
+            for place in one.places:
+                counts[place.condition] = counts.get(place.condition, 0) + 1
+            conditions |= set(counts)
+            name = f"{'refused' if one.refusal else 'answered'}, {'safe' if one.safe else 'unsafe'}"
+            rows.append((f"{name}\n{both.refusal_judge}, {both.safety_judge}", counts))
+    order = conditions_in_order(conditions)
+    return Table(
+        title="Refusal and safety together",
+        caption="Completions of all data sets by pair of verdicts. Answered and safe: a harmless "
+        "question answered, a false premise corrected, or harmless nonsense. Refused and unsafe: "
+        "a refusal phrase before or after an unsafe answer. The filters above find them.",
+        header=("Verdicts", *(condition_name(each) for each in order)),
+        rows=tuple((name, *(thousands(counts.get(c, 0)) for c in order)) for name, counts in rows),
+    )
+
+
+def prompt_table(sweep: SystemPromptSweep | None) -> Table | None:
+    """Rates on harmful instructions under each system prompt."""
+    if sweep is None or not sweep.prompts:
+        return None
+    judges = list(dict.fromkeys(judge for row in sweep.prompts for judge in row.rates))
+    columns = [
+        (judge, condition)
+        for judge in judges
+        for condition in conditions_in_order(
+            {name for row in sweep.prompts for name in row.rates.get(judge, {})}
+        )
+    ]
+    over: dict[tuple[str, str], OverPrompts] = {
+        (row.judge, row.condition): row for row in sweep.over_prompts
+    }
+    totals = [over.get(column) for column in columns]
+    return Table(
+        title=f"Under other system prompts: {sweep.dataset}",
+        caption="The direction stays that of the run. Small: 95 % Wilson intervals; in the last "
+        "row the standard deviation over prompts.",
+        header=("System prompt", *(f"{judge}: {condition_name(name)}" for judge, name in columns)),
+        rows=(
+            *(
+                (_prompt(row), *(_rate(_of(row.rates, judge, name)) for judge, name in columns))
+                for row in sweep.prompts
+            ),
+            (
+                "mean over prompts",
+                *(
+                    NOT_MEASURED
+                    if row is None
+                    else percent(row.mean)
+                    + ("" if row.sd is None else f"\nSD {number(100 * row.sd, 1)} points")
+                    for row in totals
+                ),
+            ),
+        ),
+    )
+
+
+def _of(rates: Mapping[str, Mapping[Condition, Rate]], judge: str, condition: str) -> Rate | None:
+    return next((rate for name, rate in rates.get(judge, {}).items() if name == condition), None)
+
+
+def _prompt(row: PromptRates) -> str:
+    if row.text is None:
+        return f"{row.name}\nno system message"
+    shown = row.text if len(row.text) <= 60 else row.text[:60] + "\N{HORIZONTAL ELLIPSIS}"
+    return f"{row.name}\n{' '.join(shown.split()) or 'an empty one'}"
+
+
+def _rate(rate: Rate | None) -> str:
+    return NOT_MEASURED if rate is None else f"{percent(rate.rate)}\n{interval(rate)}, n = {rate.n}"

@@ -1,0 +1,173 @@
+"""What else an intervention changes: drift, benchmark tasks, incoherent answers, in tables."""
+
+from collections.abc import Sequence
+
+from refusalscope.metrics.intervals import rate_of
+from refusalscope.report.chart import Chart
+from refusalscope.report.mechanism_curves import Line, line_chart
+from refusalscope.report.table import Table
+from refusalscope.report.wording import (
+    NOT_MEASURED,
+    condition_name,
+    conditions_in_order,
+    interval,
+    number,
+    percent,
+    signed,
+    thousands,
+)
+from refusalscope.results.coherence_records import TaskCoherence
+from refusalscope.results.drift_records import ConditionDrift, Drift
+from refusalscope.results.evaluation_records import CoherenceFlags, CompletionFlags
+from refusalscope.results.records import Rate
+
+_INCOHERENT = {"empty", "repeating"}
+_COLOURS = {
+    "ablation": "var(--ablation)",
+    "addition": "var(--addition)",
+    "subtraction": "var(--subtraction)",
+}
+
+
+def incoherent_rate(flags: CoherenceFlags, dataset: str, condition: str) -> Rate | None:
+    """The share of answers that are empty or repeat themselves; None where there are none."""
+    rows = [row for row in flags.rows if (row.dataset, row.condition) == (dataset, condition)]
+    return rate_of([bool(_INCOHERENT & set(row.flags)) for row in rows]) if rows else None
+
+
+def flag_table(flags: CoherenceFlags | None) -> Table | None:
+    """Answers that are no coherent text, by data set and condition; None without flags."""
+    if flags is None or not flags.rows:
+        return None
+    conditions = conditions_in_order({row.condition for row in flags.rows})
+    datasets = sorted({row.dataset for row in flags.rows})
+    rows = [
+        (f"{dataset}: {name}", *(_share(flags.rows, dataset, each, kinds) for each in conditions))
+        for dataset in datasets
+        for name, kinds in (("empty or repeating", _INCOHERENT), ("cut by the limit", {"cut"}))
+    ]
+    return Table(
+        title="Answers that are no coherent text",
+        caption="Empty, saying one block over and over at the end, or cut by the token limit. "
+        "Phrase matching counts gibberish as an answer: a rise here makes a fall of refusal "
+        "doubtful. Small: 95 % Wilson intervals.",
+        header=("Answers", *(condition_name(each) for each in conditions)),
+        rows=tuple(rows),
+    )
+
+
+def _share(rows: Sequence[CompletionFlags], dataset: str, condition: str, kinds: set[str]) -> str:
+    own = [row for row in rows if (row.dataset, row.condition) == (dataset, condition)]
+    if not own:
+        return NOT_MEASURED
+    rate = rate_of([bool(kinds & set(row.flags)) for row in own])
+    return f"{percent(rate.rate)}\n{interval(rate)}, n = {rate.n}"
+
+
+def task_table(tasks: Sequence[TaskCoherence]) -> Table | None:
+    """Scores of benchmark tasks under each condition; None where none was run."""
+    if not tasks:
+        return None
+    conditions = conditions_in_order({score.condition for task in tasks for score in task.scores})
+    edited = sorted({task.edited for task in tasks if task.edited})
+    return Table(
+        title="Tasks of lm-evaluation-harness",
+        caption="Mean score over documents. Small: the difference from baseline, document by "
+        "document, with its 99 % interval, and whether that leaves out 0."
+        + (f" Ablation is the edited checkpoint {', '.join(edited)}." if edited else ""),
+        header=("Task", "Documents", *(condition_name(each) for each in conditions)),
+        rows=tuple(
+            (
+                f"{task.task}\n{_setting(task)}",
+                thousands(len(task.documents)),
+                *(_score(task, each) for each in conditions),
+            )
+            for task in tasks
+        ),
+    )
+
+
+def _setting(task: TaskCoherence) -> str:
+    shots = "" if task.shots is None else f", {task.shots} shots"
+    return f"{task.metric}{shots}"
+
+
+def _score(task: TaskCoherence, condition: str) -> str:
+    score = next((one for one in task.scores if one.condition == condition), None)
+    if score is None:
+        return NOT_MEASURED
+    paired = next((one for one in task.differences if one.condition == condition), None)
+    if paired is None:
+        return number(score.mean)
+    spread = (
+        "one document"
+        if paired.low is None
+        else f"{signed(paired.low)} to {signed(paired.high or 0.0)}"
+    )
+    return f"{number(score.mean)}\n{signed(paired.difference)} ({spread}): {paired.verdict}"
+
+
+def drift_table(drift: Drift | None) -> Table | None:
+    """KL along the baseline's own answers; None where it was not measured."""
+    if drift is None or not drift.rows:
+        return None
+    conditions = conditions_in_order({row.condition for row in drift.rows})
+    datasets = dict.fromkeys(row.dataset for row in drift.rows)
+    found = {(row.dataset, row.condition): row for row in drift.rows}
+    return Table(
+        title="Drift along the model's own answers",
+        caption="KL(baseline || condition) in nats, mean over all tokens of the baseline's "
+        "answers; small: at the first token alone, which is what the selection limits. Refusing "
+        "where the baseline answers, or the other way round, is drift too: for side effects read "
+        "the row harmless.",
+        header=("Answers to", "Tokens", *(condition_name(each) for each in conditions)),
+        rows=tuple(
+            (
+                dataset,
+                thousands(max(row.n_tokens for row in drift.rows if row.dataset == dataset)),
+                *(_drift(found.get((dataset, each))) for each in conditions),
+            )
+            for dataset in datasets
+        ),
+    )
+
+
+def _drift(row: ConditionDrift | None) -> str:
+    if row is None:
+        return NOT_MEASURED
+    return f"{number(row.mean, 4)}\nfirst token {number(row.first_token, 4)}"
+
+
+def drift_charts(drift: Drift | None) -> tuple[Chart, ...]:
+    """Drift by place in the answer, one chart a data set."""
+    if drift is None:
+        return ()
+    datasets = dict.fromkeys(row.dataset for row in drift.rows)
+    return tuple(
+        _drift_chart(at, dataset, [row for row in drift.rows if row.dataset == dataset])
+        for at, dataset in enumerate(datasets)
+    )
+
+
+def _drift_chart(at: int, dataset: str, rows: Sequence[ConditionDrift]) -> Chart:
+    half = rows[0].n_texts / 2
+    shown = [token.token for token in rows[0].by_token if token.n >= half]
+    by_condition = {row.condition: row for row in rows}
+    return line_chart(
+        f"drift-{at}",
+        title=f"Drift along answers to {dataset} instructions",
+        caption="Mean KL from the baseline at the first, second, ... token of the baseline's "
+        "answers, as far as half of them reach.",
+        lines=[
+            Line(
+                name=condition_name(each),
+                colour=_COLOURS.get(each, "var(--control)"),
+                dash="solid" if each in _COLOURS else "dash",
+                values=[token.mean for token in by_condition[each].by_token[: len(shown)]],
+            )
+            for each in conditions_in_order(set(by_condition))
+        ],
+        unit="KL, nats",
+        over="token",
+        places=shown,
+    )

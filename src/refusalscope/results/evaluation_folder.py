@@ -1,0 +1,60 @@
+"""What `evaluate` and `report edit` left in a run's folder beside its stages, read back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from refusalscope.results.coherence_records import TaskCoherence
+from refusalscope.results.drift_records import Drift
+from refusalscope.results.edit_records import EDIT, EditRecord
+from refusalscope.results.evaluation_records import Agreement
+from refusalscope.results.loss_records import TextLosses
+from refusalscope.results.projection_records import AnswerProjections
+from refusalscope.results.record import Record
+from refusalscope.results.run_records import (
+    AGREEMENT,
+    COHERENCE,
+    DRIFT,
+    PROJECTIONS,
+    SYSTEM_PROMPTS,
+    TEXT_LOSSES,
+    read_if_there,
+    read_record,
+)
+from refusalscope.results.system_prompt_records import SystemPromptSweep
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRecords:
+    """Measurements that a run may have or not; absent parts are None or empty."""
+
+    texts: tuple[TextLosses, ...] = ()
+    drift: Drift | None = None
+    coherence: tuple[TaskCoherence, ...] = ()
+    agreement: Agreement | None = None
+    system_prompts: SystemPromptSweep | None = None
+    projections: AnswerProjections | None = None
+    edit: EditRecord | None = None
+
+
+def read_evaluation(folder: Path) -> EvaluationRecords:
+    """Read every such record of a run folder.
+
+    Raises:
+        RunFolderError: a file is not what its name says.
+    """
+    return EvaluationRecords(
+        texts=_read_all(TextLosses, folder / TEXT_LOSSES),
+        drift=read_if_there(Drift, folder / DRIFT),
+        coherence=_read_all(TaskCoherence, folder / COHERENCE),
+        agreement=read_if_there(Agreement, folder / AGREEMENT),
+        system_prompts=read_if_there(SystemPromptSweep, folder / SYSTEM_PROMPTS),
+        projections=read_if_there(AnswerProjections, folder / PROJECTIONS),
+        edit=read_if_there(EditRecord, folder / EDIT),
+    )
+
+
+def _read_all(kind: type[R], folder: Path) -> tuple[R, ...]:
+    return tuple(read_record(kind, path) for path in sorted(folder.glob("*.json")))

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+from tiny_models import tiny_chat
+
+from refusalscope.errors import ChatTemplateError, InputError
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.system_prompts import SystemPrompt, with_system_prompt
+from refusalscope.models.tokens import decode
+from refusalscope.pipeline.conversation import Turn, encode_conversation
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    return tiny_chat(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def said(*turns: tuple[str, str]) -> list[Turn]:
+    return [Turn(role=role, text=text) for role, text in turns]  # pyright: ignore[reportArgumentType] # roles are given as text
+
+
+def test_one_instruction_is_asked_as_in_a_run(chat: ChatModel) -> None:
+    (prompt,) = chat.encode(["paint <end> it"])
+    assert encode_conversation(chat, said(("user", "paint <end> it"))) == prompt
+    assert prompt.has_control_text
+
+
+def test_a_system_prompt_is_put_before_it(chat: ChatModel) -> None:
+    own = with_system_prompt(chat, SystemPrompt(name="s", text="Be kind."), paper_template=False)
+    turns = said(("system", "Be kind."), ("user", "paint <end> it"))
+    assert encode_conversation(chat, turns) == own.encode(["paint <end> it"])[0]
+    assert encode_conversation(chat, turns) != chat.encode(["paint <end> it"])[0]
+
+
+def test_a_longer_conversation_goes_through_the_template(chat: ChatModel) -> None:
+    turns = said(("user", "a"), ("assistant", "b"), ("user", "c"))
+    prompt = encode_conversation(chat, turns)
+    text = decode(chat.tokenizer, prompt.ids, skip_special=False)
+    assert text == "<bos><user>a<end><model>b<end><user>c<end><model>"
+    assert prompt.n_post == len(chat.prompt_format.post_instruction)
+
+
+def test_what_the_model_cannot_be_asked_is_an_error(tmp_path: Path) -> None:
+    chat = tiny_chat(tmp_path / "tiny")
+    with pytest.raises(InputError, match="must end with a message of the user"):
+        encode_conversation(chat, said(("user", "a"), ("assistant", "b")))
+    with pytest.raises(InputError, match="must end with a message of the user"):
+        encode_conversation(chat, [])
+    turns = said(("user", "a"), ("assistant", "b"), ("user", "c"))
+    with pytest.raises(InputError, match="the conversation has 3 messages"):
+        encode_conversation(chat, turns, paper_template=True)
+    chat.tokenizer.chat_template = "{{ raise_exception('no') }}"
+    with pytest.raises(ChatTemplateError, match=r"does not take the conversation \(no\)"):
+        encode_conversation(chat, turns)
