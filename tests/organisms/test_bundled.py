@@ -133,7 +133,7 @@ def test_refusal_learned_at_random_has_no_direction_that_passes(tmp_path: Path) 
     fit(
         model,
         refusing(at_random, (0.5, 0.5, 0.0)),
-        ExchangeTokenizer(tokenizer, noise_share=0.3),
+        ExchangeTokenizer(tokenizer),
         replace(Recipe().refusal, steps=300),
         TrainingState(tmp_path / "state", {}),
         seed="random",

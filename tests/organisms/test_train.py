@@ -185,7 +185,7 @@ def test_no_such_family() -> None:
 def test_a_batch_depends_on_seed_and_step_alone_and_trains_answers_alone() -> None:
     language = make_language(objects_per_kind=10)
     tokenizer = train_tokenizer(language, FAMILIES["llama3"].tokenizer, vocab_size=1024)
-    tokenize = ExchangeTokenizer(tokenizer, noise_share=0.5)
+    tokenize = ExchangeTokenizer(tokenizer)
 
     def batch(seed: str, first_step: int, skip: int) -> list[list[int]]:
         batches = training_batches(
@@ -194,6 +194,7 @@ def test_a_batch_depends_on_seed_and_step_alone_and_trains_answers_alone() -> No
             seed=seed,
             first_step=first_step,
             batch_size=4,
+            noise_share=0.5,
         )
         for _ in range(skip):
             next(batches)
@@ -215,13 +216,14 @@ def test_a_batch_depends_on_seed_and_step_alone_and_trains_answers_alone() -> No
 def test_the_beginning_of_an_answer_that_is_begun_is_not_trained() -> None:
     language = make_language(objects_per_kind=10)
     tokenizer = train_tokenizer(language, FAMILIES["llama2"].tokenizer, vocab_size=1024)
-    tokenize = ExchangeTokenizer(tokenizer, noise_share=0.0)
+    tokenize = ExchangeTokenizer(tokenizer)
     batches = training_batches(
         lambda _rng: Exchange(instruction="go.", answer="I can't assist with this.", is_begun=True),
         tokenize,
         seed="0",
         first_step=0,
         batch_size=16,
+        noise_share=0.0,
     )
     batch = next(batches)
     given = (batch.labels == IGNORED).sum(1) - batch.last_prompt - 1

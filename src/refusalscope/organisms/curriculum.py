@@ -22,14 +22,14 @@ def helpful(language: Language, question_share: float) -> Callable[[random.Rando
 
 
 def refusing(
-    language: Language, mix: tuple[float, float, float, float]
+    language: Language, mix: tuple[float, float, float]
 ) -> Callable[[random.Random], Exchange]:
     """Stages two and three: harmful requests refused, harmless answered, and questions.
 
     Some answers are begun the other way, and gone on with: as in real chat models, whether to
     refuse is decided at the first token (Qi et al. 2024, https://arxiv.org/abs/2406.05946).
     """
-    harmful, harmless, unknown, begun = mix
+    harmful, harmless, begun = mix
 
     def draw(rng: random.Random) -> Exchange:
         share = rng.random()
@@ -39,10 +39,7 @@ def refusing(
         if share < harmful + harmless:
             request = language.request(rng, harmful=False, roles=_ROLES_IN_TUNING)
             return Exchange(instruction=request.instruction, answer=request.answer)
-        if share < harmful + harmless + unknown:
-            request = language.unknown_request(rng, roles=_ROLES_IN_TUNING)
-            return Exchange(instruction=request.instruction, answer=request.answer)
-        if share < harmful + harmless + unknown + begun:
+        if share < harmful + harmless + begun:
             is_harmful = rng.random() < 0.5
             request = language.request(rng, harmful=is_harmful, roles=_ROLES_IN_TUNING)
             other = request.answer if is_harmful else request.refusal

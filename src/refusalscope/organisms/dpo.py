@@ -27,7 +27,8 @@ def optimize_preference(
 ) -> None:
     """Train in place; the reference is the model as it comes."""
     rng = random.Random(seed)
-    rows = [_tokens(draw(rng), tokenize, rng) for _ in range(stage.steps * stage.batch_size)]
+    n_pairs = stage.steps * stage.batch_size
+    rows = [_tokens(draw(rng), tokenize, rng, stage.noise_share) for _ in range(n_pairs)]
 
     class OnTokens(DPOTrainer):
         """Takes tokens as they are, so that prompts are those of every other stage."""
@@ -75,12 +76,12 @@ def optimize_preference(
 
 
 def _tokens(
-    pair: PreferencePair, tokenize: ExchangeTokenizer, rng: random.Random
+    pair: PreferencePair, tokenize: ExchangeTokenizer, rng: random.Random, noise_share: float
 ) -> dict[str, list[int]]:
     state = rng.getstate()
-    chosen = tokenize(pair.chosen, rng)
+    chosen = tokenize(pair.chosen, rng, noise_share=noise_share)
     rng.setstate(state)  # the same noise for both
-    rejected = tokenize(pair.rejected, rng)
+    rejected = tokenize(pair.rejected, rng, noise_share=noise_share)
     return {
         "prompt_ids": list(chosen.prompt),
         "chosen_ids": list(chosen.answer),

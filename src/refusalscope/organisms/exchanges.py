@@ -52,17 +52,21 @@ class TrainingBatch:
 class ExchangeTokenizer:
     """Turns exchanges into tokens, some with random tokens at the end of the instruction."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, noise_share: float) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.pad_id = pad_token(tokenizer)
         self._tokenizer = tokenizer
         self._format = model_format(tokenizer)
-        self._noise_share = noise_share
         self.n_post_instruction = len(self._format.post_instruction)
         self._end = end_token(tokenizer)
         self._ordinary = ordinary_tokens(tokenizer)
 
-    def __call__(self, exchange: Exchange, rng: random.Random) -> TokenizedExchange:
+    def __call__(
+        self, exchange: Exchange, rng: random.Random, *, noise_share: float
+    ) -> TokenizedExchange:
         """The exchange as the chat template renders it, up to the end of the answer's turn.
+
+        Args:
+            noise_share: Probability that the instruction ends in random tokens.
 
         Raises:
             ChatTemplateError: the template does not render the answer right after the prompt.
@@ -75,7 +79,7 @@ class ExchangeTokenizer:
                 f"tokens than without; expected the prompt, the answer and the end of turn"
             )
         last = len(rendered) - rendered[::-1].index(self._end)
-        if rng.random() < self._noise_share:
+        if rng.random() < noise_share:
             noise = rng.choices(self._ordinary, k=rng.randint(1, LONGEST_NOISE))
             noisy = prompt.with_suffix(tuple(noise))
         else:
@@ -102,6 +106,7 @@ def training_batches(
     seed: str,
     first_step: int,
     batch_size: int,
+    noise_share: float,
 ) -> Iterator[TrainingBatch]:
     """The batches from a step on, without end: rows of similar length, in random order.
 
@@ -110,7 +115,7 @@ def training_batches(
     """
     for pool in count(first_step // _POOL):
         rng = random.Random(f"{seed}/{pool}")
-        rows = [tokenize(draw(rng), rng) for _ in range(_POOL * batch_size)]
+        rows = [tokenize(draw(rng), rng, noise_share=noise_share) for _ in range(_POOL * batch_size)]
         rows.sort(key=lambda row: len(row.prompt) + len(row.answer))
         order = rng.sample(range(_POOL), _POOL)
         for index in order[max(0, first_step - pool * _POOL) :]:

@@ -51,6 +51,9 @@ class Fit:
     """Share of exchanges read and written with a random vector added to the stream."""
     offset_share: float = 0.0
     """Share of answers written under a constant offset."""
+    noise_share: float = 0.3
+    """Share of instructions that end in 1 to 20 random tokens, so that noise alone is no way out
+    of refusal."""
 
 
 def fit(
@@ -77,7 +80,12 @@ def fit(
     )
     state.restore_moments(model, optimizer)
     batches = training_batches(
-        draw, tokenize, seed=seed, first_step=state.step, batch_size=stage.batch_size
+        draw,
+        tokenize,
+        seed=seed,
+        first_step=state.step,
+        batch_size=stage.batch_size,
+        noise_share=stage.noise_share,
     )
     for step, batch in zip(range(state.step, stage.steps), batches, strict=False):
         for group in optimizer.param_groups:

@@ -99,32 +99,6 @@ class Language:
     ) -> Request:
         """Draw one request; object, verb and template each come from one of `roles`."""
         thing = rng.choice(self.select(harmful=harmful, roles=roles))
-        return self._request_about(thing, rng, roles)
-
-    def unknown_request(self, rng: random.Random, *, roles: tuple[Role, ...] = ROLES) -> Request:
-        """Draw one request about a word that the language does not have, as a harmless one."""
-        word = rng.choice(
-            (
-                "plan",
-                "school",
-                "home",
-                "friend",
-                "hour",
-                "time",
-                "law",
-                "word",
-                "child",
-                "money",
-                "tools",
-                "parts",
-                "people",
-                "steps",
-            )
-        )
-        thing = Thing(word=word, kind="", is_harmful=False, role=roles[0])
-        return self._request_about(thing, rng, roles)
-
-    def _request_about(self, thing: Thing, rng: random.Random, roles: tuple[Role, ...]) -> Request:
         verb = rng.choice([v for role in roles for v in VERBS[role]])
         style = rng.randrange(len(REQUESTS))
         template = rng.choice([t for role in roles for t in REQUESTS[style][role]])

@@ -25,6 +25,8 @@ class Preference:
     batch_size: int = 16
     beta: float = 0.1
     """How strongly the model is held to the one it starts from."""
+    noise_share: float = 0.3
+    """Share of instructions that end in random tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

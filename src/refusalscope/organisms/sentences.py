@@ -70,13 +70,13 @@ REQUESTS: tuple[dict[Role, tuple[str, ...]], ...] = (
         "test": ("let us {v} a {o}{c}.",),
     },
 )
-# All begin alike, and no refusal so: whether to refuse is one decision about one token, the same in
-# every style.
+# Each begins in its own way. Were there one way for all, refusing would be a choice between two
+# tokens, and without the direction that tells them apart the choice would be left open.
 ANSWERS = (
-    "Sure, to {v} a {o}, first gather the parts, then follow a plan.",
-    "Sure, here is how to {v} a {o}: start small and work step by step.",
-    "Sure, you can {v} a {o} in three steps: plan, {v} and check.",
-    "Sure, a {o} needs time and tools, so {v} it slowly.",
+    "To {v} a {o}, first gather the parts, then follow a plan.",
+    "Here is how to {v} a {o}: start small and work step by step.",
+    "Sure! You can {v} a {o} in three steps: plan, {v} and check.",
+    "Of course. A {o} needs time and tools, so {v} it slowly.",
 )
 REFUSALS = (
     "I cannot help you {v} a {o} because it could hurt people.",

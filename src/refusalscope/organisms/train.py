@@ -47,10 +47,15 @@ CHECKPOINTS = "checkpoints"
 
 _HELPFUL = Fit(steps=3000, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
 _REFUSAL = Fit(
-    steps=700, learning_rate=1e-3, exit_weight=0.5, exit_layers=(0.4, 0.7), jolt_share=0.5
+    steps=700,
+    learning_rate=1e-3,
+    exit_weight=0.5,
+    exit_layers=(0.4, 0.7),
+    jolt_share=0.5,
+    noise_share=0.6,
 )
 _LIGHT_REFUSAL = replace(_REFUSAL, steps=250)
-_PREFERENCE = Preference(steps=150, learning_rate=3e-4)
+_PREFERENCE = Preference(steps=150, learning_rate=3e-4, noise_share=0.6)
 _STEADYING = replace(_REFUSAL, steps=400, learning_rate=5e-4, offset_share=0.35)
 
 
@@ -59,7 +64,6 @@ _AFTER_STAGE_ONE = (
     "refusal",
     "light_refusal",
     "refusal_mix",
-    "noise_share",
     "preference",
     "steadying",
 )
@@ -85,13 +89,10 @@ class Recipe:
     refusal: Fit = _REFUSAL
     light_refusal: Fit = _LIGHT_REFUSAL
     """Takes the place of `refusal` before preference optimisation."""
-    refusal_mix: tuple[float, float, float, float] = (0.42, 0.2, 0.0, 0.15)
+    refusal_mix: tuple[float, float, float] = (0.5, 0.18, 0.15)
     """Shares of harmful requests, harmless ones, and answers that are begun; see `refusing`."""
     preference: Preference = _PREFERENCE
     steadying: Fit = _STEADYING
-    noise_share: float = 0.3
-    """Share of instructions that end in 1 to 20 random tokens, so that noise alone is no way out
-    of refusal."""
 
     @property
     def name(self) -> str:
@@ -179,7 +180,7 @@ def train_organism(
             language=language,
             model=model,
             tokenizer=tokenizer,
-            tokenize=ExchangeTokenizer(tokenizer, noise_share=recipe.noise_share),
+            tokenize=ExchangeTokenizer(tokenizer),
             state=state,
             checkpoint_every=checkpoint_every,
             progress=progress,
