@@ -1,8 +1,9 @@
 """The streamed edit of a checkpoint beside copying its files, and beside load-edit-save.
 
 A synthetic sharded checkpoint in bfloat16 with the tensor shapes of Llama-3 8B (fewer layers) is
-written to a temporary folder. Each job runs in a process of its own; copy and edit take turns at
-being first, because a disk that has just been written to is slower:
+written to a temporary folder. Each job runs in a process of its own. Copy and edit take turns at
+being first, because a disk that has just been written to is slower, and what the job before wrote
+is removed right before each, because a virtual machine's memory is slower where it lay idle:
 
 - nothing: imports what the edit imports; its peak memory is the interpreter's own
 - copy: the files, flushed to the disk, as the edit flushes its own
@@ -98,14 +99,17 @@ def compare(folder: Path, *, layers: int, repeats: int) -> dict[str, Any]:
     source = write_checkpoint(folder / "source", layers)
     own = start_job("nothing", folder)["peak_bytes"]
     runs: dict[str, list[dict[str, float]]] = {"copy": [], "edit": []}
-    start_job("copy", folder)
+    written = "copy"
+    start_job(written, folder)
     for repeat in range(repeats):
         for job in sorted(runs, reverse=repeat % 2 == 1):
-            shutil.rmtree(folder / job, ignore_errors=True)
+            shutil.rmtree(folder / written)
             os.sync()
             runs[job].append(start_job(job, folder))
-    shutil.rmtree(folder / "copy")
+            written = job
+    shutil.rmtree(folder / written)
     os.sync()
+    start_job("edit", folder)
     transformers = start_job("transformers", folder)
     agreement = agree(folder / "edit", folder / "transformers")
     checkpoint = open_checkpoint(source)
