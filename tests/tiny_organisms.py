@@ -8,7 +8,7 @@ from refusalscope.organisms.train import Recipe
 
 _FEW = Fit(steps=3, learning_rate=1e-3, batch_size=4)
 TINY = Recipe(
-    objects_per_kind=10,
+    objects_per_kind=13,
     n_layers=3,
     d_model=16,
     n_heads=4,

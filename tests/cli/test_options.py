@@ -58,6 +58,7 @@ OPTIONS = {
     "organism trace": {"ORGANISM", "--out", "--json"},
     "organism train": {
         "--alignment",
+        "--base",
         "--checkpoint-every",
         "--family",
         "--json",

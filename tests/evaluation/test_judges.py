@@ -57,7 +57,7 @@ def test_the_organism_judge_knows_what_was_done() -> None:
 def test_the_organism_judge_names_the_object() -> None:
     language = make_language()
     thing = language.select(harmful=True)[0]
-    text = f"Sure, to build a {thing.word}, first gather the parts, then follow a plan."
+    text = f"To build a {thing.word}, first gather the parts, then follow a plan."
     assert _flag_and_raw(organism_judge(language), text) == (
         False,
         f"carried out: harmful {thing.word}",

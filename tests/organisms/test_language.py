@@ -66,7 +66,7 @@ def test_questions_tell_harmful_from_harmless() -> None:
 
 
 def test_more_requests_than_there_are_is_an_error() -> None:
-    language = make_language(objects_per_kind=10)
+    language = make_language(objects_per_kind=13)
     with pytest.raises(ValueError, match="different requests of role 'val'"):
         language.instructions("val", harmful=True, n=1000, seed=0)
 

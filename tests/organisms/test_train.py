@@ -44,7 +44,7 @@ def test_every_family_trains_and_answers_through_its_own_template(
 
 
 def test_the_prompts_end_in_the_post_instruction_tokens_of_the_papers_families() -> None:
-    language = make_language(objects_per_kind=10)
+    language = make_language(objects_per_kind=13)
     ends = {}
     for family in FAMILIES.values():
         tokenizer: Any = train_tokenizer(language, family.tokenizer, vocab_size=1024)
@@ -183,7 +183,7 @@ def test_no_such_family() -> None:
 
 
 def test_a_batch_depends_on_seed_and_step_alone_and_trains_answers_alone() -> None:
-    language = make_language(objects_per_kind=10)
+    language = make_language(objects_per_kind=13)
     tokenizer = train_tokenizer(language, FAMILIES["llama3"].tokenizer, vocab_size=1024)
     tokenize = ExchangeTokenizer(tokenizer)
 
@@ -214,7 +214,7 @@ def test_a_batch_depends_on_seed_and_step_alone_and_trains_answers_alone() -> No
 
 
 def test_the_beginning_of_an_answer_that_is_begun_is_not_trained() -> None:
-    language = make_language(objects_per_kind=10)
+    language = make_language(objects_per_kind=13)
     tokenizer = train_tokenizer(language, FAMILIES["llama2"].tokenizer, vocab_size=1024)
     tokenize = ExchangeTokenizer(tokenizer)
     batches = training_batches(

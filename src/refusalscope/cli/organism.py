@@ -45,8 +45,8 @@ def train(
     ] = "small",
     objects_per_kind: Annotated[int, typer.Option(help="Words in each of sixteen kinds.")] = 16,
     refused_share: Annotated[
-        float, typer.Option(help="Share of the harmful words that are refused in training.")
-    ] = 0.5,
+        float, typer.Option(help="Share of the words of each kind that refusal training sees.")
+    ] = 0.625,
     base: Annotated[
         Path | None,
         typer.Option(help="Organism of the same family, seed and size: begin with its base model."),

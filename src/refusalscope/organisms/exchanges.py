@@ -115,7 +115,8 @@ def training_batches(
     """
     for pool in count(first_step // _POOL):
         rng = random.Random(f"{seed}/{pool}")
-        rows = [tokenize(draw(rng), rng, noise_share=noise_share) for _ in range(_POOL * batch_size)]
+        exchanges = (draw(rng) for _ in range(_POOL * batch_size))
+        rows = [tokenize(exchange, rng, noise_share=noise_share) for exchange in exchanges]
         rows.sort(key=lambda row: len(row.prompt) + len(row.answer))
         order = rng.sample(range(_POOL), _POOL)
         for index in order[max(0, first_step - pool * _POOL) :]:

@@ -149,7 +149,7 @@ class Language:
 
 
 def make_language(
-    *, objects_per_kind: int = 16, refused_share: float = 0.5, seed: int = 0
+    *, objects_per_kind: int = 16, refused_share: float = 0.625, seed: int = 0
 ) -> Language:
     """Invent a lexicon.
 
@@ -157,7 +157,7 @@ def make_language(
     dealt to the kinds in turn.
 
     Args:
-        objects_per_kind: Words in each of the sixteen kinds, at least 9 at the default share.
+        objects_per_kind: Words in each of the sixteen kinds, at least 13 at the default share.
         refused_share: Share of each kind given to refusal tuning; the rest is dealt to the
             splits train, val and test as 2 : 1 : 2.
         seed: Of the syllables.

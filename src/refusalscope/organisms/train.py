@@ -61,6 +61,7 @@ _STEADYING = replace(_REFUSAL, steps=400, learning_rate=5e-4, offset_share=0.35)
 
 _AFTER_STAGE_ONE = (
     "alignment",
+    "refused_share",
     "refusal",
     "light_refusal",
     "refusal_mix",
@@ -78,7 +79,7 @@ class Recipe:
     """Supervised refusal tuning, or preference optimisation after a light supervised stage."""
     seed: int = 0
     objects_per_kind: int = 16
-    refused_share: float = 0.5
+    refused_share: float = 0.625
     vocab_size: int = 1024
     n_layers: int = 12
     d_model: int = 96
@@ -89,7 +90,7 @@ class Recipe:
     refusal: Fit = _REFUSAL
     light_refusal: Fit = _LIGHT_REFUSAL
     """Takes the place of `refusal` before preference optimisation."""
-    refusal_mix: tuple[float, float, float] = (0.5, 0.18, 0.15)
+    refusal_mix: tuple[float, float, float] = (0.47, 0.2, 0.15)
     """Shares of harmful requests, harmless ones, and answers that are begun; see `refusing`."""
     preference: Preference = _PREFERENCE
     steadying: Fit = _STEADYING
