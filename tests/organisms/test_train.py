@@ -153,7 +153,9 @@ def test_a_trained_organism_is_known_by_its_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL's own use of transformers
-def test_preference_optimisation_runs_through_trl(tmp_path: Path) -> None:
+def test_preference_optimisation_runs_through_trl_which_prints_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     steps: list[float] = []
     recipe = replace(TINY, alignment="apo")
     facts = train_organism(recipe, tmp_path / "apo", progress=steps.append)
@@ -166,6 +168,7 @@ def test_preference_optimisation_runs_through_trl(tmp_path: Path) -> None:
     )
     first, second = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("apo", "other"))
     assert first != second
+    assert capsys.readouterr().out == ""
 
 
 def test_without_trl_the_command_says_what_to_install(

@@ -130,6 +130,39 @@ class _Prompts:
             self.asked += part.stop - part.start
         return [sum(own[part.start : part.stop]) for part, own in zip(parts, scores, strict=True)]
 
+    def put_hardest_first(self, candidate: tuple[int, int], *, start: int) -> None:
+        known = self._scores["bypass"][candidate]
+        rest = sorted(range(start, self.n_harmful), key=known.__getitem__, reverse=True)
+        order = [*range(start), *rest]
+        for own, scores in self._scores["bypass"].items():
+            self._scores["bypass"][own] = [scores[i] for i in order]
+
+
+class _HardPrompts(_Prompts):
+    """The last four of 32 harmful prompts are refused whatever is ablated."""
+
+    def __init__(self, candidates: list[tuple[int, int]]) -> None:
+        super().__init__(0, candidates)
+        self.n_harmful = 32
+        for rank, own in enumerate(candidates):
+            self._scores["bypass"][own] = [rank / 4 - 15.0] * 28 + [10.0] * 4
+            self._scores["induce"][own] = [5.0] * 8
+            self._scores["kl"][own] = [0.01] * 8
+
+
+class _InOrder(_HardPrompts):
+    def put_hardest_first(self, candidate: tuple[int, int], *, start: int) -> None:
+        pass
+
+
+def test_prompts_that_the_first_to_pass_hardly_bypasses_are_asked_first() -> None:
+    candidates = [(p, layer) for p in (-2, -1) for layer in range(20)]
+    scorers = _HardPrompts(candidates), _InOrder(candidates)
+    for scorer in scorers:
+        found = search(candidates, scorer, n_layers=20, limits=PUBLISHED)
+        assert select_candidate(found, n_layers=20, limits=PUBLISHED).layer == 0
+    assert scorers[0].asked < scorers[1].asked
+
 
 @pytest.mark.parametrize("seed", range(50))
 def test_dropping_on_partial_sums_never_drops_the_winner(seed: int) -> None:

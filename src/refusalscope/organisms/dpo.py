@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
@@ -71,6 +72,7 @@ def optimize_preference(
             processing_class=tokenizer,
             callbacks=[Progress()],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     model.eval()
 

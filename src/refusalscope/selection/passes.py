@@ -30,7 +30,7 @@ Shortcut = Literal["resume", "join", "prefix", "last tokens"]
 Score = Callable[[Float[Tensor, "row d_vocab"], Int[Tensor, " row"]], Float[Tensor, " row"]]
 """A number for each row, from its logits and the place of its prompt."""
 
-_Job = tuple[Intervention | None, range]
+_Job = tuple[Intervention | None, Sequence[int]]
 """An intervention, and the places of the prompts to run under it."""
 
 _N_CHECKED = 4
@@ -43,7 +43,7 @@ class EditedPrompts:
     """Some of the prompts, one after another, under one intervention, and how to score them."""
 
     edit: Intervention | None
-    prompts: range
+    prompts: Sequence[int]
     score: Score
 
 

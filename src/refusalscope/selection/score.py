@@ -57,6 +57,8 @@ class ModelScorer:
         self._divergence = kl_divergence if formulas == "exact" else paper_kl_divergence
         self._progress = progress
         self._edits: dict[tuple[str, Candidate], Intervention] = {}
+        self._harmful_order = list(range(len(harmful)))
+        self._bypass: dict[Candidate, dict[int, float]] = {}
         self.sweeps = 0.0
         self.n_harmful, self.n_harmless = len(harmful), len(harmless)
         self._passes = EditedPasses(
@@ -84,12 +86,28 @@ class ModelScorer:
             )
             for part in parts
         ]
-        return [scores.sum().item() for scores in self._passes.run(jobs)]
+        scores = self._passes.run(jobs)
+        for part, job, own in zip(parts, jobs, scores, strict=True):
+            if part.score == "bypass":
+                known = self._bypass.setdefault(part.candidate, {})
+                known |= zip(job.prompts, own.tolist(), strict=True)
+        return [own.sum().item() for own in scores]
 
-    def _prompts(self, part: Part) -> range:
+    def put_hardest_first(self, candidate: Candidate, *, start: int) -> None:
+        """Put the harmful prompts from place `start` on in the order of a candidate's bypass.
+
+        The highest first: prompts that this candidate hardly bypasses others will not either.
+        """
+        known = self._bypass[candidate]
+        rest = self._harmful_order[start:]
+        rest.sort(key=lambda prompt: known[self.n_harmless + prompt], reverse=True)
+        self._harmful_order[start:] = rest
+
+    def _prompts(self, part: Part) -> Sequence[int]:
         """Where the prompts of a part lie among all: the harmless ones come first."""
-        first = self.n_harmless if part.score == "bypass" else 0
-        return range(first + part.start, first + part.stop)
+        if part.score != "bypass":
+            return range(part.start, part.stop)
+        return [self.n_harmless + prompt for prompt in self._harmful_order[part.start : part.stop]]
 
     def _refusal_scores(
         self, logits: Float[Tensor, "row d_vocab"], prompts: Int[Tensor, " row"]

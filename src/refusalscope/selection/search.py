@@ -9,8 +9,8 @@ candidate has too low an induce, too high a KL, or a bypass that is not the lowe
 2. Induce on a few prompts shows who will probably pass, and bypass on some, for those, who will
    probably win. That one is scored in full. If it passes, its bypass is the one to beat.
 3. Everyone else is dropped by the proof that will probably cost least: against induce, where a pass
-   may begin at the candidate's own layer, or against bypass. Whoever seems to be better than the
-   best is scored in full.
+   may begin at the candidate's own layer, or against bypass, on the prompts first that the one to
+   beat bypassed least. Whoever seems to be better than the best is scored in full, bypass first.
 
 What is probable (that prompts to come score like those before; before there are any, as without
 intervention) decides only what is computed next, and never who is dropped.
@@ -67,6 +67,10 @@ class Scorer(Protocol):
 
     def score(self, parts: Sequence[Part]) -> Sequence[float]:
         """The score of each part, summed over its prompts."""
+        ...
+
+    def put_hardest_first(self, candidate: Candidate, *, start: int) -> None:
+        """Change the order of harmful prompts from place `start` on, which few have scored yet."""
         ...
 
 
@@ -227,7 +231,7 @@ class _Search:
             if self._leader not in promising:
                 self._leader = min(promising, key=lambda t: t.bypass.estimate)
             return self._completion(self._leader)
-        return [part for t in self._open for part in self._cheapest_proof(t) or self._completion(t)]
+        return [part for t in self._open for part in self._cheapest_proof(t) or self._challenge(t)]
 
     def _promising(self) -> list[_Tally]:
         return [t for t in self._open if not fails_induce(t.induce.estimate, self._limits)]
@@ -245,7 +249,15 @@ class _Search:
         n, _ = needed[name]
         if math.isinf(n):
             return []
+        if name == "bypass":
+            n /= 2  # the next prompts are the hardest, so fewer may do
         return [tally.part(name, stop=tally.mean(name).stop_after(n))]
+
+    def _challenge(self, tally: _Tally) -> list[Part]:
+        """The rest of bypass, which most who come close lose by; then all that is left."""
+        if tally.kl.n_done and not tally.bypass.is_complete:
+            return [tally.part("bypass", stop=tally.bypass.end)]
+        return self._completion(tally)
 
     def _completion(self, tally: _Tally) -> list[Part]:
         """All that is left to score; before it, a few prompts of KL, which show the bad."""
@@ -267,11 +279,17 @@ class _Search:
         for tally in self._open:
             tally.rejected = tally.rejected or self._failure(tally)
             if tally.rejected is None and tally.is_complete:
+                if math.isinf(self._best):
+                    self._scorer.put_hardest_first(tally.candidate, start=self._first_unscored())
                 self._best = min(self._best, tally.bypass.estimate)
         for tally in self._open:
             if tally.rejected is None and not tally.is_complete and self._is_beaten(tally):
                 tally.rejected = OUTRANKED
         self._open = [t for t in self._open if t.rejected is None and not t.is_complete]
+
+    def _first_unscored(self) -> int:
+        """The first place of the harmful prompts that nobody in question has been scored on."""
+        return max((t.bypass.n_done for t in self._open if not t.bypass.is_complete), default=0)
 
     def _failure(self, tally: _Tally) -> str | None:
         """The limit that a candidate fails whatever prompts to come will score."""
