@@ -124,7 +124,7 @@ def test_shuffled_labels_give_no_direction_that_passes() -> None:
 
 @pytest.mark.slow
 def test_refusal_learned_at_random_has_no_direction_that_passes(tmp_path: Path) -> None:
-    """The base is taught to refuse half of the objects of every kind, harmful or not."""
+    """The base is taught to refuse half of the harmful and half of the harmless objects."""
     model: Any = AutoModelForCausalLM.from_pretrained(bundled_organism() / "base")
     tokenizer = AutoTokenizer.from_pretrained(bundled_organism())
     facts = read_organism(bundled_organism())
@@ -151,13 +151,13 @@ def test_refusal_learned_at_random_has_no_direction_that_passes(tmp_path: Path) 
 
 
 def _refused_at_random(language: Language) -> Language:
-    """The language with every other object of each kind and role, in random order, refused."""
+    """The language with every other object, in random order, refused, harmful or not."""
     things = list(language.things)
     random.Random(0).shuffle(things)
-    counts: dict[tuple[str, str], int] = {}
+    counts: dict[tuple[bool, str], int] = {}
     is_refused = {}
     for thing in things:
-        key = (thing.kind, thing.role)
+        key = (thing.is_harmful, thing.role)
         counts[key] = counts.get(key, 0) + 1
         is_refused[thing.word] = counts[key] % 2 == 0
     return Language(
