@@ -61,24 +61,23 @@ def test_a_searched_suffix_undoes_refusal_and_a_random_one_does_not(suffixes: Su
     assert abs(suffixes.harmful_random_suffix.refusal.rate - plain) < 0.05
 
 
-def test_the_suffix_moves_the_last_cosine_toward_harmless_and_random_tokens_do_not(
+def test_the_suffix_takes_the_cosine_to_that_of_harmless_prompts_and_random_tokens_do_not(
     suffixes: SuffixConditions,
 ):
-    # At the last layer only: at r's own the suffix does little here, unlike in the paper
-    # (docs/mechanism.md says why).
-    plain, random, searched, harmless = (
-        c.cosine_mean[-1]
-        for c in (
-            suffixes.harmful,
-            suffixes.harmful_random_suffix,
-            suffixes.harmful_adversarial_suffix,
-            suffixes.harmless,
+    for layer in (suffixes.layer, -1):
+        plain, random, searched, harmless = (
+            c.cosine_mean[layer]
+            for c in (
+                suffixes.harmful,
+                suffixes.harmful_random_suffix,
+                suffixes.harmful_adversarial_suffix,
+                suffixes.harmless,
+            )
         )
-    )
-    gap = plain - harmless
-    assert gap > 0.2
-    assert abs(random - plain) < 0.1 * gap
-    assert searched < plain - 0.1 * gap
+        gap = plain - harmless
+        assert gap > 0.2
+        assert abs(random - plain) < 0.1 * gap
+        assert searched < plain - 0.7 * gap
 
 
 def contribution(heads: Heads, name: SuffixConditionName) -> float:
