@@ -168,11 +168,12 @@ def test_an_edit_of_the_organism_gets_its_verdict(
     assert found.verdict == kind.verdict, found.detail
     if kind.verdict == ONE:
         assert found.n_changed == found.n_writing == found.n_writing_changed == 25
+        # What keeps norms scales all that is left, so it is a removal but for some percent.
         assert found.agreement is not None
-        assert (found.agreement > 0.95) == kind.is_shared
-        assert found.strength == pytest.approx(kind.strength, abs=0.06)
+        assert (found.agreement > 0.9) == kind.is_shared
+        assert found.strength == pytest.approx(kind.strength, abs=0.08)
         assert found.cosine is not None
-        assert (found.cosine > 0.99) == kind.is_shared
+        assert (found.cosine > 0.98) == kind.is_shared
         assert all(row.stable_rank < 1.3 for row in found.tensors)
     else:
         assert (found.agreement, found.strength, found.cosine) == (None, None, None)
