@@ -152,7 +152,6 @@ def test_a_trained_organism_is_known_by_its_recipe(tmp_path: Path) -> None:
     assert not is_trained(replace(TINY, seed=1), tmp_path / "organism")
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL's own use of transformers
 def test_preference_optimisation_runs_through_trl_which_prints_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 import copy
 import random
 import tempfile
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,8 @@ def optimize_preference(
             if progress:
                 progress(1.0)
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # TRL's own use of transformers
         trainer = OnTokens(
             model=model,
             ref_model=copy.deepcopy(model).eval(),
