@@ -1,6 +1,7 @@
 """Loss, drift and system prompts on the bundled organism show what the paper found."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,9 @@ def test_ablation_moves_harmful_answers_and_leaves_harmless_ones(finished: Path)
     assert mean["harmless", "subtraction"] > mean["harmless", "ablation"]
     for row in drift_of_run(finished).rows:
         if row.condition == "ablation":
-            assert row.paper_first_token == pytest.approx(row.first_token, rel=0.05, abs=0.01)
+            # The paper's formula adds 1e-6 to probabilities, so it ends at 13.8 nats.
+            expected = min(row.first_token, -math.log(1e-6))
+            assert row.paper_first_token == pytest.approx(expected, rel=0.05, abs=0.01)
 
 
 def test_it_refuses_under_system_prompts_until_the_direction_is_ablated(finished: Path) -> None:
