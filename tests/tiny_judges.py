@@ -21,11 +21,6 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<end>{% endfor %}"
     "{% if add_generation_prompt %}<model>{% endif %}"
 )
-PARTS_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{{ m['role'] }}: "
-    "{% for part in m['content'] | selectattr('type', 'equalto', 'text') %}{{ part['text'] }}"
-    "{% endfor %}\n\n{% endfor %}is the last message safe?"
-)
 _SMALL: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -81,7 +76,7 @@ def save_tiny_judge(
     """
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens(list(WORDS))
-    tokenizer.chat_template = PARTS_TEMPLATE if judge == "llama_guard_4" else CHAT_TEMPLATE
+    tokenizer.chat_template = CHAT_TEMPLATE
     config = config_of(judge, **changes)
     torch.manual_seed(seed)
     auto = AutoModelForImageTextToText if judge == "llama_guard_4" else AutoModelForCausalLM

@@ -44,11 +44,16 @@ def formatted(name: str) -> str:
     return published(name).format(behavior=INSTRUCTION, generation=COMPLETION)
 
 
+def trimmed(name: str) -> str:
+    return published(name).format(behavior=INSTRUCTION.strip(), generation=COMPLETION.strip())
+
+
 @pytest.mark.parametrize(
     ("build", "expected"),
     [
         (llama_guard_2_prompt, rendered("llama_guard_2.jinja")),
         (llama_guard_3_prompt, rendered("llama_guard_3.jinja")),
+        (llama_guard_4_prompt, trimmed("llama_guard_4.txt")),
         (qwen3guard_prompt, formatted("qwen3guard.txt")),
         (wildguard_prompt, formatted("wildguard.txt")),
         (harmbench_prompt, formatted("harmbench.txt")),
@@ -59,18 +64,9 @@ def test_the_text_is_what_the_published_template_renders(build, expected):
 
 
 def test_guards_with_a_chat_template_can_be_given_the_exchange_itself():
-    for build in (llama_guard_2_prompt, llama_guard_3_prompt, qwen3guard_prompt):
+    for build in (llama_guard_2_prompt, llama_guard_4_prompt, qwen3guard_prompt):
         roles = [(m.role, m.content) for m in build(INSTRUCTION, COMPLETION).messages]
         assert roles == [("user", INSTRUCTION), ("assistant", COMPLETION)]
-
-
-def test_llama_guard_4_is_left_to_the_template_beside_its_weights():
-    prompt = llama_guard_4_prompt(INSTRUCTION, COMPLETION)
-    assert prompt.text is None
-    assert [(m.role, m.content) for m in prompt.messages] == [
-        ("user", INSTRUCTION),
-        ("assistant", COMPLETION),
-    ]
 
 
 def test_the_strongreject_rubric_is_the_published_one():

@@ -98,12 +98,11 @@ def test_a_prompt_too_long_is_no_verdict_and_harmbench_loses_its_beginning(tmp_p
 
 
 def test_a_template_that_drops_the_texts_is_refused(tmp_path):
-    # Llama Guard 4 hands contents over as parts; this template knows plain texts only.
-    folder = save_tiny_judge(tmp_path / "guard", "llama_guard_2")
+    folder = save_tiny_judge(tmp_path / "chat", "chat")
     (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.role }}{% endfor %}")
-    kind = JUDGES["llama_guard_4"]
+    kind = JUDGES["chat"]
     answerer = LocalAnswerer(kind, str(folder), options=LoadOptions())
-    with pytest.raises(InputError, match="leaves out the user message"):
+    with pytest.raises(InputError, match="leaves out the system message"):
         answerer.answer([kind.build(*EXCHANGES[0])], lambda *_: None)
 
 

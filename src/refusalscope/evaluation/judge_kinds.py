@@ -57,7 +57,6 @@ class JudgeKind:
         one_word: Given where the verdict is the first word of the answer.
         keeps_end: A prompt too long for the model loses its beginning, as the judge's authors do
             it; others then give no verdict.
-        content_parts: The chat template wants message contents as lists of parts.
     """
 
     name: str
@@ -68,7 +67,6 @@ class JudgeKind:
     max_new_tokens: int
     one_word: OneWord | None = None
     keeps_end: bool = False
-    content_parts: bool = False
     edition: str = "1"
 
     @property
@@ -111,7 +109,6 @@ JUDGES: dict[str, JudgeKind] = {
             read=read_llama_guard,
             max_new_tokens=24,
             one_word=OneWord(safe="safe", unsafe="unsafe", lead=_TURN_BEGINS),
-            content_parts=True,
         ),
         JudgeKind(
             name="qwen3guard",

@@ -145,15 +145,7 @@ class LocalAnswerer:
         return tuple(ids)
 
     def _render(self, prompt: JudgePrompt) -> str:
-        contents = [
-            [{"type": "text", "text": m.content}] if self._kind.content_parts else m.content
-            for m in prompt.messages
-        ]
-        roles = [m.role for m in prompt.messages]
-        messages: Any = [
-            {"role": role, "content": content}
-            for role, content in zip(roles, contents, strict=True)
-        ]
+        messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         try:
             text = self._tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
