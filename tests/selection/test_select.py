@@ -6,7 +6,8 @@ import pytest
 from refusalscope.errors import SelectionError
 from refusalscope.results.records import CandidateScores, SelectionLimits
 from refusalscope.selection.recorded import RecordedScorer
-from refusalscope.selection.search import Part, score_all, search
+from refusalscope.selection.scorer import Part
+from refusalscope.selection.search import score_all, search
 from refusalscope.selection.select import layer_limit, rejection, select_candidate
 from refusalscope.selection.select_direction import select_recorded
 

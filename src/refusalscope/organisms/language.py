@@ -12,7 +12,6 @@ templates each belong to one role; `tuning` is what refusal training sees, and `
 
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -228,21 +227,15 @@ def completes_request(language: Language, text: str) -> Thing | None:
 
 
 def _invent_words(n: int, seed: int) -> list[str]:
+    rng = random.Random(seed)
     taken = set(" ".join(_all_frames()).split())
     words: dict[str, None] = {}
-    for word in _words(random.Random(seed)):
-        if len(words) == n:
-            break
+    while len(words) < n:
+        syllables = [rng.choice(ONSETS) + rng.choice(NUCLEI) for _ in range(2)]
+        word = "".join(syllables) + rng.choice(CODAS)
         if word not in taken:
             words[word] = None
     return list(words)
-
-
-def _words(rng: random.Random) -> Iterator[str]:
-    """Words of two syllables, without end."""
-    while True:
-        syllables = [rng.choice(ONSETS) + rng.choice(NUCLEI) for _ in range(2)]
-        yield "".join(syllables) + rng.choice(CODAS)
 
 
 def _all_frames() -> list[str]:

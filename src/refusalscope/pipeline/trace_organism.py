@@ -27,7 +27,8 @@ from refusalscope.results.files import new_folder, write_file
 from refusalscope.results.records import Rate, SelectionLimits
 from refusalscope.results.trace_record import OrganismTrace, TracePoint
 from refusalscope.selection.score import ModelScorer
-from refusalscope.selection.search import Candidate, score_all
+from refusalscope.selection.scorer import Candidate
+from refusalscope.selection.search import score_all
 from refusalscope.selection.select_direction import select_direction
 
 Prompts = dict[str, list[Prompt]]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from refusalscope.results.records import CandidateScores
-from refusalscope.selection.search import Candidate, Part
+from refusalscope.selection.scorer import Candidate, Part
 
 
 class RecordedScorer:

@@ -15,18 +15,18 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.freed_memory import keep_freed_memory
 from refusalscope.models.prompts import Prompt
 from refusalscope.selection.passes import EditedPasses, EditedPrompts
-from refusalscope.selection.search import Candidate, Part
+from refusalscope.selection.scorer import Candidate, Part
 
 _CPU_TOKENS = 2048
 _ACCELERATOR_TOKENS = 16384
 
 
 class ModelScorer:
-    """Scores candidates on validation prompts; see `selection.search.Scorer`.
+    """Scores candidates on validation prompts; see `selection.scorer.Scorer`.
 
     All prompts run once without intervention: the logits of the harmless ones are the base of KL,
-    and their residual stream at every layer is where induce resumes. Within a set prompts go by
-    length, the shortest first. Candidates must not be zero.
+    and their residual stream at every layer is where induce resumes. Harmless prompts go by length,
+    the shortest first; so do harmful ones until `put_hardest_first`. Candidates must not be zero.
 
     Attributes:
         sweeps: What was run so far, in units of a pass over one validation set through the whole

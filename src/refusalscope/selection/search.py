@@ -18,11 +18,10 @@ intervention) decides only what is computed next, and never who is dropped.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, get_args, runtime_checkable
 
 from refusalscope.metrics.refusal_metric import REFUSAL_METRIC_BOUND
 from refusalscope.results.records import CandidateScores, SelectionLimits
+from refusalscope.selection.scorer import SCORE_NAMES, Candidate, Part, ScoreName, Scorer
 from refusalscope.selection.select import (
     INDUCE,
     KL,
@@ -34,131 +33,7 @@ from refusalscope.selection.select import (
     layer_limit,
     rejection,
 )
-
-Candidate = tuple[int, int]
-"""Position and layer."""
-
-ScoreName = Literal["bypass", "induce", "kl"]
-SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One score of a candidate on some of its validation prompts: `start` to `stop` - 1."""
-
-    candidate: Candidate
-    score: ScoreName
-    start: int
-    stop: int
-
-
-@runtime_checkable
-class Scorer(Protocol):
-    """Whoever can score candidates: a model, or recorded scores.
-
-    Bypass is scored on harmful prompts under ablation, induce on harmless ones under addition, KL
-    on harmless ones under ablation. The baselines are the mean refusal metric without intervention.
-    """
-
-    n_harmful: int
-    n_harmless: int
-    baseline_harmful: float
-    baseline_harmless: float
-
-    def score(self, parts: Sequence[Part]) -> Sequence[float]:
-        """The score of each part, summed over its prompts."""
-        ...
-
-    def put_hardest_first(self, candidate: Candidate, *, start: int) -> None:
-        """Change the order of harmful prompts from place `start` on, which few have scored yet."""
-        ...
-
-
-class _Mean:
-    """One score of one candidate, of which the first prompts are known."""
-
-    def __init__(self, n_prompts: int, *, expected: float) -> None:
-        self._n = n_prompts
-        self._expected = expected
-        self._total = 0.0
-        self.n_done = 0
-
-    def add(self, part: Part, total: float) -> None:
-        """Take in the sum over a part."""
-        self._total += total
-        self.n_done = part.stop
-
-    @property
-    def is_complete(self) -> bool:
-        return self.n_done == self._n
-
-    @property
-    def estimate(self) -> float:
-        """The mean so far, or what is expected where there is none."""
-        return self._total / self.n_done if self.n_done else self._expected
-
-    @property
-    def value(self) -> float | None:
-        return _finite(self.if_rest_is(0.0)) if self.is_complete else None
-
-    def if_rest_is(self, bound: float) -> float:
-        """The mean if every prompt not yet scored had the score `bound`."""
-        return (self._total + bound * (self._n - self.n_done)) / self._n
-
-    def n_to_reach(self, limit: float, *, bound: float) -> float:
-        """How many more prompts will take `if_rest_is(bound)` to `limit`, all scored as estimated.
-
-        Infinite where it will not get there before the last.
-        """
-        gap, step = limit - self.if_rest_is(bound), self.estimate - bound
-        n = gap / step * self._n if step else math.inf
-        return n if 0 <= n < self._n - self.n_done else math.inf
-
-    def stop_after(self, n: float) -> int:
-        """Where to stop so that `n` more prompts are scored; one in 64 more, in case."""
-        return min(self._n, self.n_done + math.ceil(n + self._n / 64))
-
-    def first(self, share: int) -> int:
-        """One prompt in `share`, the first ones."""
-        return -(-self._n // share)
-
-    @property
-    def end(self) -> int:
-        return self._n
-
-
-class _Tally:
-    """What is known of one candidate so far."""
-
-    def __init__(self, candidate: Candidate, scorer: Scorer) -> None:
-        self.candidate = candidate
-        self.bypass = _Mean(scorer.n_harmful, expected=scorer.baseline_harmful)
-        self.induce = _Mean(scorer.n_harmless, expected=scorer.baseline_harmless)
-        self.kl = _Mean(scorer.n_harmless, expected=0.0)
-        self.rejected: str | None = None
-
-    def mean(self, name: ScoreName) -> _Mean:
-        return {"bypass": self.bypass, "induce": self.induce, "kl": self.kl}[name]
-
-    @property
-    def is_complete(self) -> bool:
-        return self.bypass.is_complete and self.induce.is_complete and self.kl.is_complete
-
-    def part(self, name: ScoreName, *, stop: int) -> Part:
-        """The next prompts of a score."""
-        start = self.mean(name).n_done
-        return Part(candidate=self.candidate, score=name, start=start, stop=stop)
-
-    def scores(self) -> CandidateScores:
-        position, layer = self.candidate
-        return CandidateScores(
-            position=position,
-            layer=layer,
-            bypass=self.bypass.value,
-            induce=self.induce.value,
-            kl=self.kl.value,
-            rejected=self.rejected,
-        )
+from refusalscope.selection.tally import Tally
 
 
 def search(
@@ -169,7 +44,7 @@ def search(
     Returns:
         One row a candidate, in the order given.
     """
-    tallies = [_Tally(c, scorer) for c in sorted(candidates)]
+    tallies = [Tally(c, scorer) for c in sorted(candidates)]
     limit = layer_limit(n_layers, limits)
     for tally in tallies:
         if tally.candidate[1] >= limit:
@@ -183,7 +58,7 @@ def score_all(
     candidates: Sequence[Candidate], scorer: Scorer, *, n_layers: int, limits: SelectionLimits
 ) -> list[CandidateScores]:
     """Score every candidate in full: the paper's Figure 11."""
-    tallies = {candidate: _Tally(candidate, scorer) for candidate in candidates}
+    tallies = {candidate: Tally(candidate, scorer) for candidate in candidates}
     for name in SCORE_NAMES:
         parts = [t.part(name, stop=t.mean(name).end) for t in tallies.values()]
         for part, total in zip(parts, scorer.score(parts), strict=True):
@@ -195,16 +70,12 @@ def score_all(
     ]
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 class _Search:
     """The candidates still in question, and the bypass to beat."""
 
     def __init__(
         self,
-        tallies: Sequence[_Tally],
+        tallies: Sequence[Tally],
         scorer: Scorer,
         *,
         n_layers: int,
@@ -216,7 +87,7 @@ class _Search:
         self._n_layers = n_layers
         self._limits = limits
         self._best = math.inf
-        self._leader: _Tally | None = None
+        self._leader: Tally | None = None
 
     def run(self) -> None:
         """Score until nobody is in question."""
@@ -233,10 +104,10 @@ class _Search:
             return self._completion(self._leader)
         return [part for t in self._open for part in self._cheapest_proof(t) or self._challenge(t)]
 
-    def _promising(self) -> list[_Tally]:
+    def _promising(self) -> list[Tally]:
         return [t for t in self._open if not fails_induce(t.induce.estimate, self._limits)]
 
-    def _cheapest_proof(self, tally: _Tally) -> list[Part]:
+    def _cheapest_proof(self, tally: Tally) -> list[Part]:
         """The part that will probably get a candidate dropped for the least; none if none will."""
         layers_run = (self._n_layers - tally.candidate[1]) / self._n_layers
         bound, limits = REFUSAL_METRIC_BOUND, self._limits
@@ -253,13 +124,13 @@ class _Search:
             n /= 2  # the next prompts are the hardest, so fewer may do
         return [tally.part(name, stop=tally.mean(name).stop_after(n))]
 
-    def _challenge(self, tally: _Tally) -> list[Part]:
+    def _challenge(self, tally: Tally) -> list[Part]:
         """The rest of bypass, which most who come close lose by; then all that is left."""
         if tally.kl.n_done and not tally.bypass.is_complete:
             return [tally.part("bypass", stop=tally.bypass.end)]
         return self._completion(tally)
 
-    def _completion(self, tally: _Tally) -> list[Part]:
+    def _completion(self, tally: Tally) -> list[Part]:
         """All that is left to score; before it, a few prompts of KL, which show the bad."""
         if not tally.kl.n_done:
             return [tally.part("kl", stop=tally.kl.first(16))]
@@ -291,7 +162,7 @@ class _Search:
         """The first place of the harmful prompts that nobody in question has been scored on."""
         return max((t.bypass.n_done for t in self._open if not t.bypass.is_complete), default=0)
 
-    def _failure(self, tally: _Tally) -> str | None:
+    def _failure(self, tally: Tally) -> str | None:
         """The limit that a candidate fails whatever prompts to come will score."""
         if fails_induce(tally.induce.if_rest_is(REFUSAL_METRIC_BOUND), self._limits):
             return INDUCE
@@ -301,5 +172,5 @@ class _Search:
             return KL
         return None
 
-    def _is_beaten(self, tally: _Tally) -> bool:
+    def _is_beaten(self, tally: Tally) -> bool:
         return tally.bypass.if_rest_is(-REFUSAL_METRIC_BOUND) > self._best

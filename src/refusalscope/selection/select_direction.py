@@ -9,7 +9,8 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
 from refusalscope.results.records import CandidateScores, Selection, SelectionLimits
 from refusalscope.selection.score import ModelScorer
-from refusalscope.selection.search import Candidate, score_all, search
+from refusalscope.selection.scorer import Candidate
+from refusalscope.selection.search import score_all, search
 from refusalscope.selection.select import ZERO, rejection, select_candidate
 
 NO_RESUME = (

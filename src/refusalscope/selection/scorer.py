@@ -1,0 +1,43 @@
+"""What is asked of whoever scores candidates: parts of their three scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+Candidate = tuple[int, int]
+"""Position and layer."""
+
+ScoreName = Literal["bypass", "induce", "kl"]
+SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One score of a candidate on some of its validation prompts: `start` to `stop` - 1."""
+
+    candidate: Candidate
+    score: ScoreName
+    start: int
+    stop: int
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Whoever can score candidates: a model, or recorded scores.
+
+    Bypass is scored on harmful prompts under ablation, induce on harmless ones under addition, KL
+    on harmless ones under ablation. The baselines are the mean refusal metric without intervention.
+    """
+
+    n_harmful: int
+    n_harmless: int
+    baseline_harmful: float
+    baseline_harmless: float
+
+    def score(self, parts: Sequence[Part]) -> Sequence[float]:
+        """The score of each part, summed over its prompts."""
+        ...
+
+    def put_hardest_first(self, candidate: Candidate, *, start: int) -> None:
+        """Change the order of harmful prompts from place `start` on, which few have scored yet."""
+        ...
