@@ -17,8 +17,8 @@ from typing import Literal
 
 from refusalscope.organisms.families import FAMILIES
 from refusalscope.organisms.train import Recipe, is_trained
-from refusalscope.pipeline.summary import CONTROL_TOLERANCE
 from refusalscope.report.selection_table import SelectionRow, table_markdown
+from refusalscope.results.control_change import exceeds_tolerance
 
 Alignment = Literal["aft", "apo"]
 ALIGNMENTS: tuple[Alignment, ...] = ("aft", "apo")
@@ -108,7 +108,7 @@ def _missed(row: SelectionRow) -> list[str]:
         if not low <= row.refusal[key].rate <= high
     ]
     change = row.largest_control_change
-    if change is None or change > CONTROL_TOLERANCE + 1e-9:
+    if change is None or exceeds_tolerance(change):
         found.append(f"control {change}" if change is None else f"control {change:.2f}")
     return found
 

@@ -26,9 +26,9 @@ pytestmark = pytest.mark.slow
 
 N_KILLS = 20
 MODEL = "organism:llama3-aft"
-SMALL = ("--n-train", "24", "--n-val", "12", "--n-test", "12", "--batch-size", "8")
+SMALL = ("--n-train", "24", "--n-val", "48", "--n-test", "12", "--batch-size", "8")
 COMMAND = ("run", MODEL, *SMALL, "--out", "out")
-OPTIONS = RunOptions(model=MODEL, n_train=24, n_val=12, n_test=12, batch_size=8)
+OPTIONS = RunOptions(model=MODEL, n_train=24, n_val=48, n_test=12, batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +85,7 @@ def test_a_run_killed_at_twenty_moments_ends_with_the_bytes_of_an_uninterrupted_
         start(parent).join()
         assert results(parent / "out") == whole, f"after kill {kill}"
         assert leftovers(parent / "out") == []
-    # Selection takes a moment that a kill may miss; extraction and completions do not.
-    assert {0, 2} <= set(stages), stages
-    assert len(stages) > 2, stages
+    assert {0, 1, 2} <= set(stages), stages
 
 
 @pytest.fixture

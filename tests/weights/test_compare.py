@@ -38,6 +38,8 @@ class Kind:
     make: Callable[[Path, Tensor], Change]
     strength: float | None = None
     is_shared: bool = True
+    slack: float = 0.0
+    """What else it does, by which it may seem to be something else."""
 
 
 def axis_of(name: str) -> int | None:
@@ -113,10 +115,10 @@ KINDS: dict[str, Kind] = {
     "orthogonalized": Kind(verdict=ONE, make=lambda _, r: removed(r), strength=1.0),
     "strength 0.7": Kind(verdict=ONE, make=lambda _, r: removed(r, strength=0.7), strength=0.7),
     "columns of old norm": Kind(
-        verdict=ONE, make=lambda _, r: norm_preserving(r, columns=True), strength=1.0
+        verdict=ONE, make=lambda _, r: norm_preserving(r, columns=True), strength=1.0, slack=0.02
     ),
     "rows of old norm": Kind(
-        verdict=ONE, make=lambda _, r: norm_preserving(r, columns=False), strength=1.0
+        verdict=ONE, make=lambda _, r: norm_preserving(r, columns=False), strength=1.0, slack=0.02
     ),
     "a direction a layer": Kind(
         verdict=ONE, make=lambda _, r: per_layer(r), strength=1.0, is_shared=False
@@ -170,10 +172,10 @@ def test_an_edit_of_the_organism_gets_its_verdict(
         assert found.n_changed == found.n_writing == found.n_writing_changed == 25
         # What keeps norms scales all that is left, so it is a removal but for some percent.
         assert found.agreement is not None
-        assert (found.agreement > 0.9) == kind.is_shared
-        assert found.strength == pytest.approx(kind.strength, abs=0.08)
+        assert (found.agreement > 0.95 - kind.slack) == kind.is_shared
+        assert found.strength == pytest.approx(kind.strength, abs=0.06 + kind.slack)
         assert found.cosine is not None
-        assert (found.cosine > 0.98) == kind.is_shared
+        assert (found.cosine > 0.99 - kind.slack) == kind.is_shared
         assert all(row.stable_rank < 1.3 for row in found.tensors)
     else:
         assert (found.agreement, found.strength, found.cosine) == (None, None, None)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from refusalscope.evaluation.judges import rates_by_condition
+from refusalscope.results.control_change import exceeds_tolerance
 from refusalscope.results.records import (
     Condition,
     Judgements,
@@ -15,7 +16,6 @@ from refusalscope.results.records import (
     SummaryDirection,
 )
 
-CONTROL_TOLERANCE = 0.05
 HEADLINE_JUDGES = ("refusal_phrases", "organism_safety", "llama_guard_2")
 """Judges that the headline shows before any other: the organism's language, the paper's two."""
 _CONTROLS: tuple[Condition, ...] = ("random_ablation", "random_addition", "random_suffix")
@@ -112,7 +112,7 @@ def _moved_controls(refusal: Mapping[str, Mapping[str, Rate]]) -> list[str]:
             if baseline is None or control is None:
                 continue
             moved = control.rate - baseline.rate
-            if abs(moved) > CONTROL_TOLERANCE:
+            if exceeds_tolerance(moved):
                 warnings.append(
                     f"control {name} moved {dataset} refusal by {moved:+.2f} "
                     f"({baseline.rate:.2f} to {control.rate:.2f}); effects of that size are not "

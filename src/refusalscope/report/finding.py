@@ -18,13 +18,9 @@ from refusalscope.report.wording import (
     position_name,
     rate_in_full,
 )
+from refusalscope.results.control_change import CONTROL_TOLERANCE, exceeds_tolerance
 from refusalscope.results.records import Rate, Summary
 from refusalscope.results.run_records import RunRecords
-
-CONTROL_TOLERANCE = 0.05
-"""Largest change of a rate, as a share, that a control may make without a warning."""
-
-_ROUNDING = 1e-9  # 1.0 - 0.95 is a little more than 0.05
 
 Verdict = Literal["found", "partly", "failed", "unknown"]
 Change = Literal["lower", "higher", "same"]
@@ -159,7 +155,7 @@ def _moved_controls(harmful: Rates, harmless: Rates) -> list[tuple[str, str, Rat
         for control in CONTROLS
         if control in rates
         and "baseline" in rates
-        and _has_moved(rates["baseline"], rates[control])
+        and exceeds_tolerance(rates[control].rate - rates["baseline"].rate)
     ]
 
 
@@ -187,12 +183,8 @@ def _safety_warnings(summary: Summary) -> list[str]:
         for dataset, rates in summary.safety.items()
         if isinstance(rates, dict) and "baseline" in rates
         for control in CONTROLS
-        if control in rates and _has_moved(rates["baseline"], rates[control])
+        if control in rates and exceeds_tolerance(rates[control].rate - rates["baseline"].rate)
     ]
-
-
-def _has_moved(before: Rate, after: Rate) -> bool:
-    return abs(after.rate - before.rate) > CONTROL_TOLERANCE + _ROUNDING
 
 
 def _warnings(harmful: Rates, harmless: Rates) -> list[str]:
