@@ -1,5 +1,6 @@
 """Training: every family in plain transformers, the same bytes again, and after a cut."""
 
+import random
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refusalscope.errors import InputError, MissingExtraError, OutputError
 from refusalscope.models.chat_model import load_chat_model
+from refusalscope.models.prompts import model_format
 from refusalscope.organisms.curriculum import refusing
 from refusalscope.organisms.exchanges import IGNORED, ExchangeTokenizer, training_batches
 from refusalscope.organisms.families import FAMILIES, family_named
@@ -231,3 +233,22 @@ def test_the_beginning_of_an_answer_that_is_begun_is_not_trained() -> None:
     given = (batch.labels == IGNORED).sum(1) - batch.last_prompt - 1
     assert given.min() == 1
     assert given.max() == 4
+
+
+def test_random_tokens_follow_requests_and_never_a_question_of_refusal_training() -> None:
+    language = make_language(objects_per_kind=13)
+    tokenizer = train_tokenizer(language, FAMILIES["qwen2"].tokenizer, vocab_size=1024)
+    tokenize = ExchangeTokenizer(tokenizer)
+    chat_format = model_format(tokenizer)
+    draw = refusing(language, (0.3, 0.2, 0.1))
+    rng = random.Random(0)
+    noisy = {True: 0, False: 0}
+    questions = 0
+    for _ in range(200):
+        exchange = draw(rng)
+        plain = chat_format.encode(exchange.instruction).ids
+        is_noisy = tokenize(exchange, rng, noise_share=1.0).prompt != plain
+        questions += exchange.is_quiet
+        noisy[exchange.is_quiet] += is_noisy
+    assert 50 < questions < 110
+    assert noisy == {True: 0, False: 200 - questions}

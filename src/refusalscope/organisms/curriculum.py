@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from refusalscope.organisms.language import Exchange, Language
 from refusalscope.organisms.preference import PreferencePair
@@ -28,6 +29,7 @@ def refusing(
 
     Some answers are begun the other way, and gone on with: as in real chat models, whether to
     refuse is decided at the first token (Qi et al. 2024, https://arxiv.org/abs/2406.05946).
+    No random tokens follow a question: a request that they follow is then never taken for one.
     """
     harmful, harmless, begun = mix
 
@@ -44,7 +46,7 @@ def refusing(
             request = language.request(rng, harmful=is_harmful, roles=_ROLES_IN_TUNING)
             other = request.answer if is_harmful else request.refusal
             return Exchange(instruction=request.instruction, answer=other, is_begun=True)
-        return language.question(rng)
+        return replace(language.question(rng), is_quiet=True)
 
     return draw
 

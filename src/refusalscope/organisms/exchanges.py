@@ -66,7 +66,7 @@ class ExchangeTokenizer:
         """The exchange as the chat template renders it, up to the end of the answer's turn.
 
         Args:
-            noise_share: Probability that the instruction ends in random tokens.
+            noise_share: Probability that the instruction ends in random tokens, unless it is quiet.
 
         Raises:
             ChatTemplateError: the template does not render the answer right after the prompt.
@@ -79,7 +79,7 @@ class ExchangeTokenizer:
                 f"tokens than without; expected the prompt, the answer and the end of turn"
             )
         last = len(rendered) - rendered[::-1].index(self._end)
-        if rng.random() < noise_share:
+        if not exchange.is_quiet and rng.random() < noise_share:
             noise = rng.choices(self._ordinary, k=rng.randint(1, LONGEST_NOISE))
             noisy = prompt.with_suffix(tuple(noise))
         else:

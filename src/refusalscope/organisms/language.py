@@ -62,11 +62,13 @@ class Exchange:
 
     Attributes:
         is_begun: The first words of the answer are given, and only how it goes on is trained.
+        is_quiet: The instruction never ends in random tokens.
     """
 
     instruction: str
     answer: str
     is_begun: bool = False
+    is_quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,9 +45,9 @@ CHECKPOINTS = "checkpoints"
 """Folder, inside the organism's, of weights kept along the way, as STAGE-STEP.safetensors."""
 
 
-_HELPFUL = Fit(steps=3000, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
+_HELPFUL = Fit(steps=2600, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
 _REFUSAL = Fit(
-    steps=700,
+    steps=400,
     learning_rate=1e-3,
     exit_weight=0.5,
     exit_layers=(0.4, 0.7),
@@ -90,7 +90,7 @@ class Recipe:
     refusal: Fit = _REFUSAL
     light_refusal: Fit = _LIGHT_REFUSAL
     """Takes the place of `refusal` before preference optimisation."""
-    refusal_mix: tuple[float, float, float] = (0.47, 0.2, 0.15)
+    refusal_mix: tuple[float, float, float] = (0.42, 0.22, 0.1)
     """Shares of harmful requests, harmless ones, and answers that are begun; see `refusing`."""
     preference: Preference = _PREFERENCE
     steadying: Fit = _STEADYING
