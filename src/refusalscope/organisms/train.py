@@ -47,7 +47,7 @@ CHECKPOINTS = "checkpoints"
 
 _HELPFUL = Fit(steps=2600, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
 _REFUSAL = Fit(
-    steps=400,
+    steps=600,
     learning_rate=1e-3,
     exit_weight=0.5,
     exit_layers=(0.4, 0.7),
