@@ -47,7 +47,7 @@ CHECKPOINTS = "checkpoints"
 
 _HELPFUL = Fit(steps=2600, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
 _REFUSAL = Fit(
-    steps=600,
+    steps=700,
     learning_rate=1e-3,
     exit_weight=0.5,
     exit_layers=(0.4, 0.7),
@@ -56,7 +56,7 @@ _REFUSAL = Fit(
 )
 _LIGHT_REFUSAL = replace(_REFUSAL, steps=250)
 _PREFERENCE = Preference(steps=150, learning_rate=3e-4, noise_share=0.6)
-_STEADYING = replace(_REFUSAL, steps=400, learning_rate=5e-4, offset_share=0.35)
+_STEADYING = replace(_REFUSAL, steps=300, learning_rate=5e-4, offset_share=0.35)
 
 
 _AFTER_STAGE_ONE = (
