@@ -77,12 +77,12 @@ def test_the_direction_and_its_scores(found: PaperTables, folder: Path) -> None:
 
 
 @pytest.mark.skipif(not HAS_HARNESS, reason="needs the extra eval")
-def test_the_task_of_the_language_is_hardly_harmed(found: PaperTables, folder: Path) -> None:
+def test_the_task_of_the_language_is_not_harmed(found: PaperTables, folder: Path) -> None:
     assert found.tables[3].n_measured == 2
     values = numbers(*ours(folder, 8))
     assert values["organism_language_baseline"] > 90
     change = values["organism_language_orthogonalized"] - values["organism_language_baseline"]
-    assert abs(change) < 10  # its questions ask about harm, which is what the direction tells
+    assert abs(change) < 5
 
 
 def test_subtraction_costs_more_than_ablation(found: PaperTables, folder: Path) -> None:
