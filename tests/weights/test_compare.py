@@ -173,7 +173,7 @@ def test_an_edit_of_the_organism_gets_its_verdict(
         # What keeps norms scales all that is left, so it is a removal but for some percent.
         assert found.agreement is not None
         assert (found.agreement > 0.95 - kind.slack) == kind.is_shared
-        assert found.strength == pytest.approx(kind.strength, abs=0.06 + kind.slack)
+        assert found.strength == pytest.approx(kind.strength, abs=0.06 + 2 * kind.slack)
         assert found.cosine is not None
         assert (found.cosine > 0.99 - kind.slack) == kind.is_shared
         assert all(row.stable_rank < 1.3 for row in found.tensors)
