@@ -64,7 +64,8 @@ def test_the_text_is_what_the_published_template_renders(build, expected):
 
 
 def test_guards_with_a_chat_template_can_be_given_the_exchange_itself():
-    for build in (llama_guard_2_prompt, llama_guard_4_prompt, qwen3guard_prompt):
+    builds = (llama_guard_2_prompt, llama_guard_3_prompt, llama_guard_4_prompt, qwen3guard_prompt)
+    for build in builds:
         roles = [(m.role, m.content) for m in build(INSTRUCTION, COMPLETION).messages]
         assert roles == [("user", INSTRUCTION), ("assistant", COMPLETION)]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -38,8 +39,6 @@ class Kind:
     make: Callable[[Path, Tensor], Change]
     strength: float | None = None
     is_shared: bool = True
-    slack: float = 0.0
-    """What else it does, by which it may seem to be something else."""
 
 
 def axis_of(name: str) -> int | None:
@@ -114,11 +113,10 @@ KINDS: dict[str, Kind] = {
     "identical": Kind(verdict="identical", make=lambda *_: lambda _, w: w),
     "orthogonalized": Kind(verdict=ONE, make=lambda _, r: removed(r), strength=1.0),
     "strength 0.7": Kind(verdict=ONE, make=lambda _, r: removed(r, strength=0.7), strength=0.7),
-    "columns of old norm": Kind(
-        verdict=ONE, make=lambda _, r: norm_preserving(r, columns=True), strength=1.0, slack=0.02
-    ),
+    # What it scales up tilts the singular vector, by which it seems stronger than it is.
+    "columns of old norm": Kind(verdict=ONE, make=lambda _, r: norm_preserving(r, columns=True)),
     "rows of old norm": Kind(
-        verdict=ONE, make=lambda _, r: norm_preserving(r, columns=False), strength=1.0, slack=0.02
+        verdict=ONE, make=lambda _, r: norm_preserving(r, columns=False), strength=1.0
     ),
     "a direction a layer": Kind(
         verdict=ONE, make=lambda _, r: per_layer(r), strength=1.0, is_shared=False
@@ -136,6 +134,20 @@ def changes(organism: Path, refusal: Direction) -> dict[str, Change]:
 def compared(base: Path, edited: Path, direction: Direction | None = None) -> Comparison:
     folders = (ModelFolder(folder=folder) for folder in (base, edited))
     return compare_checkpoints(*folders, direction=direction)
+
+
+def strength_by_svd(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
+    """The median strength along the first singular vector of what changed, from whole matrices."""
+    found: list[float] = []
+    for name, weight in before.items():
+        axis = axis_of(name)
+        if axis is None:
+            continue
+        old, new = (w.double() if axis == 0 else w.double().T for w in (weight, after[name]))
+        unit = torch.linalg.svd(new - old, full_matrices=False).U[:, 0]
+        own = unit @ old
+        found.append(-float(unit @ (new - old) @ own / own.square().sum()))
+    return median(found)
 
 
 DTYPES = {
@@ -170,12 +182,14 @@ def test_an_edit_of_the_organism_gets_its_verdict(
     assert found.verdict == kind.verdict, found.detail
     if kind.verdict == ONE:
         assert found.n_changed == found.n_writing == found.n_writing_changed == 25
-        # What keeps norms scales all that is left, so it is a removal but for some percent.
         assert found.agreement is not None
-        assert (found.agreement > 0.95 - kind.slack) == kind.is_shared
-        assert found.strength == pytest.approx(kind.strength, abs=0.06 + 2 * kind.slack)
+        assert (found.agreement > 0.95) == kind.is_shared
+        after = load_file(edited / "model.safetensors")
+        assert found.strength == pytest.approx(strength_by_svd(before, after), abs=0.01)
+        if kind.strength is not None:
+            assert found.strength == pytest.approx(kind.strength, abs=0.06)
         assert found.cosine is not None
-        assert (found.cosine > 0.99 - kind.slack) == kind.is_shared
+        assert (found.cosine > 0.99) == kind.is_shared
         assert all(row.stable_rank < 1.3 for row in found.tensors)
     else:
         assert (found.agreement, found.strength, found.cosine) == (None, None, None)

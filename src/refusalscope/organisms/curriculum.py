@@ -29,7 +29,7 @@ def refusing(
 
     Some answers are begun the other way, and gone on with: as in real chat models, whether to
     refuse is decided at the first token (Qi et al. 2024, https://arxiv.org/abs/2406.05946).
-    No random tokens follow a question: a request that they follow is then never taken for one.
+    No random tokens follow a question, lest a request that they follow be taken for one.
     """
     harmful, harmless, begun = mix
 
