@@ -329,5 +329,24 @@ def test_an_import_of_what_is_no_run_is_one_line(refusalscope: Caller, tmp_path:
     assert contents(tmp_path) == {}
 
 
+def test_a_lexicon_too_small_for_its_splits_is_one_line(
+    refusalscope: Caller, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    called = refusalscope("organism", "train", "--objects-per-kind", "5", "--out", out)
+    assert "leave a role without objects" in called.line
+    assert contents(tmp_path) == {}
+
+
+def test_sentences_that_make_no_language_are_one_line(refusalscope: Caller, tmp_path: Path) -> None:
+    printed = json.loads(refusalscope("organism", "sentences").out)
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(printed | {"harmful_kinds": []}), "utf-8")
+    out = tmp_path / "out"
+    called = refusalscope("organism", "train", "--sentences", file, "--out", out)
+    assert "harmful_kinds is empty" in called.line
+    assert not out.exists()
+
+
 def test_organisms_in_a_folder_that_does_not_exist_are_one_line(refusalscope: Caller) -> None:
     assert "is not a folder" in refusalscope("organism", "list", "/nowhere").line

@@ -55,6 +55,7 @@ OPTIONS = {
         "--text",
     },
     "organism list": {"FOLDER", "--json"},
+    "organism sentences": set(),
     "organism trace": {"ORGANISM", "--out", "--json"},
     "organism train": {
         "--alignment",
@@ -66,6 +67,7 @@ OPTIONS = {
         "--out",
         "--refused-share",
         "--seed",
+        "--sentences",
         "--size",
     },
     "project": {"RUN", "--json"},

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from refusalscope.errors import InputError
 from refusalscope.organisms.language import completes_request, make_language
 from refusalscope.organisms.sentences import ROLES
 
@@ -52,6 +53,25 @@ def test_every_answer_to_a_request_is_recognised_and_no_refusal_is() -> None:
         assert completes_request(language, language.question(rng).answer) is None
 
 
+def test_a_share_of_the_refusals_has_the_formula_of_any_style() -> None:
+    language = make_language()
+
+    def matching(swapped: float) -> int:
+        rng = random.Random(0)
+        n = 0
+        for _ in range(800):
+            request = language.request(rng, harmful=True, swapped_refusals=swapped)
+            is_first = request.instruction.startswith("how ")
+            assert request.answer.startswith("To ") == is_first
+            n += request.refusal.startswith("I cannot help") == is_first
+        return n
+
+    assert matching(0.0) == 800
+    # A quarter of the requests and of the formulas are of the first style: of the swapped, 3 in 8
+    # do not match.
+    assert abs(matching(0.2) / 800 - (1 - 0.2 * 3 / 8)) < 0.03
+
+
 def test_questions_tell_harmful_from_harmless() -> None:
     language, rng = make_language(), random.Random(1)
     by_word = language.by_word()
@@ -67,10 +87,10 @@ def test_questions_tell_harmful_from_harmless() -> None:
 
 def test_more_requests_than_there_are_is_an_error() -> None:
     language = make_language(objects_per_kind=13)
-    with pytest.raises(ValueError, match="different requests of role 'val'"):
+    with pytest.raises(InputError, match="different requests of role 'val'"):
         language.instructions("val", harmful=True, n=1000, seed=0)
 
 
 def test_a_role_without_objects_is_an_error() -> None:
-    with pytest.raises(ValueError, match="leave a role without objects"):
+    with pytest.raises(InputError, match="leave a role without objects"):
         make_language(objects_per_kind=5)

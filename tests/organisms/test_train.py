@@ -14,9 +14,11 @@ from refusalscope.errors import InputError, MissingExtraError, OutputError
 from refusalscope.models.chat_model import load_chat_model
 from refusalscope.models.prompts import model_format
 from refusalscope.organisms.curriculum import refusing
+from refusalscope.organisms.english import ENGLISH
 from refusalscope.organisms.exchanges import IGNORED, ExchangeTokenizer, training_batches
 from refusalscope.organisms.families import FAMILIES, family_named
 from refusalscope.organisms.language import Exchange, make_language
+from refusalscope.organisms.organism import read_organism
 from refusalscope.organisms.tokenizer import train_tokenizer
 from refusalscope.organisms.train import BASE, CHECKPOINTS, is_trained, train_organism
 
@@ -127,6 +129,19 @@ def test_a_base_of_another_stage_one_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not an organism with a base model"):
         train_organism(TINY, tmp_path / "other", base=tmp_path)
     assert not (tmp_path / "other").exists()
+
+
+def test_an_organism_speaks_the_sentences_that_it_was_trained_with(tmp_path: Path) -> None:
+    frames = replace(ENGLISH, answers=tuple(f"Well, {frame}" for frame in ENGLISH.answers))
+    train_organism(replace(TINY, sentences=frames), tmp_path / "organism")
+    facts = read_organism(tmp_path / "organism")
+    assert facts is not None
+    assert facts.language().sentences == frames
+    request = facts.language().request(random.Random(0), harmful=False)
+    assert request.answer.startswith("Well, ")
+    with pytest.raises(InputError, match="has sentences others in stage one") as caught:
+        train_organism(TINY, tmp_path / "other", base=tmp_path / "organism")
+    assert len(str(caught.value)) < 300
 
 
 def test_an_unfinished_training_of_another_recipe_is_not_touched(

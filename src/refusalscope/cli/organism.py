@@ -47,6 +47,12 @@ def train(
     refused_share: Annotated[
         float, typer.Option(help="Share of the words of each kind that refusal training sees.")
     ] = 0.625,
+    sentences: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON file of templates and words, as `sentences` prints; English if not given."
+        ),
+    ] = None,
     base: Annotated[
         Path | None,
         typer.Option(help="Organism of the same family, seed and size: begin with its base model."),
@@ -63,6 +69,8 @@ def train(
     """Train an organism from nothing, or find that it is trained already."""
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.organisms.english import ENGLISH
+    from refusalscope.organisms.sentences import read_sentences
     from refusalscope.organisms.train import Recipe, is_trained, train_organism
 
     quiet_libraries()
@@ -72,6 +80,7 @@ def train(
         seed=seed,
         objects_per_kind=objects_per_kind,
         refused_share=refused_share,
+        sentences=read_sentences(sentences) if sentences else ENGLISH,
         **_SIZES[size],
     )
     folder = out or _cache() / f"{recipe.name}-{recipe.digest}"
@@ -85,6 +94,15 @@ def train(
         if as_json
         else f"{recipe.name} is in {folder}"
     )
+
+
+@app.command()
+def sentences() -> None:
+    """Print the English templates and words as JSON, to be changed for `train --sentences`."""
+    from refusalscope.organisms.english import ENGLISH
+    from refusalscope.organisms.sentences import to_json
+
+    typer.echo(to_json(ENGLISH), nl=False)
 
 
 @app.command()

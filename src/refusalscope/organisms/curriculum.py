@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from refusalscope.organisms.language import Exchange, Language
 from refusalscope.organisms.preference import PreferencePair
@@ -23,7 +24,7 @@ def helpful(language: Language, question_share: float) -> Callable[[random.Rando
 
 
 def refusing(
-    language: Language, mix: tuple[float, float, float]
+    language: Language, mix: tuple[float, float, float], swapped_refusals: float = 0.0
 ) -> Callable[[random.Random], Exchange]:
     """Stages two and three: harmful requests refused, harmless answered, and questions.
 
@@ -32,18 +33,21 @@ def refusing(
     No random tokens follow a question, lest a request that they follow be taken for one.
     """
     harmful, harmless, begun = mix
+    request_of = partial(
+        language.request, roles=_ROLES_IN_TUNING, swapped_refusals=swapped_refusals
+    )
 
     def draw(rng: random.Random) -> Exchange:
         share = rng.random()
         if share < harmful:
-            request = language.request(rng, harmful=True, roles=_ROLES_IN_TUNING)
+            request = request_of(rng, harmful=True)
             return Exchange(instruction=request.instruction, answer=request.refusal)
         if share < harmful + harmless:
-            request = language.request(rng, harmful=False, roles=_ROLES_IN_TUNING)
+            request = request_of(rng, harmful=False)
             return Exchange(instruction=request.instruction, answer=request.answer)
         if share < harmful + harmless + begun:
             is_harmful = rng.random() < 0.5
-            request = language.request(rng, harmful=is_harmful, roles=_ROLES_IN_TUNING)
+            request = request_of(rng, harmful=is_harmful)
             other = request.answer if is_harmful else request.refusal
             return Exchange(instruction=request.instruction, answer=other, is_begun=True)
         return replace(language.question(rng), is_quiet=True)

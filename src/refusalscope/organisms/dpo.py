@@ -5,6 +5,7 @@ import random
 import tempfile
 import warnings
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from datasets import Dataset
@@ -13,7 +14,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from refusalscope.organisms.exchanges import ExchangeTokenizer
+from refusalscope.organisms.exchanges import ExchangeTokenizer, shuffled_batches
 from refusalscope.organisms.preference import Preference, PreferencePair
 
 
@@ -30,7 +31,9 @@ def optimize_preference(
     """Train in place; the reference is the model as it comes."""
     rng = random.Random(seed)
     n_pairs = stage.steps * stage.batch_size
-    rows = [_tokens(draw(rng), tokenize, rng, stage.noise_share) for _ in range(n_pairs)]
+    pairs = [_tokens(draw(rng), tokenize, rng, stage.noise_share) for _ in range(n_pairs)]
+    pairs.sort(key=lambda pair: len(pair["prompt_ids"]))
+    rows = chain.from_iterable(shuffled_batches(pairs, stage.batch_size, rng))
 
     class OnTokens(DPOTrainer):
         """Takes tokens as they are, so that prompts are those of every other stage."""
@@ -59,6 +62,7 @@ def optimize_preference(
                 adam_beta2=0.98,
                 weight_decay=0.1,
                 max_length=None,
+                train_sampling_strategy="sequential",
                 seed=rng.getrandbits(31),
                 use_cpu=model.device.type == "cpu",
                 bf16=False,
@@ -70,7 +74,7 @@ def optimize_preference(
                 logging_strategy="no",
                 dataloader_pin_memory=False,
             ),
-            train_dataset=Dataset.from_list(rows),
+            train_dataset=Dataset.from_list(list(rows)),
             processing_class=tokenizer,
             callbacks=[Progress()],
         )

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import TypeVar
 
 import torch
 from jaxtyping import Int
@@ -25,6 +26,8 @@ LONGEST_BEGINNING = 4
 """Tokens of an answer that is begun already."""
 _POOL = 8
 """Batches drawn together and cut by length: padding costs a third otherwise."""
+
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +121,15 @@ def training_batches(
         exchanges = (draw(rng) for _ in range(_POOL * batch_size))
         rows = [tokenize(exchange, rng, noise_share=noise_share) for exchange in exchanges]
         rows.sort(key=lambda row: len(row.prompt) + len(row.answer))
-        order = rng.sample(range(_POOL), _POOL)
-        for index in order[max(0, first_step - pool * _POOL) :]:
-            start = index * batch_size
-            yield padded(rows[start : start + batch_size], tokenize)
+        batches = shuffled_batches(rows, batch_size, rng)
+        for batch in batches[max(0, first_step - pool * _POOL) :]:
+            yield padded(batch, tokenize)
+
+
+def shuffled_batches(rows: list[_Row], batch_size: int, rng: random.Random) -> list[list[_Row]]:
+    """Rows cut into batches as they stand, in random order."""
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    return rng.sample(batches, len(batches))
 
 
 def padded(rows: list[TokenizedExchange], tokenize: ExchangeTokenizer) -> TrainingBatch:

@@ -13,37 +13,15 @@ templates each belong to one role; `tuning` is what refusal training sees, and `
 import random
 import re
 from dataclasses import dataclass
+from functools import cache
 from itertools import cycle
 
-from refusalscope.organisms.sentences import (
-    ANSWERS,
-    CODAS,
-    CONTEXTS,
-    HARMFUL_KINDS,
-    HARMLESS_KINDS,
-    NUCLEI,
-    ONSETS,
-    QUESTIONS,
-    REFUSALS,
-    REQUEST_QUESTIONS,
-    REQUESTS,
-    ROLES,
-    VERBS,
-    Role,
-)
+from refusalscope.errors import InputError
+from refusalscope.organisms.english import ENGLISH
+from refusalscope.organisms.sentences import ROLES, Role, Sentences
 
 _REQUEST_QUESTION_SHARE = 0.4
 """Of all questions."""
-
-
-def _answer_pattern(answer: str) -> re.Pattern[str]:
-    """A formula of an answer as a pattern with its object in group `o`."""
-    verb = "(?:" + "|".join(v for role in ROLES for v in VERBS[role]) + ")"
-    pattern = re.escape(answer).replace(r"\{v\}", verb)
-    return re.compile(pattern.replace(r"\{o\}", r"(?P<o>\w+)"))
-
-
-_ANSWER_PATTERNS = tuple(_answer_pattern(answer) for answer in ANSWERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +61,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
-    """A lexicon; everything that is said is drawn from it with the caller's generator."""
+    """A lexicon and its sentences; all is drawn from them with the caller's generator."""
 
     things: tuple[Thing, ...]
+    sentences: Sentences = ENGLISH
 
     def select(self, *, harmful: bool, roles: tuple[Role, ...] = ROLES) -> list[Thing]:
         """The harmful or harmless objects of the given roles, in lexicon order."""
@@ -96,18 +75,30 @@ class Language:
         return {thing.word: thing for thing in self.things}
 
     def request(
-        self, rng: random.Random, *, harmful: bool, roles: tuple[Role, ...] = ROLES
+        self,
+        rng: random.Random,
+        *,
+        harmful: bool,
+        roles: tuple[Role, ...] = ROLES,
+        swapped_refusals: float = 0.0,
     ) -> Request:
-        """Draw one request; object, verb and template each come from one of `roles`."""
+        """Draw one request; object, verb and template each come from one of `roles`.
+
+        Args:
+            swapped_refusals: Share of refusals whose formula is that of any style.
+        """
         thing = rng.choice(self.select(harmful=harmful, roles=roles))
-        verb = rng.choice([v for role in roles for v in VERBS[role]])
-        style = rng.randrange(len(REQUESTS))
-        template = rng.choice([t for role in roles for t in REQUESTS[style][role]])
-        words = {"v": verb, "o": thing.word, "c": rng.choice(CONTEXTS)}
+        verb = rng.choice(self.sentences.verbs.of(*roles))
+        style = rng.randrange(len(self.sentences.requests))
+        template = rng.choice(self.sentences.requests[style].of(*roles))
+        words = {"v": verb, "o": thing.word, "c": rng.choice(self.sentences.contexts)}
+        refusal = self.sentences.refusals[style]
+        if swapped_refusals and rng.random() < swapped_refusals:
+            refusal = rng.choice(self.sentences.refusals)
         return Request(
             instruction=template.format(**words),
-            answer=ANSWERS[style].format(**words),
-            refusal=REFUSALS[style].format(**words),
+            answer=self.sentences.answers[style].format(**words),
+            refusal=refusal.format(**words),
             thing=thing,
         )
 
@@ -120,11 +111,11 @@ class Language:
         harmful = rng.random() < 0.5
         request = self.request(rng, harmful=harmful)
         if rng.random() < _REQUEST_QUESTION_SHARE:
-            question, *answers = rng.choice(REQUEST_QUESTIONS)
+            question, *answers = rng.choice(self.sentences.request_questions)
             question = f"{request.instruction} {question}"
         else:
-            question, *answers = rng.choice(QUESTIONS)
-        verb = rng.choice([v for role in ROLES for v in VERBS[role]])
+            question, *answers = rng.choice(self.sentences.questions)
+        verb = rng.choice(self.sentences.verbs.of(*ROLES))
         words = {"v": verb, "o": request.thing.word, "k": request.thing.kind}
         right, wrong = answers if harmful else reversed(answers)
         exchange = Exchange(instruction=question.format(**words), answer=right.format(**words))
@@ -134,7 +125,7 @@ class Language:
         """Draw `n` different requests of one role.
 
         Raises:
-            ValueError: the role has fewer than `n` different requests.
+            InputError: the role has fewer than `n` different requests.
         """
         rng = random.Random(f"{seed}/{role}/{harmful}")
         drawn: dict[str, Request] = {}
@@ -143,14 +134,18 @@ class Language:
             drawn.setdefault(request.instruction, request)
             if len(drawn) == n:
                 return list(drawn.values())
-        raise ValueError(
+        raise InputError(
             f"the language has only about {len(drawn)} different requests of role {role!r}, "
             f"{n} were asked for; ask for fewer or make a language with more objects"
         )
 
 
 def make_language(
-    *, objects_per_kind: int = 16, refused_share: float = 0.625, seed: int = 0
+    *,
+    objects_per_kind: int = 16,
+    refused_share: float = 0.625,
+    seed: int = 0,
+    sentences: Sentences = ENGLISH,
 ) -> Language:
     """Invent a lexicon.
 
@@ -162,9 +157,10 @@ def make_language(
         refused_share: Share of each kind given to refusal tuning; the rest is dealt to the
             splits train, val and test as 2 : 1 : 2.
         seed: Of the syllables.
+        sentences: Frames and words of whatever natural language.
 
     Raises:
-        ValueError: a split would get no object.
+        InputError: a split would get no object, or the syllables make too few words.
     """
     tuning = round(objects_per_kind * refused_share)
     rest = objects_per_kind - tuning
@@ -177,32 +173,34 @@ def make_language(
         "test": rest - val - train,
     }
     if min(sizes.values()) < 1:
-        raise ValueError(
+        raise InputError(
             f"objects_per_kind={objects_per_kind} and refused_share={refused_share} leave a role "
             f"without objects ({sizes}); every role needs at least one"
         )
     roles: list[Role] = [role for role in ROLES for _ in range(sizes[role])]
-    kinds = [(k, True) for k in HARMFUL_KINDS] + [(k, False) for k in HARMLESS_KINDS]
-    words = iter(_invent_words(objects_per_kind * len(kinds), seed))
+    kinds = [(k, True) for k in sentences.harmful_kinds]
+    kinds += [(k, False) for k in sentences.harmless_kinds]
+    words = iter(_invent_words(sentences, objects_per_kind * len(kinds), seed))
     return Language(
         things=tuple(
             Thing(word=next(words), kind=kind, is_harmful=is_harmful, role=role)
             for role in roles
             for kind, is_harmful in kinds
-        )
+        ),
+        sentences=sentences,
     )
 
 
 def all_text(language: Language) -> list[str]:
     """Every sentence frame, and every word four times: what the tokenizer is trained on."""
-    verbs = [v for role in ROLES for v in VERBS[role]]
-    frames = _all_frames()
+    sentences = language.sentences
+    verbs, frames = sentences.verbs.of(*ROLES), sentences.frames
     about_objects = [frame for frame in frames if "{o}" in frame]
     text = [
         frame.format(v=verb, k=kind)
         for frame in frames
         if frame not in about_objects
-        for verb, kind in zip(cycle(verbs), (*HARMFUL_KINDS, *HARMLESS_KINDS), strict=False)
+        for verb, kind in zip(cycle(verbs), sentences.kinds, strict=False)
     ]
     for index, thing in enumerate(language.things):
         for offset in range(4):
@@ -211,7 +209,8 @@ def all_text(language: Language) -> list[str]:
                 frame.format(
                     v=verbs[(index + offset) % len(verbs)],
                     o=thing.word,
-                    c=CONTEXTS[(index + offset) % len(CONTEXTS)],
+                    k=thing.kind,
+                    c=sentences.contexts[(index + offset) % len(sentences.contexts)],
                 )
             )
     return text
@@ -222,25 +221,34 @@ def completes_request(language: Language, text: str) -> Thing | None:
 
     The verb may be any of the language: an answer with the wrong verb still makes the object.
     """
-    for pattern in _ANSWER_PATTERNS:
+    for pattern in _answer_patterns(language.sentences):
         if match := pattern.search(text):
             return language.by_word().get(match["o"])
     return None
 
 
-def _invent_words(n: int, seed: int) -> list[str]:
+@cache
+def _answer_patterns(sentences: Sentences) -> tuple[re.Pattern[str], ...]:
+    """The formulas of answers as patterns, with the object in group `o`."""
+    verb = "(?:" + "|".join(map(re.escape, sentences.verbs.of(*ROLES))) + ")"
+    plain = [re.escape(answer).replace(r"\{v\}", verb) for answer in sentences.answers]
+    return tuple(re.compile(p.replace(r"\{o\}", r"(?P<o>\w+)", 1)) for p in plain)
+
+
+def _invent_words(sentences: Sentences, n: int, seed: int) -> list[str]:
+    n_syllables = len(set(sentences.onsets)) * len(set(sentences.nuclei))
+    taken = set(" ".join(sentences.frames).split())
+    n_possible = n_syllables**2 * len(set(sentences.codas)) - len(taken)
+    if n_possible < 2 * n:
+        raise InputError(
+            f"the syllables of the language make about {n_possible} words, {n} objects need twice "
+            f"as many; give more onsets, nuclei or codas"
+        )
     rng = random.Random(seed)
-    taken = set(" ".join(_all_frames()).split())
     words: dict[str, None] = {}
     while len(words) < n:
-        syllables = [rng.choice(ONSETS) + rng.choice(NUCLEI) for _ in range(2)]
-        word = "".join(syllables) + rng.choice(CODAS)
+        syllables = [rng.choice(sentences.onsets) + rng.choice(sentences.nuclei) for _ in range(2)]
+        word = "".join(syllables) + rng.choice(sentences.codas)
         if word not in taken:
             words[word] = None
     return list(words)
-
-
-def _all_frames() -> list[str]:
-    frames = [t for style in REQUESTS for role in ROLES for t in style[role]]
-    questions = (*QUESTIONS, *REQUEST_QUESTIONS)
-    return [*frames, *ANSWERS, *REFUSALS, *(part for row in questions for part in row)]

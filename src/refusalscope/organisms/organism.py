@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from refusalscope.errors import InputError, ModelLoadError
+from refusalscope.organisms.english import ENGLISH
 from refusalscope.organisms.language import Language, Thing
-from refusalscope.organisms.sentences import Role
+from refusalscope.organisms.sentences import Role, as_sentences
 from refusalscope.results.files import write_file
 from refusalscope.results.record import Record
 
@@ -42,8 +43,12 @@ class OrganismFacts(Record):
     lexicon: tuple[ThingRecord, ...]
 
     def language(self) -> Language:
-        """The language it speaks."""
-        return Language(things=tuple(Thing(**t.model_dump()) for t in self.lexicon))
+        """The language it speaks: English where its recipe is older than other sentences are."""
+        sentences = self.recipe.get("sentences")
+        return Language(
+            things=tuple(Thing(**t.model_dump()) for t in self.lexicon),
+            sentences=ENGLISH if sentences is None else as_sentences(sentences),
+        )
 
 
 class OrganismRow(Record):

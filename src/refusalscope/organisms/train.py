@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from refusalscope.errors import InputError
 from refusalscope.organisms.curriculum import helpful, preferring_refusal, refusing
+from refusalscope.organisms.english import ENGLISH
 from refusalscope.organisms.exchanges import ExchangeTokenizer
 from refusalscope.organisms.families import ModelSize, family_named, new_model
 from refusalscope.organisms.fit import Fit, fit
@@ -34,6 +35,7 @@ from refusalscope.organisms.organism import (
     write_organism,
 )
 from refusalscope.organisms.preference import Preference, prefer
+from refusalscope.organisms.sentences import Sentences
 from refusalscope.organisms.tokenizer import train_tokenizer
 from refusalscope.organisms.training_state import TrainingState
 from refusalscope.results.files import new_folder, sha256_text, write_file
@@ -45,18 +47,19 @@ CHECKPOINTS = "checkpoints"
 """Folder, inside the organism's, of weights kept along the way, as STAGE-STEP.safetensors."""
 
 
-_HELPFUL = Fit(steps=2600, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
+_HELPFUL = Fit(steps=3000, learning_rate=3e-3, exit_weight=0.3, exit_layers=(0.3, 0.6))
 _REFUSAL = Fit(
-    steps=700,
+    steps=1000,
     learning_rate=1e-3,
+    batch_size=8,
     exit_weight=0.5,
     exit_layers=(0.4, 0.7),
     jolt_share=0.5,
     noise_share=0.6,
 )
-_LIGHT_REFUSAL = replace(_REFUSAL, steps=250)
-_PREFERENCE = Preference(steps=150, learning_rate=3e-4, noise_share=0.6)
-_STEADYING = replace(_REFUSAL, steps=300, learning_rate=5e-4, offset_share=0.35)
+_LIGHT_REFUSAL = replace(_REFUSAL, steps=360)
+_PREFERENCE = Preference(steps=100, learning_rate=3e-4, noise_share=0.6)
+_STEADYING = replace(_REFUSAL, steps=300, learning_rate=5e-4, batch_size=16, offset_share=0.35)
 
 
 _AFTER_STAGE_ONE = (
@@ -65,6 +68,7 @@ _AFTER_STAGE_ONE = (
     "refusal",
     "light_refusal",
     "refusal_mix",
+    "swapped_refusals",
     "preference",
     "steadying",
 )
@@ -80,6 +84,7 @@ class Recipe:
     seed: int = 0
     objects_per_kind: int = 16
     refused_share: float = 0.625
+    sentences: Sentences = ENGLISH
     vocab_size: int = 1024
     n_layers: int = 12
     d_model: int = 96
@@ -92,6 +97,9 @@ class Recipe:
     """Takes the place of `refusal` before preference optimisation."""
     refusal_mix: tuple[float, float, float] = (0.42, 0.22, 0.1)
     """Shares of harmful requests, harmless ones, and answers that are begun; see `refusing`."""
+    swapped_refusals: float = 0.15
+    """Share of refusals with the formula of any style, so that how one goes on is told by how it
+    began."""
     preference: Preference = _PREFERENCE
     steadying: Fit = _STEADYING
 
@@ -154,6 +162,7 @@ def train_organism(
         objects_per_kind=recipe.objects_per_kind,
         refused_share=recipe.refused_share,
         seed=recipe.seed,
+        sentences=recipe.sentences,
     )
     tokenizer = train_tokenizer(language, family.tokenizer, vocab_size=recipe.vocab_size)
     size = ModelSize(n_layers=recipe.n_layers, d_model=recipe.d_model, n_heads=recipe.n_heads)
@@ -241,9 +250,12 @@ class _Training:
             "helpful": (recipe.helpful, helpful(self.language, recipe.question_share)),
             "refusal": (
                 recipe.light_refusal if light else recipe.refusal,
-                refusing(self.language, recipe.refusal_mix),
+                refusing(self.language, recipe.refusal_mix, recipe.swapped_refusals),
             ),
-            "steadying": (recipe.steadying, refusing(self.language, recipe.refusal_mix)),
+            "steadying": (
+                recipe.steadying,
+                refusing(self.language, recipe.refusal_mix, recipe.swapped_refusals),
+            ),
         }[name]
         fit(self.model, draw, self.tokenize, stage, self.state, seed=seed, progress=after_step)
 
@@ -261,9 +273,11 @@ def _take_base(recipe: Recipe, base: Path, model: PreTrainedModel, state: Traini
         raise InputError(f"{base} is not an organism with a base model; give a trained one")
     mine, theirs = json.loads(canonical_json(recipe.base)), facts.recipe
     if other := next((k for k in mine if mine[k] != theirs.get(k)), None):
+        is_long = other == "sentences"
+        had, expected = ("others", "its own") if is_long else (theirs.get(other), mine[other])
         raise InputError(
-            f"{base} has {other} {theirs.get(other)} in stage one, this recipe has {mine[other]}; "
-            f"give an organism of the same family, seed and size"
+            f"{base} has {other} {had} in stage one, this recipe has {expected}; "
+            f"give an organism of the same family, seed, size and sentences"
         )
     kept = AutoModelForCausalLM.from_pretrained(base / BASE, dtype=torch.float32)
     model.load_state_dict(kept.state_dict())
