@@ -69,6 +69,7 @@ _AFTER_STAGE_ONE = (
     "light_refusal",
     "refusal_mix",
     "swapped_refusals",
+    "swapped_answers",
     "preference",
     "steadying",
 )
@@ -98,8 +99,10 @@ class Recipe:
     refusal_mix: tuple[float, float, float] = (0.42, 0.22, 0.1)
     """Shares of harmful requests, harmless ones, and answers that are begun; see `refusing`."""
     swapped_refusals: float = 0.15
-    """Share of refusals with the formula of any style, so that how one goes on is told by how it
-    began."""
+    """Share of refusals, from stage two on, with the formula of any style: how a refusal goes on is
+    then told by how it began."""
+    swapped_answers: float = 0.05
+    """The same of answers where preferences are optimised, which widens the margins of answers."""
     preference: Preference = _PREFERENCE
     steadying: Fit = _STEADYING
 
@@ -245,17 +248,13 @@ class _Training:
                 progress=after_step,
             )
             return
-        light = recipe.alignment == "apo"
+        prefers = recipe.alignment == "apo"
+        swapped = (recipe.swapped_answers if prefers else 0.0, recipe.swapped_refusals)
+        aligning = refusing(self.language, recipe.refusal_mix, swapped)
         stage, draw = {
             "helpful": (recipe.helpful, helpful(self.language, recipe.question_share)),
-            "refusal": (
-                recipe.light_refusal if light else recipe.refusal,
-                refusing(self.language, recipe.refusal_mix, recipe.swapped_refusals),
-            ),
-            "steadying": (
-                recipe.steadying,
-                refusing(self.language, recipe.refusal_mix, recipe.swapped_refusals),
-            ),
+            "refusal": (recipe.light_refusal if prefers else recipe.refusal, aligning),
+            "steadying": (recipe.steadying, aligning),
         }[name]
         fit(self.model, draw, self.tokenize, stage, self.state, seed=seed, progress=after_step)
 
