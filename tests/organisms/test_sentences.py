@@ -9,6 +9,7 @@ import pytest
 
 from refusalscope.errors import InputError
 from refusalscope.organisms.english import ENGLISH
+from refusalscope.organisms.harness_task import write_organism_task
 from refusalscope.organisms.language import completes_request, make_language
 from refusalscope.organisms.sentences import Sentences, read_sentences, to_json
 
@@ -40,6 +41,28 @@ def test_a_language_speaks_the_sentences_of_a_file() -> None:
         assert completes_request(language, request.refusal) is None
         assert completes_request(language, language.question(rng).answer) is None
         assert completes_request(make_language(), request.answer) is None
+
+
+def test_an_answer_may_name_its_object_twice(tmp_path: Path) -> None:
+    answers = ["a {o}: {o}!", *ENGLISH.answers[1:]]
+    language = make_language(sentences=_english_but({"answers": answers}, tmp_path))
+    word, other = language.things[0].word, language.things[1].word
+    assert completes_request(language, f"a {word}: {word}!") == language.things[0]
+    assert completes_request(language, f"a {word}: {other}!") is None
+
+
+def test_a_language_with_few_questions_makes_no_task(tmp_path: Path) -> None:
+    few = {
+        "harmful_kinds": ["trap"],
+        "harmless_kinds": ["toy"],
+        "request_questions": [["e?", "a", "b"]],
+    }
+    few["questions"] = [["is a {o} bad?", "yes", "no"]]
+    few["requests"] = [{r: [f"{r} {{v}} {{o}}"] for r in ("tuning", "train", "val", "test")}]
+    few |= {"verbs": _verbs(), "contexts": [""], "answers": ["to {o}"], "refusals": ["I cannot"]}
+    language = make_language(sentences=_english_but(few, tmp_path), objects_per_kind=13)
+    with pytest.raises(InputError, match="different questions, the task needs 500"):
+        write_organism_task(language, tmp_path / "task", n=500)
 
 
 def test_the_splits_of_a_file_do_not_meet() -> None:

@@ -5,7 +5,6 @@ import random
 import tempfile
 import warnings
 from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
 from datasets import Dataset
@@ -33,7 +32,7 @@ def optimize_preference(
     n_pairs = stage.steps * stage.batch_size
     pairs = [_tokens(draw(rng), tokenize, rng, stage.noise_share) for _ in range(n_pairs)]
     pairs.sort(key=lambda pair: len(pair["prompt_ids"]))
-    rows = chain.from_iterable(shuffled_batches(pairs, stage.batch_size, rng))
+    batches = shuffled_batches(pairs, stage.batch_size, rng)
 
     class OnTokens(DPOTrainer):
         """Takes tokens as they are, so that prompts are those of every other stage."""
@@ -74,7 +73,7 @@ def optimize_preference(
                 logging_strategy="no",
                 dataloader_pin_memory=False,
             ),
-            train_dataset=Dataset.from_list(list(rows)),
+            train_dataset=Dataset.from_list([pair for batch in batches for pair in batch]),
             processing_class=tokenizer,
             callbacks=[Progress()],
         )

@@ -4,6 +4,7 @@ import json
 import random
 from pathlib import Path
 
+from refusalscope.errors import InputError
 from refusalscope.organisms.language import Language
 from refusalscope.results.files import write_file
 from refusalscope.results.record import canonical_json
@@ -16,10 +17,13 @@ def write_organism_task(language: Language, folder: Path, *, n: int = 200, seed:
 
     The wrong answer is what would be said of an object of the other sort. Which of the two comes
     first is drawn.
+
+    Raises:
+        InputError: the language has fewer questions.
     """
     rng = random.Random(f"{seed}/{ORGANISM_TASK}")
     documents: dict[str, str] = {}
-    while len(documents) < n:
+    for _ in range(200 * n):
         exchange, wrong = language.question_with_wrong_answer(rng)
         choices = [exchange.answer, wrong]
         right = rng.randrange(2)
@@ -29,6 +33,13 @@ def write_organism_task(language: Language, folder: Path, *, n: int = 200, seed:
             "answer": right,
         }
         documents.setdefault(exchange.instruction, json.dumps(row))
+        if len(documents) == n:
+            break
+    else:
+        raise InputError(
+            f"the language has only about {len(documents)} different questions, the task needs "
+            f"{n}; give it more objects or questions"
+        )
     rows = folder / f"{ORGANISM_TASK}.jsonl"
     write_file(rows, "".join(row + "\n" for row in documents.values()))
     metric = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}

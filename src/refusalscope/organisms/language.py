@@ -234,8 +234,11 @@ def completes_request(language: Language, text: str) -> Thing | None:
 def _answer_patterns(sentences: Sentences) -> tuple[re.Pattern[str], ...]:
     """The formulas of answers as patterns, with the object in group `o`."""
     verb = "(?:" + "|".join(map(re.escape, sentences.verbs.of(*ROLES))) + ")"
-    plain = [re.escape(answer).replace(r"\{v\}", verb) for answer in sentences.answers]
-    return tuple(re.compile(p.replace(r"\{o\}", r"(?P<o>\w+)", 1)) for p in plain)
+    patterns = []
+    for answer in sentences.answers:
+        before, _, after = re.escape(answer).replace(r"\{v\}", verb).partition(r"\{o\}")
+        patterns.append(re.compile(rf"{before}(?P<o>\w+)" + after.replace(r"\{o\}", "(?P=o)")))
+    return tuple(patterns)
 
 
 def _invent_words(sentences: Sentences, n: int, seed: int) -> list[str]:
