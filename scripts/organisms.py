@@ -1,9 +1,10 @@
 """Train organisms of every family and alignment, run them all, and write docs/organisms-table.md.
 
     python scripts/organisms.py FOLDER [--seeds 0 1] [--also yi-apo-2] [--jobs 2]
+        [--checkpoint-every 200]
 
 What FOLDER holds already is not done again: trainings and runs that were cut go on. Of one family
-and seed the preference-optimised organism takes its helpful base from the fine-tuned one.
+and seed the preference-optimised organism takes its helpful base from the fine-tuned one, if there.
 """
 
 import argparse
@@ -103,7 +104,7 @@ def page(rows: list[SelectionRow], arguments: str) -> str:
         n=len(rows),
         met=len(rows) - len(missed),
         seeds_met=", ".join(f"{name} {n}" for name, n in _seeds_that_meet_all(rows).items()),
-        missed=f"; short of one: {'; '.join(missed)}" if missed else "",
+        missed=f"; those that do not: {'; '.join(missed)}" if missed else "",
     )
     return head + table_markdown(rows)
 

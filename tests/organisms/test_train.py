@@ -139,9 +139,15 @@ def test_an_organism_speaks_the_sentences_that_it_was_trained_with(tmp_path: Pat
     assert facts.language().sentences == frames
     request = facts.language().request(random.Random(0), harmful=False)
     assert request.answer.startswith("Well, ")
-    with pytest.raises(InputError, match="has sentences others in stage one") as caught:
+    with pytest.raises(
+        InputError, match=r"has sentences \{'harmful_kinds': .* in stage one"
+    ) as caught:
         train_organism(TINY, tmp_path / "other", base=tmp_path / "organism")
-    assert len(str(caught.value)) < 300
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
+    broken = facts.model_copy(update={"recipe": facts.recipe | {"sentences": {"answers": 1}}})
+    with pytest.raises(InputError, match="the recipe of llama3-aft does not hold sentences"):
+        broken.language()
 
 
 def test_an_unfinished_training_of_another_recipe_is_not_touched(

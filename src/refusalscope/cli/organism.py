@@ -43,7 +43,7 @@ def train(
     size: Annotated[
         Literal["small", "large"], typer.Option(help="1.5 or about 10 million parameters.")
     ] = "small",
-    objects_per_kind: Annotated[int, typer.Option(help="Words in each of sixteen kinds.")] = 16,
+    objects_per_kind: Annotated[int, typer.Option(help="Words in each kind of object.")] = 16,
     refused_share: Annotated[
         float, typer.Option(help="Share of the words of each kind that refusal training sees.")
     ] = 0.625,

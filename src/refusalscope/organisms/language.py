@@ -156,7 +156,7 @@ def make_language(
     dealt to the kinds in turn.
 
     Args:
-        objects_per_kind: Words in each of the sixteen kinds, at least 13 at the default share.
+        objects_per_kind: Words in each kind, at least 13 at the default share.
         refused_share: Share of each kind given to refusal tuning; the rest is dealt to the
             splits train, val and test as 2 : 1 : 2.
         seed: Of the syllables.
@@ -244,7 +244,7 @@ def _answer_patterns(sentences: Sentences) -> tuple[re.Pattern[str], ...]:
 def _invent_words(sentences: Sentences, n: int, seed: int) -> list[str]:
     n_syllables = len(set(sentences.onsets)) * len(set(sentences.nuclei))
     taken = set(" ".join(sentences.frames).split())
-    n_possible = n_syllables**2 * len(set(sentences.codas)) - len(taken)
+    n_possible = max(0, n_syllables**2 * len(set(sentences.codas)) - len(taken))
     if n_possible < 2 * n:
         raise InputError(
             f"the syllables of the language make about {n_possible} words, {n} objects need twice "

@@ -43,11 +43,16 @@ class OrganismFacts(Record):
     lexicon: tuple[ThingRecord, ...]
 
     def language(self) -> Language:
-        """The language it speaks: English where its recipe is older than other sentences are."""
-        sentences = self.recipe.get("sentences")
+        """The language it speaks: English where its recipe is older than other sentences are.
+
+        Raises:
+            InputError: the sentences of its recipe were changed by hand to what are none.
+        """
+        fields = self.recipe.get("sentences")
+        source = f"the recipe of {self.name}"
         return Language(
             things=tuple(Thing(**t.model_dump()) for t in self.lexicon),
-            sentences=ENGLISH if sentences is None else as_sentences(sentences),
+            sentences=ENGLISH if fields is None else as_sentences(fields, source=source),
         )
 
 

@@ -4,6 +4,7 @@ They come from english.py, or from a JSON file in the form of `Sentences`: other
 natural language.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from refusalscope.errors import InputError
 from refusalscope.metrics.refusal_phrases import is_refusal
+from refusalscope.results.record import first_problem
 
 Role = Literal["tuning", "train", "val", "test"]
 ROLES: tuple[Role, ...] = ("tuning", "train", "val", "test")
@@ -90,13 +92,19 @@ class Sentences:
 _SENTENCES = TypeAdapter(Sentences)
 
 
-def as_sentences(fields: object) -> Sentences:
+def as_sentences(fields: object, *, source: str) -> Sentences:
     """Sentences from what their JSON says; the form alone is checked.
 
     Raises:
-        ValidationError: it is not the form of `Sentences`.
+        InputError: it is not the form of `Sentences`; the message names `source`.
     """
-    return _SENTENCES.validate_python(fields)
+    try:
+        return _SENTENCES.validate_python(fields)
+    except ValidationError as error:
+        raise InputError(
+            f"{source} does not hold sentences ({first_problem(error)}); write them in the form "
+            f"that `refusalscope organism sentences` prints"
+        ) from error
 
 
 def to_json(sentences: Sentences) -> str:
@@ -111,16 +119,10 @@ def read_sentences(path: Path) -> Sentences:
         InputError: it cannot be read, has another form, or holds what cannot work.
     """
     try:
-        sentences = _SENTENCES.validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); give a JSON file") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(
-            f"{path} does not hold sentences ({place}: {first['msg']}); write one in the form that "
-            f"`refusalscope organism sentences` prints"
-        ) from error
+        fields = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give a JSON file") from error
+    sentences = as_sentences(fields, source=str(path))
     for problem in _problems(sentences):
         raise InputError(f"{path}: {problem}")
     return sentences

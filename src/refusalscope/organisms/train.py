@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
+from textwrap import shorten
 from typing import Literal
 
 import torch
@@ -272,8 +273,7 @@ def _take_base(recipe: Recipe, base: Path, model: PreTrainedModel, state: Traini
         raise InputError(f"{base} is not an organism with a base model; give a trained one")
     mine, theirs = json.loads(canonical_json(recipe.base)), facts.recipe
     if other := next((k for k in mine if mine[k] != theirs.get(k)), None):
-        is_long = other == "sentences"
-        had, expected = ("others", "its own") if is_long else (theirs.get(other), mine[other])
+        had, expected = (shorten(str(r.get(other)), 80, placeholder=" ...") for r in (theirs, mine))
         raise InputError(
             f"{base} has {other} {had} in stage one, this recipe has {expected}; "
             f"give an organism of the same family, seed, size and sentences"

@@ -17,7 +17,7 @@ from refusalscope.report.selection_table import (
     table_csv,
 )
 from refusalscope.results.files import write_file
-from refusalscope.results.record import Record, canonical_json
+from refusalscope.results.record import Record, canonical_json, first_problem
 
 _LOG = logging.getLogger(__name__)
 TABLE = "tables/table-5"
@@ -49,9 +49,7 @@ def read_several_runs(config: Path) -> list[tuple[str, RunOptions]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{config} is not TOML: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{config}: {place}: {first['msg'].lower()}") from error
+        raise InputError(f"{config}: {first_problem(error)}") from error
     names = [name for name, _ in runs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(

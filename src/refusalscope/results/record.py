@@ -44,13 +44,18 @@ class Record(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the file"
             raise RunFolderError(
-                f"{source} is not a {cls.__name__} record ({place}: {first['msg']}); it was "
+                f"{source} is not a {cls.__name__} record ({first_problem(error)}); it was "
                 f"written by another version or changed by hand: start the run again in a new "
                 f"folder"
             ) from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """Where the first value that has not the form asked for stands, and what is wrong with it."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{place}: {first['msg']}"
 
 
 def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
