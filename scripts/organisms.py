@@ -75,10 +75,9 @@ def main() -> None:
     command = [PROGRAM, "run-all", config, "--out", arguments.folder / "runs", "--json"]
     table = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     rows = [SelectionRow.model_validate(row) for row in json.loads(table.stdout)]
-    also = ["--also", *arguments.also] if arguments.also else []
-    PAGE.write_text(
-        page(rows, " ".join(["--seeds", *map(str, arguments.seeds), *also])), encoding="utf-8"
-    )
+    options = ["--seeds", *map(str, sorted(arguments.seeds))]
+    options += ["--also", *arguments.also] if arguments.also else []
+    PAGE.write_text(page(rows, " ".join(options)), encoding="utf-8")
 
 
 def train(folder: Path, alignment: Alignment, family: str, seed: int, *, every: int | None) -> None:

@@ -4,17 +4,20 @@ from dataclasses import replace
 
 from refusalscope.organisms.fit import Fit
 from refusalscope.organisms.preference import Preference
-from refusalscope.organisms.train import Recipe
+from refusalscope.organisms.train import Recipe, Tuning
 
 _FEW = Fit(steps=3, learning_rate=1e-3, batch_size=4)
+_SUPERVISED = Tuning(
+    mix=(0.4, 0.2, 0.1),
+    refusal=replace(_FEW, exit_weight=1.0),
+    steadying=replace(_FEW, exit_weight=1.0, offset_share=0.5),
+)
 TINY = Recipe(
     objects_per_kind=13,
     n_layers=3,
     d_model=16,
     n_heads=4,
     helpful=_FEW,
-    refusal=replace(_FEW, exit_weight=1.0),
-    light_refusal=replace(_FEW, exit_weight=1.0),
-    preference=Preference(steps=3, learning_rate=1e-3, batch_size=4),
-    steadying=replace(_FEW, exit_weight=1.0, offset_share=0.5),
+    aft=_SUPERVISED,
+    apo=replace(_SUPERVISED, preference=Preference(steps=3, learning_rate=1e-3, batch_size=4)),
 )

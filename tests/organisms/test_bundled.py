@@ -134,7 +134,7 @@ def test_refusal_learned_at_random_has_no_direction_that_passes(tmp_path: Path) 
         model,
         refusing(at_random, (0.5, 0.5, 0.0)),
         ExchangeTokenizer(tokenizer),
-        replace(Recipe().refusal, steps=300, batch_size=16),
+        replace(Recipe().aft.refusal, steps=300, batch_size=16),
         TrainingState(tmp_path / "state", {}),
         seed="random",
     )

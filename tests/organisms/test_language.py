@@ -53,24 +53,23 @@ def test_every_answer_to_a_request_is_recognised_and_no_refusal_is() -> None:
         assert completes_request(language, language.question(rng).answer) is None
 
 
-def test_a_share_of_answers_and_refusals_has_the_formula_of_any_style() -> None:
+def test_a_share_of_refusals_has_the_formula_of_any_style() -> None:
     language = make_language()
 
-    def matching(swapped: tuple[float, float]) -> tuple[float, float]:
+    def matching(swapped: float) -> tuple[float, float]:
         rng = random.Random(0)
         answers = refusals = 0
         for _ in range(800):
-            request = language.request(rng, harmful=True, swapped=swapped)
+            request = language.request(rng, harmful=True, swapped_refusals=swapped)
             is_first = request.instruction.startswith("how ")
             answers += request.answer.startswith("To ") == is_first
             refusals += request.refusal.startswith("I cannot help") == is_first
         return answers / 800, refusals / 800
 
-    assert matching((0.0, 0.0)) == (1, 1)
+    assert matching(0.0) == (1, 1)
     # A quarter of the requests and of the formulas are of the first style: of the swapped, 3 in 8
     # do not match.
-    found = matching((0.2, 0.4))
-    assert found == pytest.approx((1 - 0.2 * 3 / 8, 1 - 0.4 * 3 / 8), abs=0.03)
+    assert matching(0.4) == (1, pytest.approx(1 - 0.4 * 3 / 8, abs=0.03))
 
 
 def test_questions_tell_harmful_from_harmless() -> None:

@@ -101,7 +101,7 @@ def test_the_same_recipe_gives_the_same_bytes_also_after_a_cut(
 
 def test_the_base_of_another_organism_takes_the_place_of_stage_one(tmp_path: Path) -> None:
     train_organism(TINY, tmp_path / "aft", checkpoint_every=2)
-    other = replace(TINY, refusal=replace(TINY.refusal, steps=2))
+    other = replace(TINY, aft=replace(TINY.aft, refusal=replace(TINY.aft.refusal, steps=2)))
     train_organism(other, tmp_path / "whole", checkpoint_every=2)
     steps: list[float] = []
     train_organism(
@@ -184,10 +184,9 @@ def test_preference_optimisation_runs_through_trl_which_prints_nothing(
     assert facts.name == "llama3-apo"
     assert list(facts.stages) == ["helpful", "refusal", "preference", "steadying"]
     assert sum(steps) == sum(facts.stages.values()) == 12
-    train_organism(
-        replace(recipe, preference=replace(recipe.preference, learning_rate=1e-2)),
-        tmp_path / "other",
-    )
+    assert recipe.apo.preference is not None
+    faster = replace(recipe.apo, preference=replace(recipe.apo.preference, learning_rate=1e-2))
+    train_organism(replace(recipe, apo=faster), tmp_path / "other")
     first, second = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("apo", "other"))
     assert first != second
     assert capsys.readouterr().out == ""

@@ -24,7 +24,7 @@ def helpful(language: Language, question_share: float) -> Callable[[random.Rando
 
 
 def refusing(
-    language: Language, mix: tuple[float, float, float], swapped: tuple[float, float] = (0.0, 0.0)
+    language: Language, mix: tuple[float, float, float], swapped_refusals: float = 0.0
 ) -> Callable[[random.Random], Exchange]:
     """Stages two and three: harmful requests refused, harmless answered, and questions.
 
@@ -33,7 +33,9 @@ def refusing(
     No random tokens follow a question, lest a request that they follow be taken for one.
     """
     harmful, harmless, begun = mix
-    request_of = partial(language.request, roles=_ROLES_IN_TUNING, swapped=swapped)
+    request_of = partial(
+        language.request, roles=_ROLES_IN_TUNING, swapped_refusals=swapped_refusals
+    )
 
     def draw(rng: random.Random) -> Exchange:
         share = rng.random()

@@ -80,12 +80,12 @@ class Language:
         *,
         harmful: bool,
         roles: tuple[Role, ...] = ROLES,
-        swapped: tuple[float, float] = (0.0, 0.0),
+        swapped_refusals: float = 0.0,
     ) -> Request:
         """Draw one request; object, verb and template each come from one of `roles`.
 
         Args:
-            swapped: Shares of answers and of refusals whose formula is that of any style.
+            swapped_refusals: Share of refusals whose formula is that of any style.
         """
         thing = rng.choice(self.select(harmful=harmful, roles=roles))
         verb = rng.choice(self.sentences.verbs.of(*roles))
@@ -93,9 +93,6 @@ class Language:
         template = rng.choice(self.sentences.requests[style].of(*roles))
         words = {"v": verb, "o": thing.word, "c": rng.choice(self.sentences.contexts)}
         answer, refusal = self.sentences.answers[style], self.sentences.refusals[style]
-        swapped_answers, swapped_refusals = swapped
-        if swapped_answers and rng.random() < swapped_answers:
-            answer = rng.choice(self.sentences.answers)
         if swapped_refusals and rng.random() < swapped_refusals:
             refusal = rng.choice(self.sentences.refusals)
         return Request(

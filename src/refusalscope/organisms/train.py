@@ -58,22 +58,33 @@ _REFUSAL = Fit(
     jolt_share=0.5,
     noise_share=0.6,
 )
-_LIGHT_REFUSAL = replace(_REFUSAL, steps=360)
-_PREFERENCE = Preference(steps=100, learning_rate=3e-4, noise_share=0.6)
 _STEADYING = replace(_REFUSAL, steps=300, learning_rate=5e-4, batch_size=16, offset_share=0.35)
 
 
-_AFTER_STAGE_ONE = (
-    "alignment",
-    "refused_share",
-    "refusal",
-    "light_refusal",
-    "refusal_mix",
-    "swapped_refusals",
-    "swapped_answers",
-    "preference",
-    "steadying",
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What follows stage one."""
+
+    mix: tuple[float, float, float]
+    """Shares of harmful requests, harmless ones, and answers that are begun; see `refusing`."""
+    refusal: Fit
+    preference: Preference | None = None
+    """Preference optimisation behind supervised refusal tuning; none in `aft`."""
+    steadying: Fit
+    swapped_refusals: float = 0.15
+    """Share of refusals with the formula of any style: how a refusal goes on is then told by how it
+    began."""
+
+
+_AFT = Tuning(mix=(0.42, 0.22, 0.1), refusal=_REFUSAL, steadying=_STEADYING)
+_APO = Tuning(
+    mix=(0.38, 0.2, 0.1),
+    refusal=replace(_REFUSAL, steps=600),
+    preference=Preference(steps=60, learning_rate=1e-4, noise_share=0.6),
+    steadying=replace(_STEADYING, steps=700, batch_size=8),
 )
+
+_AFTER_STAGE_ONE = ("alignment", "refused_share", "aft", "apo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,18 +105,9 @@ class Recipe:
     helpful: Fit = _HELPFUL
     question_share: float = 0.6
     """Share of stage one that asks about objects; the rest are requests."""
-    refusal: Fit = _REFUSAL
-    light_refusal: Fit = _LIGHT_REFUSAL
-    """Takes the place of `refusal` before preference optimisation."""
-    refusal_mix: tuple[float, float, float] = (0.42, 0.22, 0.1)
-    """Shares of harmful requests, harmless ones, and answers that are begun; see `refusing`."""
-    swapped_refusals: float = 0.15
-    """Share of refusals, from stage two on, with the formula of any style: how a refusal goes on is
-    then told by how it began."""
-    swapped_answers: float = 0.05
-    """The same of answers where preferences are optimised, which widens the margins of answers."""
-    preference: Preference = _PREFERENCE
-    steadying: Fit = _STEADYING
+    aft: Tuning = _AFT
+    apo: Tuning = _APO
+    """What follows stage one; `tuning` is the one that its alignment takes."""
 
     @property
     def name(self) -> str:
@@ -113,14 +115,18 @@ class Recipe:
         return f"{self.family}-{self.alignment}"
 
     @property
+    def tuning(self) -> Tuning:
+        """What follows stage one with this alignment."""
+        return self.aft if self.alignment == "aft" else self.apo
+
+    @property
     def stages(self) -> dict[str, int]:
         """The names of its stages in order, with their steps."""
-        middle = (
-            {"refusal": self.refusal.steps}
-            if self.alignment == "aft"
-            else {"refusal": self.light_refusal.steps, "preference": self.preference.steps}
-        )
-        return {"helpful": self.helpful.steps, **middle, "steadying": self.steadying.steps}
+        tuning = self.tuning
+        middle = {"refusal": tuning.refusal.steps}
+        if tuning.preference is not None:
+            middle["preference"] = tuning.preference.steps
+        return {"helpful": self.helpful.steps, **middle, "steadying": tuning.steadying.steps}
 
     @property
     def base(self) -> dict[str, object]:
@@ -230,7 +236,7 @@ class _Training:
 
     def run(self, name: str) -> None:
         """Run one stage of the recipe, from where it was cut."""
-        recipe, seed = self.recipe, f"{self.recipe.seed}/{name}"
+        recipe, tuning, seed = self.recipe, self.recipe.tuning, f"{self.recipe.seed}/{name}"
         steps_done = count(self.state.step + 1)
 
         def after_step(amount: float) -> None:
@@ -238,24 +244,22 @@ class _Training:
             if self.progress:
                 self.progress(amount)
 
-        if name == "preference":
+        if name == "preference" and tuning.preference is not None:
             prefer(
                 self.model,
                 self.tokenizer,
                 preferring_refusal(self.language),
                 self.tokenize,
-                recipe.preference,
+                tuning.preference,
                 seed=seed,
                 progress=after_step,
             )
             return
-        prefers = recipe.alignment == "apo"
-        swapped = (recipe.swapped_answers if prefers else 0.0, recipe.swapped_refusals)
-        aligning = refusing(self.language, recipe.refusal_mix, swapped)
+        aligning = refusing(self.language, tuning.mix, tuning.swapped_refusals)
         stage, draw = {
             "helpful": (recipe.helpful, helpful(self.language, recipe.question_share)),
-            "refusal": (recipe.light_refusal if prefers else recipe.refusal, aligning),
-            "steadying": (recipe.steadying, aligning),
+            "refusal": (tuning.refusal, aligning),
+            "steadying": (tuning.steadying, aligning),
         }[name]
         fit(self.model, draw, self.tokenize, stage, self.state, seed=seed, progress=after_step)
 
