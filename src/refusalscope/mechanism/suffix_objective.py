@@ -12,7 +12,7 @@ from refusalscope.models.batches import Batch
 from refusalscope.models.cache_rows import cache_rows
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.embedding import embedding_shape, token_gradient
-from refusalscope.models.forward import last_token_logits, prefix_cache
+from refusalscope.models.forward import cached, last_token_logits, prefix_cache
 from refusalscope.models.hooks import edit_outputs
 from refusalscope.models.prompts import Prompt
 
@@ -73,9 +73,8 @@ class SuffixObjective:
 
         embedding = self.chat.model.get_input_embeddings()
         with torch.enable_grad(), edit_outputs([(embedding, moved)]):
-            logits = self.chat.model(
-                input_ids=batch.input_ids, past_key_values=past, use_cache=past is not None
-            ).logits[:, -1]
+            model = self.chat.model
+            logits = model(input_ids=batch.input_ids, **cached(model, past)).logits[:, -1]
             loss = _loss(logits, self.targets[index]).sum()
         return torch.autograd.grad(loss, shift)[0]
 

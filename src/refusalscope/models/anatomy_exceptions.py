@@ -9,6 +9,7 @@ from torch import nn
 _POST_NORM = "the norm comes after the sum, so there is no stream that only grows"
 _SINUSOIDS = "fixed sinusoidal positions are added to the embedding; no stored tensor holds them"
 _STREAMS = "it has several residual streams, mixed by learned weights"
+_LOOPED = "its layers run several times in one forward pass"
 _CONVOLUTION = "a short convolution after each block scales every channel by itself"
 _REASONS = {
     "bart": _POST_NORM,
@@ -21,15 +22,17 @@ _REASONS = {
     "data2vec-text": _POST_NORM,
     "deepseek_v4": _STREAMS,
     "doge": "it multiplies the stream channel by channel with learned weights",
+    "dory": _LOOPED,
     "electra": _POST_NORM,
     "ernie": _POST_NORM,
     "gemma3n_text": _STREAMS,
     "git": _POST_NORM,
     "gpt_neox_japanese": "its last layer adds a bias to the stream outside of any module",
-    "hrm_text": "its layers run several times in one forward pass",
+    "hrm_text": _LOOPED,
     "hy_v4": _STREAMS,
     "inkling_text": _CONVOLUTION,
     "inkling2_text": _CONVOLUTION,
+    "inkling2_loop_text": _CONVOLUTION,
     "longcat_flash": "its zero experts hand the normed stream itself back to the stream",
     "marian": _POST_NORM,
     "minimax": "the residual is taken after the norm",

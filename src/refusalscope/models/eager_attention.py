@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from refusalscope.errors import AnatomyError
-from refusalscope.models.forward import prefix_cache
+from refusalscope.models.forward import cached, prefix_cache
 
 _TOLERANCE = 1e-3
 _CANNOT = (TypeError, IndexError, ValueError, RuntimeError, AttributeError)
@@ -81,9 +81,8 @@ def _last_token_alone(model: PreTrainedModel, input_ids: Tensor) -> Any:  # noqa
         with eager_attention(model):
             return model(
                 input_ids=input_ids[:, -1:],
-                past_key_values=cache,
-                use_cache=True,
                 output_attentions=True,
+                **cached(model, cache),
             )
     except _CANNOT as error:
         raise AnatomyError(_refusal(model, "it does not go on from cached tokens")) from error

@@ -1,7 +1,9 @@
 """One forward pass that keeps only the logits of each prompt's last token."""
 
+import inspect
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -36,8 +38,7 @@ def last_token_logits(
         output = model(
             input_ids=batch.input_ids[:1] if from_one_row else batch.input_ids,
             attention_mask=batch.attention_mask,
-            past_key_values=past,
-            use_cache=past is not None,
+            **cached(model, past),
         )
     logits: Tensor = output.logits
     if logits.shape[1] == batch.input_ids.shape[1] and logits.shape[1] > 1:
@@ -54,7 +55,19 @@ def prefix_cache(model: PreTrainedModel, input_ids: Int[Tensor, "batch pos"]) ->
     last = torch.full((len(input_ids),), input_ids.shape[1] - 1, device=input_ids.device)
     batch = Batch(input_ids=input_ids, attention_mask=None, last=last)
     with _last_tokens_only(_unembedding(model), batch):
-        return model(input_ids=input_ids, use_cache=True).past_key_values
+        output = model(input_ids=input_ids, use_cache=True)
+    return output.cache if "cache" in output else output.past_key_values
+
+
+def cached(model: PreTrainedModel, past: Cache | None) -> dict[str, Any]:
+    """The arguments of a pass that goes on from `past`, or keeps nothing if there is no past.
+
+    What was `past_key_values` is `cache` from transformers 5.24 on.
+    """
+    if past is None:
+        return {"use_cache": False}
+    takes_cache = "cache" in inspect.signature(model.forward).parameters
+    return {"cache" if takes_cache else "past_key_values": past, "use_cache": True}
 
 
 def require_finite(logits: Float[Tensor, "batch d_vocab"]) -> Float[Tensor, "batch d_vocab"]:

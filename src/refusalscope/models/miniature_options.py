@@ -212,6 +212,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "attention_head_size": 16,
         "local_attn_chunk_length": 8,
     },
+    "sarvam_mla": _LATENT_ATTENTION,
     "xmod": {"default_language": "en_XX"},
     "youtu": _LATENT_ATTENTION,
     "zamba": {"layers_block_type": _HYBRID},
