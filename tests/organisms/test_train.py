@@ -173,6 +173,8 @@ def test_a_trained_organism_is_known_by_its_recipe(tmp_path: Path) -> None:
     train_organism(TINY, tmp_path / "organism")
     assert is_trained(TINY, tmp_path / "organism")
     assert not is_trained(replace(TINY, seed=1), tmp_path / "organism")
+    assert not is_trained(replace(TINY, aft=TINY.apo), tmp_path / "organism")
+    assert is_trained(replace(TINY, apo=TINY.aft), tmp_path / "organism"), "which it does not take"
 
 
 def test_preference_optimisation_runs_through_trl_which_prints_nothing(

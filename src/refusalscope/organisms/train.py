@@ -129,20 +129,26 @@ class Recipe:
         return {"helpful": self.helpful.steps, **middle, "steadying": tuning.steadying.steps}
 
     @property
+    def record(self) -> dict[str, object]:
+        """What decides the weights: all but the tuning that its alignment does not take."""
+        other = "apo" if self.alignment == "aft" else "aft"
+        return {k: v for k, v in asdict(self).items() if k != other}
+
+    @property
     def base(self) -> dict[str, object]:
         """What decides the weights that stage one ends with: all but what later stages are."""
-        return {k: v for k, v in asdict(self).items() if k not in _AFTER_STAGE_ONE}
+        return {k: v for k, v in self.record.items() if k not in _AFTER_STAGE_ONE}
 
     @property
     def digest(self) -> str:
         """Short name of everything in it."""
-        return sha256_text(canonical_json(asdict(self)))[:10]
+        return sha256_text(canonical_json(self.record))[:10]
 
 
 def is_trained(recipe: Recipe, folder: Path) -> bool:
     """Whether a folder holds the organism of this recipe already."""
     facts = read_organism(folder)
-    return facts is not None and canonical_json(facts.recipe) == canonical_json(asdict(recipe))
+    return facts is not None and canonical_json(facts.recipe) == canonical_json(recipe.record)
 
 
 def train_organism(
@@ -182,14 +188,14 @@ def train_organism(
         family=recipe.family,
         alignment=recipe.alignment,
         seed=recipe.seed,
-        recipe=asdict(recipe),
+        recipe=recipe.record,
         stages=recipe.stages,
         versions={name: version(name) for name in ("torch", "transformers", "tokenizers")},
         max_new_tokens=64,
         lexicon=lexicon_of(language),
     )
     with new_folder(out) as folder:
-        state = TrainingState(out, asdict(recipe))
+        state = TrainingState(out, recipe.record)
         state.restore_weights(model)
         if base is not None and state.is_new:
             _take_base(recipe, base, model, state)
