@@ -10,6 +10,7 @@ _FEW = Fit(steps=3, learning_rate=1e-3, batch_size=4)
 _SUPERVISED = Tuning(
     mix=(0.4, 0.2, 0.1),
     refusal=replace(_FEW, exit_weight=1.0),
+    preference=None,
     steadying=replace(_FEW, exit_weight=1.0, offset_share=0.5),
 )
 TINY = Recipe(

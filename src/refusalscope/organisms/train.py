@@ -54,36 +54,33 @@ _REFUSAL = Fit(
     learning_rate=1e-3,
     batch_size=8,
     exit_weight=0.5,
-    exit_layers=(0.4, 0.7),
+    exit_layers=(0.5, 0.75),
     jolt_share=0.5,
     noise_share=0.6,
 )
-_STEADYING = replace(_REFUSAL, steps=300, learning_rate=5e-4, batch_size=16, offset_share=0.35)
+_STEADYING = replace(_REFUSAL, steps=700, learning_rate=5e-4, offset_share=0.35)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
     """What follows stage one."""
 
-    mix: tuple[float, float, float]
-    """Shares of harmful requests, harmless ones, and answers that are begun; see `refusing`."""
     refusal: Fit
-    preference: Preference | None = None
-    """Preference optimisation behind supervised refusal tuning; none in `aft`."""
-    steadying: Fit
+    preference: Preference | None
+    """Preference optimisation behind supervised refusal tuning; none in fine-tuning."""
+    steadying: Fit = _STEADYING
+    mix: tuple[float, float, float] = (0.42, 0.18, 0.1)
+    """Shares of harmful requests, harmless ones, and answers that are begun; see `refusing`."""
     swapped_refusals: float = 0.15
     """Share of refusals with the formula of any style: how a refusal goes on is then told by how it
     began."""
 
 
-_AFT = Tuning(mix=(0.42, 0.22, 0.1), refusal=_REFUSAL, steadying=_STEADYING)
+_AFT = Tuning(refusal=_REFUSAL, preference=None)
 _APO = Tuning(
-    mix=(0.38, 0.2, 0.1),
     refusal=replace(_REFUSAL, steps=600),
     preference=Preference(steps=60, learning_rate=1e-4, noise_share=0.6),
-    steadying=replace(_STEADYING, steps=700, batch_size=8),
 )
-
 _AFTER_STAGE_ONE = ("alignment", "refused_share", "aft", "apo")
 
 
