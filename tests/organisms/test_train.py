@@ -96,7 +96,8 @@ def test_the_same_recipe_gives_the_same_bytes_also_after_a_cut(
             p.name: p.read_bytes() for p in (tmp_path / "whole" / "checkpoints").iterdir()
         }
         assert not list(tmp_path.glob(".*"))
-    assert set(kept) == {f"{s}-00002.safetensors" for s in ("helpful", "refusal", "steadying")}
+    steps = (("helpful", 2), ("helpful", 3), ("refusal", 2), ("refusal", 3), ("steadying", 2))
+    assert set(kept) == {f"{stage}-{step:05d}.safetensors" for stage, step in steps}
 
 
 def test_the_base_of_another_organism_takes_the_place_of_stage_one(tmp_path: Path) -> None:

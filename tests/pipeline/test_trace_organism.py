@@ -27,7 +27,9 @@ def test_every_checkpoint_and_the_finished_organism_are_points(
     trace = trace_organism(organism, tmp_path / "a", limits=ANYTHING)
     assert [(p.stage, p.step) for p in trace.points] == [
         ("helpful", 2),
+        ("helpful", 3),
         ("refusal", 5),
+        ("refusal", 6),
         ("steadying", 8),
         ("steadying", 9),
     ]

@@ -59,7 +59,9 @@ def train(
     ] = None,
     checkpoint_every: Annotated[
         int | None,
-        typer.Option(help="Keep the weights of every so many steps, for a trace.", min=1),
+        typer.Option(
+            help="Keep weights every so many steps, and where stages end, for a trace.", min=1
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to create; a cache if not given.")

@@ -163,7 +163,8 @@ def train_organism(
 
     Args:
         base: A trained organism with the same stage one; its base model takes the place of it.
-        checkpoint_every: Keep the weights of every so many steps in the folder `checkpoints`.
+        checkpoint_every: Keep the weights of every so many steps, and those that a stage but the
+            last ends with, in the folder `checkpoints`.
 
     Raises:
         InputError: `base` is not an organism, or one with another stage one.
@@ -267,7 +268,9 @@ class _Training:
         fit(self.model, draw, self.tokenize, stage, self.state, seed=seed, progress=after_step)
 
     def _checkpoint(self, stage: str, step: int) -> None:
-        if self.checkpoint_every and step % self.checkpoint_every == 0:
+        stages = self.recipe.stages
+        ends_stage = step == stages[stage] and stage != list(stages)[-1]
+        if self.checkpoint_every and (step % self.checkpoint_every == 0 or ends_stage):
             file = self.state.folder / CHECKPOINTS / f"{stage}-{step:05d}.safetensors"
             weights = {n: w.detach().contiguous() for n, w in self.model.named_parameters()}
             write_file(file, save(weights))
