@@ -20,16 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from refusalscope.activations.means import mean_resid_pre
+from refusalscope.activations.next_token import mean_next_token_probabilities
 from refusalscope.directions.difference_in_means import difference_in_means
 from refusalscope.metrics.kl import kl_divergence
 from refusalscope.metrics.refusal_metric import refusal_metric
+from refusalscope.metrics.refusal_tokens import propose_refusal_tokens
 from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.models.prompts import Prompt
 from refusalscope.organisms.organism import read_organism
 from refusalscope.pipeline.instructions import read_instruction_sets
 from refusalscope.pipeline.options import RunOptions
-from refusalscope.pipeline.refusal_tokens import find_refusal_tokens
 from refusalscope.pipeline.run import resolve_model
 from refusalscope.results.records import CandidateScores, Selection, SelectionLimits
 from refusalscope.selection.select_direction import select_direction, select_recorded
@@ -187,8 +188,12 @@ def _prepare(
     organism = read_organism(Path(source))
     sets = read_instruction_sets(options, organism.language() if organism else None)
     chat = load_chat_model(source)
-    tokens = find_refusal_tokens(chat, sets, options).ids
     prompts = {name: chat.encode([i.text for i in s.instructions]) for name, s in sets.items()}
+    first = [
+        mean_next_token_probabilities(chat, prompts[name])
+        for name in ("harmful_train", "harmless_train")
+    ]
+    tokens = tuple(token.id for token in propose_refusal_tokens(*first))
     differences = difference_in_means(
         harmful=mean_resid_pre(chat, prompts["harmful_train"]).means,
         harmless=mean_resid_pre(chat, prompts["harmless_train"]).means,

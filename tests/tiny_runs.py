@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from refusalscope.cli.main import main
-from refusalscope.pipeline.options import RunOptions
+from refusalscope.pipeline.options import LimitOptions, RunOptions
 from refusalscope.pipeline.run import run
-from refusalscope.results.records import SelectionLimits
 from refusalscope.results.run_records import RUN, TIMINGS
 
 SIZES = ("--n-train", "6", "--n-val", "3", "--n-test", "3", "--batch-size", "4")
@@ -43,7 +42,7 @@ def finish_run(given: Path, model: Path, out: Path) -> Path:
         filter_instructions=False,
         refusal_tokens=("c",),
         max_new_tokens=3,
-        limits=SelectionLimits(min_induce=-100, max_kl=100, max_layer_fraction=1.1),
+        limits=LimitOptions(min_induce=-100, max_kl=100, max_layer_fraction=1.1),
     )
     run(options, out)
     return out
@@ -128,3 +127,32 @@ class StopAfter:
         self.left -= 1
         if self.left < 0:
             raise StopHereError
+
+
+class StopIn:
+    """Progress that ends the run at the nth advance of one stage, or at the first of a later one.
+
+    Attributes:
+        killed_in: The stage in which it did.
+    """
+
+    def __init__(self, name: str, advances: int, *, order: tuple[str, ...]) -> None:
+        self.left = advances
+        self.name, self.order = name, order
+        self.killed_in: str | None = None
+
+    @contextmanager
+    def stage(
+        self, name: str, total: int | None, *, unit: str
+    ) -> Generator[Callable[[float], None]]:
+        del total, unit
+
+        def advance(_amount: float) -> None:
+            if self.order.index(name) < self.order.index(self.name):
+                return
+            self.left -= name == self.name
+            if self.left < 0 or name != self.name:
+                self.killed_in = name
+                raise StopHereError
+
+        yield advance

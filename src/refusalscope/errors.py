@@ -5,6 +5,7 @@
     │   ├── ModelLoadError        no such model, not a decoder, no tokenizer, damaged weights
     │   ├── ChatTemplateError     no chat template, no system role, no post-instruction token
     │   ├── InstructionsError     empty, overlapping or malformed instructions
+    │   │   └── NothingKeptError      the filter keeps no prompt
     │   ├── DirectionFileError    not a direction, or one of another width
     │   ├── RunFolderError        a folder that belongs to another run, or is not a run
     │   └── MissingExtraError     a package that only some commands need is not installed
@@ -37,6 +38,10 @@ class ChatTemplateError(InputError):
 
 class InstructionsError(InputError):
     """A set of instructions is empty, malformed, or overlaps with another."""
+
+
+class NothingKeptError(InstructionsError):
+    """No prompt passes the filter, so there is nothing to average."""
 
 
 class DirectionFileError(InputError):

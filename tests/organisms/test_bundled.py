@@ -24,10 +24,9 @@ from refusalscope.organisms.train import Recipe
 from refusalscope.organisms.training_state import TrainingState
 from refusalscope.pipeline.instructions import read_instruction_sets
 from refusalscope.pipeline.options import RunOptions
-from refusalscope.pipeline.refusal_tokens import find_refusal_tokens
 from refusalscope.pipeline.run import run
 from refusalscope.results.records import Rate, SelectionLimits
-from refusalscope.selection.select_direction import select_direction
+from refusalscope.selection.select_direction import SelectionPlan, select_direction
 
 
 def test_the_bundled_organism_meets_its_bars(tmp_path: Path) -> None:
@@ -108,6 +107,7 @@ def _select(folder: Path, *, shuffled: bool) -> None:
         harmless=prompts["harmless_val"],
         refusal_tokens=tokens,
         limits=SelectionLimits(),
+        plan=SelectionPlan(strict=True),
     )
 
 
@@ -184,7 +184,7 @@ def test_the_lazy_search_gives_the_winner_of_the_full_grid_under_twenty_seeds() 
     for seed in range(20):
         options = RunOptions(seed=seed)
         sets = read_instruction_sets(options, facts.language())
-        tokens = find_refusal_tokens(chat, sets, options).ids
+        tokens = chat.tokenizer("I", add_special_tokens=False).input_ids
         prompts = {n: chat.encode([i.text for i in s.instructions]) for n, s in sets.items()}
         differences = difference_in_means(
             harmful=mean_resid_pre(chat, prompts["harmful_train"]).means,
@@ -198,7 +198,7 @@ def test_the_lazy_search_gives_the_winner_of_the_full_grid_under_twenty_seeds() 
                 harmless=prompts["harmless_val"],
                 refusal_tokens=tokens,
                 limits=SelectionLimits(),
-                all_scores=all_scores,
+                plan=SelectionPlan(all_scores=all_scores),
             )
             for all_scores in (False, True)
         )

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 from tiny_models import save_tiny
-from tiny_runs import StopAfter, StopHereError, contents, instruction_files, names, results
+from tiny_runs import StopAfter, StopHereError, StopIn, contents, instruction_files, names, results
 
-from refusalscope.pipeline.options import RunOptions
+from refusalscope.pipeline.options import LimitOptions, RunOptions
 from refusalscope.pipeline.run import STAGES, command_line, load, run
-from refusalscope.results.records import SelectionLimits, Summary
+from refusalscope.results.records import Summary
 from refusalscope.results.run_records import read_run
 
 CONDITIONS = {
@@ -26,6 +26,7 @@ FILES = {
     "timings.json",
     "directions/extraction.json",
     "directions/mean_differences.safetensors",
+    "selection/prompt_scores.jsonl",
     "selection/scores.json",
     "selection/direction.json",
     "selection/direction.safetensors",
@@ -37,6 +38,8 @@ FILES = {
     "report.html",
     *(f"completions/{d}.{name}.jsonl" for d, names in CONDITIONS.items() for name in names),
 }
+SHOWN = ("load", "extract", "select", "complete", "judge", "loss", "project")
+"""The stages that show progress, in this run: it labels nothing."""
 RATE = {"rate", "n", "low", "high"}
 
 
@@ -56,7 +59,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> RunOptions:
         refusal_tokens=("c",),
         max_new_tokens=3,
         random_suffix=2,
-        limits=SelectionLimits(max_kl=100.0, min_induce=-100.0, max_layer_fraction=1.1),
+        limits=LimitOptions(max_kl=100.0, min_induce=-100.0, max_layer_fraction=1.1),
     )
 
 
@@ -164,7 +167,7 @@ def test_a_run_stopped_after_selection_and_continued_equals_an_uninterrupted_one
     options: RunOptions, finished: Path, out: Path
 ) -> None:
     assert run(options, out, until="select") is None
-    assert set(read_run(out).manifest.stages) == {"extract", "select"}
+    assert set(read_run(out).manifest.stages) == {"label", "extract", "select"}
     assert not (out / "completions").exists()
     run(options, out)
     assert results(out) == results(finished)
@@ -173,18 +176,20 @@ def test_a_run_stopped_after_selection_and_continued_equals_an_uninterrupted_one
 def test_a_run_killed_at_every_step_equals_an_uninterrupted_one(
     options: RunOptions, finished: Path, out: Path
 ) -> None:
-    stages = [0]
-    n_steps = 0
-    for _attempt in range(60):
-        try:
-            run(options, out, progress=StopAfter(n_steps))
-        except StopHereError:
-            is_there = (out / "run.json").is_file()
-            stages.append(len(read_run(out).manifest.stages) if is_there else 0)
-            n_steps = 1 if stages[-1] > stages[-2] else n_steps + 1
-        else:
-            break
-    assert set(stages) == {0, 1, 2, 3, 4, 5}, stages
+    killed = []
+    for stage in SHOWN:
+        for n_steps in range(60):
+            progress = StopIn(stage, n_steps, order=SHOWN)
+            try:
+                run(options, out, progress=progress)
+            except StopHereError:
+                killed.append(progress.killed_in)
+            if progress.killed_in != stage:
+                break
+    assert list(dict.fromkeys(killed)) == list(SHOWN)
+    assert killed.count("select") > 5, killed
+    assert killed.count("complete") > 3, killed
+    run(options, out)
     assert results(out) == results(finished)
 
 

@@ -7,14 +7,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from refusalscope.errors import InstructionsError
+from refusalscope.errors import NothingKeptError
 from refusalscope.models.batches import by_length, pad
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.forward import last_token_logits, require_finite
 from refusalscope.models.hooks import Observe, observe_inputs
 from refusalscope.models.prompts import Prompt
 
-Keep = Callable[[Float[Tensor, "batch d_vocab"]], Bool[Tensor, " batch"]]
+Keep = Callable[[Float[Tensor, "batch d_vocab"], Sequence[int]], Bool[Tensor, " batch"]]
+"""From next-token logits, and which prompts they are of, to which of them count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +45,11 @@ def mean_resid_pre(
     appendix B), so each prompt runs once. Sums are taken in float64.
 
     Args:
-        keep: From next-token logits to which prompts count; all of them where None.
+        keep: Which prompts count; all of them where None.
         progress: Told how many prompts each batch had.
 
     Raises:
-        InstructionsError: no prompt was kept.
+        NothingKeptError: no prompt was kept.
         NumericalError: a logit is NaN or infinite.
     """
     positions, layers = chat.positions, chat.layers
@@ -61,7 +62,7 @@ def mean_resid_pre(
         observers = [(m, _take(taken, i, columns)) for i, m in enumerate(layers)]
         with observe_inputs(observers):
             logits = require_finite(last_token_logits(chat.model, batch))
-        mask = keep(logits).cpu() if keep else torch.ones(len(indices), dtype=torch.bool)
+        mask = keep(logits, indices).cpu() if keep else torch.ones(len(indices), dtype=torch.bool)
         for layer, hidden in taken.items():
             sums[:, layer] += hidden[mask].sum(0)
         for index, is_kept in zip(indices, mask.tolist(), strict=True):
@@ -69,7 +70,7 @@ def mean_resid_pre(
         if progress:
             progress(len(indices))
     if not any(kept):
-        raise InstructionsError(
+        raise NothingKeptError(
             f"none of {len(prompts)} prompts was kept by the filter, so there is no mean; give "
             f"other instructions or refusal tokens, or run without the filter"
         )

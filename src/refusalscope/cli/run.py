@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from refusalscope.results.records import Rate, Summary
 
 _STAGE_HELP = {
+    "label": "Continue a run up to the labels of its training and validation prompts.",
     "extract": "Continue a run up to the candidate directions.",
     "select": "Continue a run up to the chosen direction.",
     "complete": "Continue a run up to the completions.",
@@ -53,19 +54,30 @@ def run(
     no_filter: Annotated[
         bool, typer.Option("--no-filter", help="Keep instructions of either refusal metric.")
     ] = False,
+    label: Annotated[
+        str,
+        typer.Option(help="What says that a prompt is refused: auto, answers, or the metric."),
+    ] = "auto",
     refusal_token: Annotated[
         list[str] | None, typer.Option(help="Token that marks a refusal; repeat for several.")
     ] = None,
     max_kl: Annotated[float, typer.Option(help="Reject candidates above this KL, nats.")] = 0.1,
-    min_induce: Annotated[float, typer.Option(help="Reject candidates below this induce.")] = 0.0,
+    min_induce: Annotated[
+        float | None,
+        typer.Option(help="Reject candidates below this induce; 0, or calibrated, if not given."),
+    ] = None,
     max_layer_fraction: Annotated[
         float, typer.Option(help="Reject candidates from this share of the layers on.")
     ] = 0.8,
     rule: Annotated[
-        str, typer.Option(help="Limits as published, or as in the paper's code.")
-    ] = "published",
+        str,
+        typer.Option(help="Limits: auto, published, code (the paper's), or calibrated."),
+    ] = "auto",
     all_scores: Annotated[
         bool, typer.Option("--all-scores", help="Score every candidate in full.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop with an error where no candidate passes.")
     ] = False,
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Tokens of a completion; 512 if not given.", min=1)
@@ -153,6 +165,8 @@ def run(
                 "n_test": n_test,
                 "seed": seed,
                 "filter_instructions": not no_filter,
+                "label": label,
+                "strict": strict,
                 "refusal_tokens": tuple(refusal_token or ()),
                 "limits": {
                     "max_kl": max_kl,

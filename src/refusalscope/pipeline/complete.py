@@ -9,10 +9,11 @@ from refusalscope.evaluation.completions import (
     complete,
     plan_batches,
 )
+from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.tokens import ordinary_tokens
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.run_folder import journal_of
-from refusalscope.pipeline.stages import conditions
+from refusalscope.pipeline.stages import conditions, has_no_direction
 from refusalscope.results.files import write_file
 from refusalscope.results.records import Completion, Condition
 from refusalscope.results.run_records import COMPLETIONS
@@ -46,13 +47,20 @@ def complete_datasets(run: RunContext, *, key: str) -> None:
         for batch in complete(
             run.chat,
             batches[len(done) :],
-            interventions=conditions(run, names),
+            interventions=_interventions(run, names),
             options=options,
             progress=advance,
         ):
             journal.append(batch)
             rows += batch
     _write_by_condition(run, rows)
+
+
+def _interventions(
+    run: RunContext, names: tuple[Condition, ...]
+) -> dict[Condition, Intervention | None]:
+    """Those of the run's direction; a run without one changes nothing."""
+    return dict.fromkeys(names) if has_no_direction(run) else conditions(run, names)
 
 
 def generation_options(run: RunContext) -> GenerationOptions:
@@ -71,6 +79,7 @@ def completion_jobs(run: RunContext) -> list[CompletionJob]:
     n_suffix = own if run.options.random_suffix is None else run.options.random_suffix
     ordinary = ordinary_tokens(run.chat.tokenizer) if n_suffix else []
     jobs = []
+    without = has_no_direction(run)
     for dataset, names in CONDITIONS.items():
         rng = random.Random(f"{run.options.seed}/{dataset}/suffix")
         rows = zip(run.sets[dataset].instructions, run.prompts(dataset), strict=True)
@@ -82,7 +91,9 @@ def completion_jobs(run: RunContext) -> list[CompletionJob]:
                 instruction=instruction,
                 prompt=prompt,
             )
-            jobs += [replace(job, condition=name) for name in names]
+            jobs += [
+                replace(job, condition=name) for name in names if not without or name == "baseline"
+            ]
             if n_suffix:
                 suffix = tuple(rng.choices(ordinary, k=n_suffix))
                 jobs.append(

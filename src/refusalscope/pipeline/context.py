@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from refusalscope.errors import RunFolderError
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
 from refusalscope.organisms.language import Language
@@ -12,6 +13,7 @@ from refusalscope.organisms.organism import OrganismFacts
 from refusalscope.pipeline.instructions import InstructionSets
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run_folder import RunFolder
+from refusalscope.results.records import RefusalTokens
 
 Advance = Callable[[float], None]
 
@@ -43,7 +45,6 @@ class RunContext:
     options: RunOptions
     chat: ChatModel
     sets: InstructionSets
-    refusal_tokens: tuple[int, ...]
     organism: OrganismFacts | None
     progress: Progress
 
@@ -51,6 +52,32 @@ class RunContext:
     def language(self) -> Language | None:
         """The organism's language; None for other models."""
         return None if self.organism is None else self.organism.language()
+
+    @property
+    def is_papers(self) -> bool:
+        """Whether the paper's rules are the default: for its families, and for organisms."""
+        return self.organism is not None or self.chat.family is not None
+
+    @property
+    def fixed_refusal_tokens(self) -> RefusalTokens | None:
+        """Those that were given or that the registry has; None where the run proposes its own."""
+        known = self.folder.manifest().model.refusal_tokens
+        return None if known is None or known.source == "proposed" else known
+
+    @property
+    def refusal_tokens(self) -> tuple[int, ...]:
+        """The tokens that the refusal metric rests on.
+
+        Raises:
+            RunFolderError: the run has not proposed them yet.
+        """
+        known = self.folder.manifest().model.refusal_tokens
+        if known is None:
+            raise RunFolderError(
+                f"{self.folder.path} has no refusal tokens yet; propose them with: refusalscope "
+                f"extract {self.folder.path}"
+            )
+        return known.ids
 
     def prompts(self, name: str) -> list[Prompt]:
         """The prompts of one instruction set."""

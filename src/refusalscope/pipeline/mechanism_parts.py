@@ -14,8 +14,9 @@ from refusalscope.mechanism.token_study import token_study
 from refusalscope.mechanism.where_it_acts import n_sweeps, where_it_acts
 from refusalscope.metrics.refusal_phrases import is_refusal
 from refusalscope.models.prompts import Prompt
+from refusalscope.pipeline.extract import TRAIN_SETS, VAL_SETS
 from refusalscope.pipeline.mechanism_study import Study
-from refusalscope.pipeline.stages import TRAIN_SETS, VAL_SETS, conditions
+from refusalscope.pipeline.stages import conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.mechanism_folder import GEOMETRY, TOKEN_STUDY, TRAJECTORIES, WHERE_IT_ACTS
 from refusalscope.results.mechanism_maps import Geometry, LayerCurve, Trajectories

@@ -5,9 +5,51 @@ from typing import Literal
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.organisms.organism import DEFAULT_ORGANISM
 from refusalscope.results.record import Record
-from refusalscope.results.records import SelectionLimits
+from refusalscope.results.records import Calibration, Label, Rule, SelectionLimits
 
 ORGANISM_PREFIX = "organism:"
+
+
+class LimitOptions(Record):
+    """The limits as asked for; see `results.records.SelectionLimits`."""
+
+    max_kl: float = 0.1
+    min_induce: float | None = None
+    """None is 0, as in the paper, or what calibration finds, under the calibrated rule."""
+    max_layer_fraction: float = 0.8
+    rule: Literal["auto", "published", "code", "calibrated"] = "auto"
+    """`auto` is published for the paper's families, for organisms, and where `min_induce` is given;
+    calibrated for all other models."""
+
+    def rule_of(self, is_papers: bool) -> Rule:
+        """The rule that is meant.
+
+        Args:
+            is_papers: The model is of one of the paper's families, or an organism.
+        """
+        if self.rule != "auto":
+            return self.rule
+        return "published" if is_papers or self.min_induce is not None else "calibrated"
+
+    def is_calibrated(self, is_papers: bool) -> bool:
+        """Whether the limits depend on what the model answers."""
+        return self.rule_of(is_papers) == "calibrated" and self.min_induce is None
+
+    def resolved(self, is_papers: bool, calibration: Calibration | None) -> SelectionLimits:
+        """The limits in numbers."""
+        rule = self.rule_of(is_papers)
+        found = 0.0 if calibration is None else calibration.threshold
+        own = found if rule == "calibrated" else 0.0
+        return SelectionLimits(
+            max_kl=self.max_kl,
+            min_induce=own if self.min_induce is None else self.min_induce,
+            max_layer_fraction=self.max_layer_fraction,
+            rule=rule,
+        )
+
+
+CHANGEABLE = ("limits", "all_scores", "strict")
+"""Options that a run may be continued with another value of: they decide the choice alone."""
 
 
 class RunOptions(Record):
@@ -31,12 +73,17 @@ class RunOptions(Record):
     n_test: int = 100
     seed: int = 0
     filter_instructions: bool = True
-    """Keep harmful training and validation prompts whose refusal metric is above 0, harmless ones
-    whose is below (paper appendix B)."""
+    """Keep harmful training and validation prompts that the model refuses, and harmless ones that
+    it does not (paper appendix B)."""
+    label: Literal["auto", "answers", "metric"] = "auto"
+    """What says that it refuses: its short greedy answer, or a refusal metric above 0 as in the
+    paper. `auto` is the metric for the paper's families and organisms, else the answers."""
     refusal_tokens: tuple[str, ...] = ()
     """Strings of one token each, or ids; proposed or from the registry where empty."""
-    limits: SelectionLimits = SelectionLimits()
+    limits: LimitOptions = LimitOptions()
     all_scores: bool = False
+    strict: bool = False
+    """Stop with an error where no candidate passes, in place of going on with the nearest."""
     max_new_tokens: int | None = None
     """None is 512, or what an organism says is enough for its short answers."""
     paper_generation: bool = False
@@ -51,6 +98,16 @@ class RunOptions(Record):
     trust_remote_code: bool = False
     system: str | None = None
     template: Literal["model", "paper"] = "model"
+
+    def label_of(self, is_papers: bool) -> Label:
+        """What says that a prompt is refused.
+
+        Args:
+            is_papers: The model is of one of the paper's families, or an organism.
+        """
+        if self.label != "auto":
+            return self.label
+        return "metric" if is_papers else "answers"
 
     def load_options(self) -> LoadOptions:
         """The part that concerns loading the model."""

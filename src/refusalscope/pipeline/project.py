@@ -11,7 +11,7 @@ from refusalscope.evaluation.projections import (
 )
 from refusalscope.pipeline.complete import completion_jobs
 from refusalscope.pipeline.context import RunContext
-from refusalscope.pipeline.stages import conditions
+from refusalscope.pipeline.stages import conditions, has_no_direction
 from refusalscope.results.files import write_file
 from refusalscope.results.projection_records import (
     LARGEST,
@@ -34,6 +34,8 @@ TOKEN_BUDGET = 30_000
 
 def project(run: RunContext) -> None:
     """Write evaluation/projections.json: the first answers of each data set, as many as fit."""
+    if has_no_direction(run):
+        return
     direction = load_direction(run.folder.path, d_model=run.chat.d_model)
     if direction.layer is None or direction.position is None:
         raise ValueError("the stage came before the selection stage")

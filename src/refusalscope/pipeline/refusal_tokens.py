@@ -1,24 +1,19 @@
-"""Which tokens mark a refusal in this run: given, from the registry, or proposed."""
+"""Which tokens mark a refusal where that is settled before the run: given, or the registry's."""
 
-from refusalscope.activations.next_token import mean_next_token_probabilities
 from refusalscope.errors import InputError
-from refusalscope.metrics.refusal_tokens import propose_refusal_tokens
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.tokens import decode
-from refusalscope.pipeline.instructions import InstructionSets
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.results.records import RefusalTokens
 
 
-def find_refusal_tokens(
-    chat: ChatModel, sets: InstructionSets, options: RunOptions
-) -> RefusalTokens:
-    """The tokens named by the user, else the family's (paper Table 4), else proposed ones.
+def fixed_refusal_tokens(chat: ChatModel, options: RunOptions) -> RefusalTokens | None:
+    """The tokens named by the user, else the family's (paper Table 4); else None.
 
     Registry tokens count only where they decode to the registry's strings in this tokenizer.
 
     Raises:
-        InputError: a given token is not one token, or no token separates the training sets.
+        InputError: a given token is not one token.
     """
     if options.refusal_tokens:
         ids = tuple(_token_id(chat, text) for text in options.refusal_tokens)
@@ -30,16 +25,7 @@ def find_refusal_tokens(
             == chat.family.refusal_strings
         ):
             return _record(chat, ids, "registry")
-    means = [
-        mean_next_token_probabilities(
-            chat,
-            chat.encode([i.text for i in sets[name].instructions]),
-            batch_size=options.batch_size,
-        )
-        for name in ("harmful_train", "harmless_train")
-    ]
-    proposed = propose_refusal_tokens(*means)
-    return _record(chat, tuple(t.id for t in proposed), "proposed")
+    return None
 
 
 def _token_id(chat: ChatModel, text: str) -> int:

@@ -6,7 +6,7 @@ from refusalscope.errors import OutputError, RunFolderError
 from refusalscope.pipeline.context import Progress, RunContext
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import load
-from refusalscope.pipeline.summary import summarize
+from refusalscope.pipeline.summary import summarize_run
 from refusalscope.report.page import write_report
 from refusalscope.results.files import write_file
 from refusalscope.results.record import canonical_json
@@ -38,7 +38,12 @@ def reopen(folder: Path, *, progress: Progress) -> RunContext:
         RefusalscopeError: any other of its kinds; see `pipeline.run.load`.
     """
     options = own_options(folder)
-    if read_run(folder).direction is None:
+    records = read_run(folder)
+    if records.no_direction is not None:
+        raise RunFolderError(
+            f"{folder} has no direction to measure with: {records.no_direction.text}"
+        )
+    if records.direction is None:
         raise RunFolderError(
             f"{folder} has no direction yet; find it with: refusalscope select {folder}"
         )
@@ -63,16 +68,9 @@ def own_options(folder: Path) -> RunOptions:
 def refresh_summary(folder: Path) -> None:
     """Write summary and report of a finished run anew; nothing where it has none yet."""
     run = read_run(folder)
-    if run.summary is None or run.selection is None:
+    if run.summary is None:
         return
-    summary = summarize(
-        model=run.manifest.model,
-        selection=run.selection,
-        judgements=list(run.judgements),
-        losses=run.losses,
-        warnings=run.extraction.warnings if run.extraction else (),
-    )
-    write_file(folder / SUMMARY, summary.to_json())
+    write_file(folder / SUMMARY, summarize_run(run).to_json())
     write_report(folder)
 
 

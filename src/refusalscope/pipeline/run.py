@@ -3,20 +3,25 @@
 Arditi et al. (2024), https://arxiv.org/abs/2406.11717:
 
 1. `load`: a chat model, its prompt format, its residual writers.
-2. `extract`: mean residual-stream activations of harmful and harmless prompts at every layer and
+2. `label`: which of the training and validation prompts the model refuses, by its short answers
+   (models of the paper's families and organisms go by the refusal metric, as in the paper).
+3. `extract`: mean residual-stream activations of harmful and harmless prompts at every layer and
    post-instruction position; their differences are the candidate directions.
-3. `select`: the candidate whose ablation bypasses refusal best, among those that also induce it
-   and do not disturb harmless prompts.
-4. `complete`: what the model answers unchanged, with the direction ablated, added and subtracted,
+4. `select`: the candidate whose ablation bypasses refusal best, among those that also induce it
+   and do not disturb harmless prompts; where none does, the one that comes nearest.
+5. `complete`: what the model answers unchanged, with the direction ablated, added and subtracted,
    and with a random direction in its place.
-5. `judge`, `loss`, `project`: refusal, safety and cross-entropy of it all, and how far the stream
+6. `judge`, `loss`, `project`: refusal, safety and cross-entropy of it all, and how far the stream
    lies along the direction at each token of the answers.
-6. `report`: one page.
+7. `report`: one page. A run always ends with what was seen: where the model refuses too little to
+   have a direction found, the page says so, with its rates.
 """
 
+import json
 import logging
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -26,28 +31,30 @@ from refusalscope.models.digests import settings_digest
 from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
 from refusalscope.pipeline.complete import complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.extract import extract
 from refusalscope.pipeline.instructions import read_instruction_sets
-from refusalscope.pipeline.options import ORGANISM_PREFIX, RunOptions
+from refusalscope.pipeline.label import label
+from refusalscope.pipeline.options import CHANGEABLE, ORGANISM_PREFIX, RunOptions
 from refusalscope.pipeline.project import project
-from refusalscope.pipeline.refusal_tokens import find_refusal_tokens
+from refusalscope.pipeline.refusal_tokens import fixed_refusal_tokens
 from refusalscope.pipeline.run_folder import (
     open_run_folder,
     remove_journals,
     remove_scratch,
     stage_key,
 )
-from refusalscope.pipeline.stages import extract, judge, loss, select
-from refusalscope.pipeline.summary import summarize
+from refusalscope.pipeline.stages import judge, loss, select
+from refusalscope.pipeline.summary import summarize_run
 from refusalscope.report.page import write_report
-from refusalscope.results.files import write_file
+from refusalscope.results.files import sha256_file, sha256_text, write_file
 from refusalscope.results.records import ModelFacts, RefusalTokens, RunManifest, Summary
-from refusalscope.results.run_records import SUMMARY, read_run
+from refusalscope.results.run_records import DIRECTION_TENSOR, NO_DIRECTION, SUMMARY, read_run
 from refusalscope.results.versions import package_versions
 
 _LOG = logging.getLogger(__name__)
 _SMALL_MODEL = 20_000_000
 """Parameters below which one thread is enough."""
-STAGES = ("extract", "select", "complete", "judge", "loss", "project", "report")
+STAGES = ("label", "extract", "select", "complete", "judge", "loss", "project", "report")
 
 
 def run(
@@ -69,9 +76,9 @@ def run(
         RefusalscopeError: any of its kinds; see `refusalscope.errors`.
     """
     context = load(options, out, progress=progress or Silent())
-    key = ""
+    keys: dict[str, str] = {}
     for stage in STAGES[: STAGES.index(until) + 1]:
-        key = stage_key(stage, key, options.model_dump(mode="json"), _inputs(context))
+        key = keys[stage] = _key(stage, keys, context)
         if context.folder.is_done(stage, key):
             _LOG.info("stage %s is done already", stage)
         else:
@@ -81,6 +88,29 @@ def run(
         if stage == "complete":
             remove_journals(out)
     return read_run(out).summary
+
+
+def _key(stage: str, keys: Mapping[str, str], context: RunContext) -> str:
+    """Digest of all that a stage's result depends on.
+
+    The choice alone depends on the limits; what comes after it depends on the direction, however it
+    was chosen, and the page on both.
+    """
+    options = context.options.model_dump(mode="json")
+    settled = {name: value for name, value in options.items() if name not in CHANGEABLE}
+    if stage in ("select", "report"):
+        return stage_key(stage, dict(keys), options, _inputs(context))
+    before = STAGES[max(0, STAGES.index(stage) - 1)]
+    parent = keys.get(before, "")
+    if before == "select":
+        parent = stage_key("direction", keys["extract"], _chosen(context.folder.path))
+    return stage_key(stage, parent, settled, _inputs(context))
+
+
+def _chosen(out: Path) -> str:
+    """Digest of the direction that was chosen, or of why there is none."""
+    files = [out / name for name in (DIRECTION_TENSOR, NO_DIRECTION)]
+    return sha256_text(json.dumps([sha256_file(f) if f.is_file() else None for f in files]))
 
 
 def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
@@ -97,11 +127,10 @@ def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
         chat = load_chat_model(source, options.load_options())
         _suit_threads(chat)
         advance(1)
-    refusal_tokens = find_refusal_tokens(chat, sets, options)
     manifest = RunManifest(
         options=options.model_dump(mode="json"),
         versions=package_versions(),
-        model=_model_facts(chat, options, organism, refusal_tokens),
+        model=_model_facts(chat, options, organism, fixed_refusal_tokens(chat, options)),
         inputs=tuple(each.counts() for each in sets.values()),
         stages={},
         command=command_line(options, out),
@@ -113,7 +142,6 @@ def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
         options=options,
         chat=chat,
         sets=sets,
-        refusal_tokens=refusal_tokens.ids,
         organism=organism,
         progress=progress,
     )
@@ -160,7 +188,9 @@ def _flag(name: str, value: object) -> list[str]:
 
 
 def _do_stage(stage: str, context: RunContext, key: str) -> None:
-    if stage == "complete":
+    if stage == "label":
+        label(context, key=key)
+    elif stage == "complete":
         complete_datasets(context, key=key)
     elif stage == "report":
         _report(context)
@@ -177,17 +207,9 @@ def _do_stage(stage: str, context: RunContext, key: str) -> None:
 def _report(context: RunContext) -> None:
     out = context.folder.path
     records = read_run(out)
-    if records.selection is None:
+    if records.selection is None and records.no_direction is None:
         raise ValueError("the report stage came before the selection stage")
-    extraction = records.extraction
-    summary = summarize(
-        model=records.manifest.model,
-        selection=records.selection,
-        judgements=list(records.judgements),
-        losses=records.losses,
-        warnings=extraction.warnings if extraction else (),
-    )
-    write_file(out / SUMMARY, summary.to_json())
+    write_file(out / SUMMARY, summarize_run(records).to_json())
     write_report(out)
 
 
@@ -205,7 +227,7 @@ def _model_facts(
     chat: ChatModel,
     options: RunOptions,
     organism: OrganismFacts | None,
-    refusal_tokens: RefusalTokens,
+    refusal_tokens: RefusalTokens | None,
 ) -> ModelFacts:
     family = chat.family
     return ModelFacts(

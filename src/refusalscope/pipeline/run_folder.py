@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refusalscope.errors import RunFolderError
+from refusalscope.pipeline.options import CHANGEABLE
 from refusalscope.results.files import SCRATCH, output_error, sha256_text, write_file
 from refusalscope.results.record import canonical_json
-from refusalscope.results.records import Completion, Condition, RunManifest
+from refusalscope.results.records import Completion, Condition, RefusalTokens, RunManifest
 from refusalscope.results.run_records import COMPLETIONS, RUN, TIMINGS
 
 
@@ -24,6 +25,12 @@ class RunFolder:
         return RunManifest.from_json(
             (self.path / RUN).read_text("utf-8", errors="replace"), source=str(self.path / RUN)
         )
+
+    def set_refusal_tokens(self, tokens: RefusalTokens) -> None:
+        """Note the refusal tokens that the run rests on."""
+        manifest = self.manifest()
+        model = manifest.model.model_copy(update={"refusal_tokens": tokens})
+        write_file(self.path / RUN, manifest.model_copy(update={"model": model}).to_json())
 
     def is_done(self, stage: str, key: str) -> bool:
         """Whether `stage` was finished with these very inputs and options."""
@@ -62,6 +69,9 @@ def open_run_folder(path: Path, manifest: RunManifest) -> RunFolder:
             f"{path} holds another run ({_difference(existing, manifest)}); give another --out, "
             f"or the same options to continue it"
         )
+    if existing.options != manifest.options:
+        changed = {"options": manifest.options, "command": manifest.command}
+        write_file(path / RUN, existing.model_copy(update=changed).to_json())
     return folder
 
 
@@ -77,7 +87,11 @@ def _foreign(path: Path) -> list[Path]:
 
 def _identity(manifest: RunManifest) -> dict[str, object]:
     return {
-        **{f"option {key}": value for key, value in manifest.options.items()},
+        **{
+            f"option {key}": value
+            for key, value in manifest.options.items()
+            if key not in CHANGEABLE
+        },
         "model weights": manifest.model.weights_sha256,
         "config or tokenizer": manifest.model.settings_sha256,
         "chat template": manifest.model.template_sha256,

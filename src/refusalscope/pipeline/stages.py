@@ -3,33 +3,39 @@
 What a stage does is in the folders below `pipeline`; here it is put together and saved.
 """
 
-import torch
-from safetensors.torch import load_file, save
+import hashlib
+import json
+from pathlib import Path
 
-from refusalscope.activations.means import Keep, MeanActivations, mean_resid_pre
-from refusalscope.directions.difference_in_means import difference_in_means
+import torch
+from safetensors.torch import load_file
+
 from refusalscope.directions.direction import (
     Direction,
     load_direction,
     save_direction,
     unit_direction,
 )
-from refusalscope.errors import InstructionsError
+from refusalscope.errors import InstructionsError, RunFolderError, SelectionError
 from refusalscope.evaluation.flag_completions import flag_completions
 from refusalscope.evaluation.judges import judge_all
 from refusalscope.evaluation.loss import answered, text_loss
 from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.interventions.intervention import Intervention, condition_intervention
-from refusalscope.metrics.refusal_metric import refusal_metric
-from refusalscope.models.batches import by_length, pad
-from refusalscope.models.forward import last_token_logits, require_finite
+from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.context import RunContext
-from refusalscope.results.files import write_file
+from refusalscope.pipeline.extract import VAL_SETS, prompt_metrics
+from refusalscope.results.evaluation_folder import measured_beside
+from refusalscope.results.files import sha256_text, write_file
 from refusalscope.results.records import (
+    Calibration,
     Condition,
     DirectionFacts,
     ExtractionFacts,
     Losses,
+    NoDirection,
+    Selection,
+    SelectionLimits,
 )
 from refusalscope.results.run_records import (
     COHERENCE_FLAGS,
@@ -40,69 +46,93 @@ from refusalscope.results.run_records import (
     EXTRACTION,
     LOSS,
     MEAN_DIFFERENCES,
+    NO_DIRECTION,
+    PROMPT_SCORES,
     SCORES,
     read_all_completions,
     read_completions,
+    read_if_there,
     read_record,
 )
-from refusalscope.selection.select_direction import select_direction
+from refusalscope.selection.score_book import ScoreBook
+from refusalscope.selection.select_direction import SelectionPlan, select_direction
 
-TRAIN_SETS = ("harmful_train", "harmless_train")
-VAL_SETS = ("harmful_val", "harmless_val")
 LOSS_CONDITIONS: tuple[Condition, ...] = ("baseline", "ablation", "subtraction", "random_ablation")
 
 
-def extract(run: RunContext) -> None:
-    """Mean activations of both training sets, their difference, and the filter's verdicts."""
-    total = sum(len(run.sets[name].instructions) for name in (*TRAIN_SETS, *VAL_SETS))
-    with run.progress.stage("extract", total, unit="prompts") as advance:
-        means: dict[str, MeanActivations] = {}
-        for name in TRAIN_SETS:
-            keep = _keep(run, is_harmful=name.startswith("harmful"))
-            prompts = run.prompts(name)
-            means[name] = mean_resid_pre(
-                run.chat, prompts, keep=keep, batch_size=run.options.batch_size, progress=advance
-            )
-        kept = {}
-        for name in VAL_SETS:
-            kept[name] = kept_indices(run, name)
-            advance(len(run.sets[name].instructions))
-    counts = [run.sets[n].counts(n_kept=sum(means[n].kept)) for n in TRAIN_SETS]
-    counts += [run.sets[n].counts(n_kept=len(kept[n])) for n in VAL_SETS]
-    harmful, harmless = (means[name].means for name in TRAIN_SETS)
-    tensors = {
-        "mean_differences": difference_in_means(harmful=harmful, harmless=harmless),
-        "harmful_means": harmful,
-        "harmless_means": harmless,
-    }
-    write_file(run.folder.path / MEAN_DIFFERENCES, save(tensors))
-    facts = ExtractionFacts(
-        counts=tuple(counts),
-        kept=kept,
-        positions=run.chat.positions,
-        n_layers=run.chat.n_layers,
-        d_model=run.chat.d_model,
-        warnings=_control_text_warnings(run),
-    )
-    write_file(run.folder.path / EXTRACTION, facts.to_json())
-
-
 def select(run: RunContext) -> None:
-    """Score candidates, choose one, save it as the direction."""
-    tensors = load_file(run.folder.path / MEAN_DIFFERENCES)
-    extraction = read_record(ExtractionFacts, run.folder.path / EXTRACTION)
+    """Score candidates, choose one, save it as the direction.
+
+    Every score is kept in selection/prompt_scores.jsonl as it comes: a run that was cut, or that is
+    continued with other limits, scores nothing twice.
+    """
+    out = run.folder.path
+    if has_no_direction(run):
+        return
+    tensors = load_file(out / MEAN_DIFFERENCES)
+    extraction = read_record(ExtractionFacts, out / EXTRACTION)
+    limits = run.options.limits.resolved(run.is_papers, extraction.calibration)
     val = {name: [run.prompts(name)[i] for i in extraction.kept[name]] for name in VAL_SETS}
+    book = ScoreBook(out / PROMPT_SCORES, key=_book_key(run, limits, tensors, val))
     with run.progress.stage("select", None, unit="sweeps") as advance:
-        selection = select_direction(
-            run.chat,
-            tensors["mean_differences"],
-            harmful=val["harmful_val"],
-            harmless=val["harmless_val"],
-            refusal_tokens=run.refusal_tokens,
-            limits=run.options.limits,
-            all_scores=run.options.all_scores,
-            progress=advance,
-        )
+        try:
+            selection = select_direction(
+                run.chat,
+                tensors["mean_differences"],
+                harmful=val["harmful_val"],
+                harmless=val["harmless_val"],
+                refusal_tokens=run.refusal_tokens,
+                limits=limits,
+                plan=SelectionPlan(
+                    all_scores=run.options.all_scores,
+                    strict=run.options.strict,
+                    others=_other_rules(run, limits, extraction.calibration),
+                ),
+                book=book,
+                progress=advance,
+            )
+        except SelectionError as error:
+            if run.options.strict:
+                raise
+            lacking = NoDirection(reason="no candidate", text=str(error))
+            write_file(out / NO_DIRECTION, lacking.to_json())
+            return
+    _save_choice(run, selection, tensors)
+
+
+def has_no_direction(run: RunContext) -> bool:
+    """Whether the run has found that there is no direction to be had."""
+    return (run.folder.path / NO_DIRECTION).is_file()
+
+
+def _other_rules(
+    run: RunContext, limits: SelectionLimits, calibration: Calibration | None
+) -> tuple[SelectionLimits, ...]:
+    """The published limit beside a calibrated one, and the other way round where it is known."""
+    if limits.rule == "calibrated":
+        return (limits.model_copy(update={"rule": "published", "min_induce": 0.0}),)
+    if limits.rule == "published" and calibration is not None:
+        by = run.options.limits.model_copy(update={"rule": "calibrated", "min_induce": None})
+        return (by.resolved(run.is_papers, calibration),)
+    return ()
+
+
+def _book_key(
+    run: RunContext,
+    limits: SelectionLimits,
+    tensors: dict[str, torch.Tensor],
+    val: dict[str, list[Prompt]],
+) -> str:
+    """Digest of all that a score depends on: not the limits, but the formulas of their rule."""
+    model = run.folder.manifest().model
+    formulas = "paper" if limits.rule == "code" else "exact"
+    prompts = {name: [prompt.ids for prompt in own] for name, own in val.items()}
+    facts = [model.weights_sha256, model.dtype, run.refusal_tokens, formulas, prompts]
+    differences = tensors["mean_differences"].contiguous().view(torch.uint8).numpy().tobytes()
+    return sha256_text(json.dumps([*facts, hashlib.sha256(differences).hexdigest()]))
+
+
+def _save_choice(run: RunContext, selection: Selection, tensors: dict[str, torch.Tensor]) -> None:
     chosen = selection.chosen
     site = (chosen.position, chosen.layer)
     vector = tensors["mean_differences"][site]
@@ -120,12 +150,32 @@ def select(run: RunContext) -> None:
         harmful_projection=(tensors["harmful_means"][site] @ unit).item(),
         harmless_projection=(tensors["harmless_means"][site] @ unit).item(),
     )
-    write_file(run.folder.path / SCORES, selection.to_json())
-    write_file(run.folder.path / DIRECTION, facts.to_json())
+    out = run.folder.path
+    _require_same_direction(out, facts)
+    write_file(out / SCORES, selection.to_json())
+    write_file(out / DIRECTION, facts.to_json())
     direction = Direction(
         vector=vector.float(), position=chosen.position, layer=chosen.layer, model=run.chat.name
     )
-    save_direction(direction, run.folder.path / DIRECTION_TENSOR)
+    save_direction(direction, out / DIRECTION_TENSOR)
+
+
+def _require_same_direction(out: Path, facts: DirectionFacts) -> None:
+    """Refuse to put another direction under measurements that the run's stages do not make anew.
+
+    Raises:
+        RunFolderError: there are some.
+    """
+    before = read_if_there(DirectionFacts, out / DIRECTION)
+    if before is None or (before.position, before.layer) == (facts.position, facts.layer):
+        return
+    beside = measured_beside(out)
+    if beside:
+        raise RunFolderError(
+            f"these limits choose position {facts.position}, layer {facts.layer}, and {out} holds "
+            f"measurements of position {before.position}, layer {before.layer} (the first is "
+            f"{beside[0]}); give another --out, or move them away"
+        )
 
 
 def judge(run: RunContext) -> None:
@@ -143,6 +193,8 @@ def judge(run: RunContext) -> None:
 
 def loss(run: RunContext) -> None:
     """Cross-entropy of the model's own harmless completions, under each condition."""
+    if has_no_direction(run):
+        return
     path = run.folder.path / COMPLETIONS / "harmless.baseline.jsonl"
     answers = [row.text for row in read_completions(path)]
     interventions = conditions(run, LOSS_CONDITIONS)
@@ -176,47 +228,34 @@ def conditions(
     }
 
 
-def _keep(run: RunContext, *, is_harmful: bool) -> Keep | None:
-    if not run.options.filter_instructions:
-        return None
-
-    def keep(logits: torch.Tensor) -> torch.Tensor:
-        metric = refusal_metric(logits, run.refusal_tokens)
-        return metric > 0 if is_harmful else metric < 0
-
-    return keep
-
-
 def kept_indices(run: RunContext, name: str) -> tuple[int, ...]:
-    """The prompts of a set that the refusal filter keeps; all of them in a run without it.
+    """The prompts of a set that the refusal metric keeps; all of them in a run without the filter.
+
+    Harmful ones above the run's threshold: 0 as in the paper, or what calibration found.
 
     Raises:
         InstructionsError: it keeps none.
     """
-    prompts = run.prompts(name)
-    keep = _keep(run, is_harmful=name.startswith("harmful"))
-    if keep is None:
-        return tuple(range(len(prompts)))
-    kept: list[int] = []
-    for indices in by_length(prompts, batch_size=run.options.batch_size):
-        batch = pad([prompts[i] for i in indices], pad_id=run.chat.pad_id, device=run.chat.device)
-        mask = keep(require_finite(last_token_logits(run.chat.model, batch))).tolist()
-        kept += [i for i, is_kept in zip(indices, mask, strict=True) if is_kept]
+    n = len(run.sets[name].instructions)
+    if not run.options.filter_instructions:
+        return tuple(range(n))
+    threshold, is_harmful = metric_threshold(run), name.startswith("harmful")
+    kept = tuple(
+        i
+        for i, metric in enumerate(prompt_metrics(run, name))
+        if (metric > threshold if is_harmful else metric < threshold)
+    )
     if not kept:
         raise InstructionsError(
-            f"the refusal filter keeps none of {len(prompts)} {name} instructions; give other "
-            f"instructions or --refusal-token, or run with --no-filter"
+            f"the refusal filter keeps none of {n} {name} instructions; give other instructions or "
+            f"--refusal-token, or run with --no-filter"
         )
-    return tuple(sorted(kept))
+    return kept
 
 
-def _control_text_warnings(run: RunContext) -> tuple[str, ...]:
-    warnings = []
-    for name in run.sets:
-        n = sum(prompt.has_control_text for prompt in run.prompts(name))
-        if n:
-            warnings.append(
-                f"{n} instructions of {name} spell a control token of the chat template; it was "
-                f"tokenized as ordinary text"
-            )
-    return tuple(warnings)
+def metric_threshold(run: RunContext) -> float:
+    """The refusal metric above which a prompt counts as refused, in nats."""
+    extraction = read_if_there(ExtractionFacts, run.folder.path / EXTRACTION)
+    if extraction is None or extraction.label == "metric" or extraction.calibration is None:
+        return 0.0
+    return extraction.calibration.threshold

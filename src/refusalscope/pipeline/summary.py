@@ -10,21 +10,37 @@ from refusalscope.results.records import (
     Losses,
     Measure,
     ModelFacts,
+    NoDirection,
     Rate,
     Selection,
     Summary,
     SummaryDirection,
+    SummarySelection,
 )
+from refusalscope.results.run_records import RunRecords
 
 HEADLINE_JUDGES = ("refusal_phrases", "organism_safety", "llama_guard_2")
 """Judges that the headline shows before any other: the organism's language, the paper's two."""
 _CONTROLS: tuple[Condition, ...] = ("random_ablation", "random_addition", "random_suffix")
 
 
+def summarize_run(run: RunRecords) -> Summary:
+    """The summary of a run read back."""
+    return summarize(
+        model=run.manifest.model,
+        selection=None if run.no_direction else run.selection,
+        no_direction=run.no_direction,
+        judgements=list(run.judgements),
+        losses=run.losses,
+        warnings=run.extraction.warnings if run.extraction else (),
+    )
+
+
 def summarize(
     *,
     model: ModelFacts,
-    selection: Selection,
+    selection: Selection | None,
+    no_direction: NoDirection | None = None,
     judgements: list[Judgements],
     losses: Losses | None,
     warnings: tuple[str, ...] = (),
@@ -46,17 +62,33 @@ def summarize(
             "family": model.family,
             "alignment": model.alignment,
         },
-        direction=chosen_direction(selection),
+        direction=None if selection is None else chosen_direction(selection),
+        selection=_selection(selection, no_direction),
         refusal=refusal,
         safety={**safety, **named},
         loss=_losses(losses),
         judges={j.judge: _rates(j) for j in judgements},
         warnings=(
             *warnings,
-            *selection.warnings,
+            *(() if selection is None else selection.warnings),
             *_moved_controls(refusal),
             *_without_verdict(judgements),
         ),
+    )
+
+
+def _selection(
+    selection: Selection | None, no_direction: NoDirection | None
+) -> SummarySelection | None:
+    if selection is None:
+        text = None if no_direction is None else no_direction.text
+        return SummarySelection(passes=False, nearest=False, no_direction=text)
+    return SummarySelection(
+        passes=not selection.nearest,
+        nearest=selection.nearest,
+        failed_limits=selection.failed_limits,
+        rule=selection.limits.rule,
+        min_induce=selection.limits.min_induce,
     )
 
 

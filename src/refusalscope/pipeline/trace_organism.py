@@ -21,7 +21,7 @@ from refusalscope.organisms.train import CHECKPOINTS
 from refusalscope.pipeline.context import Progress, Silent
 from refusalscope.pipeline.instructions import read_instruction_sets
 from refusalscope.pipeline.options import RunOptions
-from refusalscope.pipeline.refusal_tokens import find_refusal_tokens
+from refusalscope.pipeline.refusal_tokens import fixed_refusal_tokens
 from refusalscope.report.trace_page import write_trace_page
 from refusalscope.results.files import new_folder, write_file
 from refusalscope.results.records import Rate, SelectionLimits
@@ -29,7 +29,7 @@ from refusalscope.results.trace_record import OrganismTrace, TracePoint
 from refusalscope.selection.score import ModelScorer
 from refusalscope.selection.scorer import Candidate
 from refusalscope.selection.search import score_all
-from refusalscope.selection.select_direction import select_direction
+from refusalscope.selection.select_direction import SelectionPlan, select_direction
 
 Prompts = dict[str, list[Prompt]]
 
@@ -61,7 +61,10 @@ def trace_organism(
     sets = read_instruction_sets(options, facts.language())
     with new_folder(out) as scratch:
         chat = load_chat_model(str(folder))
-        tokens = find_refusal_tokens(chat, sets, options).ids
+        named = fixed_refusal_tokens(chat, options)
+        if named is None:
+            raise AssertionError("the options name the tokens")
+        tokens = named.ids
         prompts = {name: chat.encode([i.text for i in s.instructions]) for name, s in sets.items()}
         differences = _differences(chat, prompts)
         selection = select_direction(
@@ -71,6 +74,7 @@ def trace_organism(
             harmless=prompts["harmless_val"],
             refusal_tokens=tokens,
             limits=limits or SelectionLimits(),
+            plan=SelectionPlan(strict=True),
         )
         site = (selection.chosen.position, selection.chosen.layer)
         final = differences[site]

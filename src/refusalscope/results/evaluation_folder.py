@@ -14,11 +14,15 @@ from refusalscope.results.record import Record
 from refusalscope.results.run_records import (
     AGREEMENT,
     COHERENCE,
+    COHERENCE_FLAGS,
     DRIFT,
+    EVALUATION,
+    LOSS,
     PROJECTIONS,
     SYSTEM_PROMPTS,
     TEXT_LOSSES,
     read_if_there,
+    read_judgements,
     read_record,
 )
 from refusalscope.results.system_prompt_records import SystemPromptSweep
@@ -54,6 +58,26 @@ def read_evaluation(folder: Path) -> EvaluationRecords:
         projections=read_if_there(AnswerProjections, folder / PROJECTIONS),
         edit=read_if_there(EditRecord, folder / EDIT),
     )
+
+
+def measured_beside(folder: Path) -> tuple[str, ...]:
+    """Files of a run that its stages do not make: measurements of its direction by other commands.
+
+    Judgements by rules are the stages' own; those of a model are not.
+    """
+    stages = {folder / name for name in (LOSS, COHERENCE_FLAGS, PROJECTIONS)}
+    rules = {
+        folder / EVALUATION / f"{judged.judge}.json"
+        for judged in read_judgements(folder)
+        if judged.model is None
+    }
+    found = [
+        path
+        for name in (EVALUATION, "mechanism", "tables")
+        for path in sorted((folder / name).rglob("*"))
+        if path.is_file() and not path.name.startswith(".") and path not in stages | rules
+    ]
+    return tuple(str(path.relative_to(folder)) for path in found)
 
 
 def _read_all(kind: type[R], folder: Path) -> tuple[R, ...]:

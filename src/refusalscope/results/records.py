@@ -55,13 +55,63 @@ class CandidateScores(Record):
     rejected: str | None
 
 
+Rule = Literal["published", "code", "calibrated"]
+
+
 class SelectionLimits(Record):
-    """The rule that a candidate must pass (paper section 2.3)."""
+    """The rule that a candidate must pass (paper section 2.3).
+
+    Attributes:
+        min_induce: In nats. 0 in the paper; under the calibrated rule the log-odds at which this
+            model's refusals and answers are best told apart.
+        rule: As published, as in the paper's code, or as published with a calibrated `min_induce`.
+    """
 
     max_kl: float = 0.1
     min_induce: float = 0.0
     max_layer_fraction: float = 0.8
-    rule: Literal["published", "code"] = "published"
+    rule: Rule = "published"
+
+
+class ScoreInterval(Record):
+    """A 95 % interval of a mean score over prompts."""
+
+    low: float
+    high: float
+
+
+class Winner(Record):
+    """A candidate, and the share of resamples in which it would have been chosen."""
+
+    position: int
+    layer: int
+    share: float
+
+
+class Stability(Record):
+    """The choice under resampled validation prompts; see `selection.stability`.
+
+    Attributes:
+        n_candidates: Those that were scored in full and take part.
+        winners: The most frequent first.
+        none: The share of resamples in which no candidate passes.
+        bypass: Of the chosen candidate, as are the two below.
+    """
+
+    n_resamples: int
+    n_candidates: int
+    winners: tuple[Winner, ...]
+    none: float
+    bypass: ScoreInterval
+    induce: ScoreInterval
+    kl: ScoreInterval
+
+
+class OtherRule(Record):
+    """What another rule would have chosen from the same candidates; nothing where none passes."""
+
+    limits: SelectionLimits
+    chosen: CandidateScores | None
 
 
 class Selection(Record):
@@ -81,6 +131,13 @@ class Selection(Record):
     """What the paper's procedure would have run: 3 x positions x layers."""
     candidates: tuple[CandidateScores, ...]
     chosen: CandidateScores
+    nearest: bool = False
+    """No candidate passed, and this is the one that came nearest to the limits."""
+    failed_limits: tuple[str, ...] = ()
+    """The limits that the nearest one fails."""
+    stability: Stability | None = None
+    others: tuple[OtherRule, ...] = ()
+    """What other rules would have chosen."""
     warnings: tuple[str, ...] = ()
 
 
@@ -220,6 +277,64 @@ class ModelFacts(Record):
     is_organism: bool = False
 
 
+Label = Literal["answers", "metric"]
+"""What says that a prompt is refused: the model's answer, or the refusal metric of the paper."""
+
+
+class LabelCounts(Record):
+    """How many prompts of one set are refused, by either way to say so; None where not asked."""
+
+    name: str
+    n: int
+    n_answers: int | None
+    """Whose greedy answer refuses."""
+    n_metric: int | None
+    """Whose refusal metric is above the paper's 0."""
+    n_both: int | None
+
+
+class TokenSetError(Record):
+    """A set of refusal tokens, and how well it tells refusals from answers of training prompts.
+
+    Attributes:
+        threshold: Log-odds, nats, at which it tells them apart best; None where refusals do not
+            have the higher metric.
+        error: Balanced error at that threshold: the mean of two shares, refusals at or below it and
+            answers above it.
+        error_at_zero: The same at 0, as in the paper.
+    """
+
+    ids: tuple[int, ...]
+    strings: tuple[str, ...]
+    threshold: float | None
+    error: float | None
+    error_at_zero: float
+
+
+class Calibration(Record):
+    """The log-odds at which this model's refusals and answers are best told apart, in nats.
+
+    Attributes:
+        low: Of the 95 % bootstrap interval over training prompts.
+        sets: Sets of refusal tokens that were tried, the one in use last.
+    """
+
+    threshold: float
+    low: float
+    high: float
+    n_refused: int
+    n_answered: int
+    sets: tuple[TokenSetError, ...]
+
+
+class NoDirection(Record):
+    """Why a run has no direction; what it measured all the same stands in its other files."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    reason: Literal["refuses too little", "answers too little", "no refusal token", "no candidate"]
+    text: str
+
+
 class ExtractionFacts(Record):
     """What extraction read and kept."""
 
@@ -230,6 +345,9 @@ class ExtractionFacts(Record):
     positions: tuple[int, ...]
     n_layers: int
     d_model: int
+    label: Label = "metric"
+    labels: tuple[LabelCounts, ...] = ()
+    calibration: Calibration | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -283,15 +401,35 @@ class SummaryDirection(Record):
     kl: float | None
 
 
+class SummarySelection(Record):
+    """How the direction was chosen.
+
+    Attributes:
+        passes: It is within every limit.
+        nearest: It is not, and came nearest.
+        failed_limits: Those that it fails.
+        no_direction: Why there is none.
+    """
+
+    passes: bool
+    nearest: bool
+    failed_limits: tuple[str, ...] = ()
+    rule: Rule | None = None
+    min_induce: float | None = None
+    no_direction: str | None = None
+
+
 class Summary(Record):
     """summary.json: the headline numbers. Stable; additions are free."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     model: dict[str, object]
-    direction: SummaryDirection
+    direction: SummaryDirection | None
+    """None where the run found none; `selection` says why."""
     refusal: dict[str, dict[str, Rate]]
     safety: dict[str, dict[str, Rate] | str]
     loss: dict[str, dict[str, float]]
     judges: dict[str, dict[str, dict[str, Rate]]] = Field(default_factory=dict)
     """Every judge's rates by data set and condition; `refusal` and `safety` show one judge each."""
+    selection: SummarySelection | None = None
     warnings: tuple[str, ...] = ()

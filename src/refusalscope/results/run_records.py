@@ -14,6 +14,7 @@ from refusalscope.results.records import (
     ExtractionFacts,
     Judgements,
     Losses,
+    NoDirection,
     RunManifest,
     Selection,
     Summary,
@@ -23,8 +24,11 @@ R = TypeVar("R", bound=Record)
 
 RUN = "run.json"
 TIMINGS = "timings.json"
+ANSWERS = "directions/answers.jsonl"
 EXTRACTION = "directions/extraction.json"
 MEAN_DIFFERENCES = "directions/mean_differences.safetensors"
+NO_DIRECTION = "selection/no_direction.json"
+PROMPT_SCORES = "selection/prompt_scores.jsonl"
 SCORES = "selection/scores.json"
 DIRECTION_TENSOR = "selection/direction.safetensors"
 DIRECTION = "selection/direction.json"
@@ -59,6 +63,7 @@ class RunRecords:
     flags: CoherenceFlags | None
     losses: Losses | None
     summary: Summary | None
+    no_direction: NoDirection | None = None
 
 
 def read_run(folder: Path) -> RunRecords:
@@ -81,6 +86,7 @@ def read_run(folder: Path) -> RunRecords:
         flags=read_if_there(CoherenceFlags, folder / COHERENCE_FLAGS),
         losses=read_losses(folder),
         summary=read_if_there(Summary, folder / SUMMARY),
+        no_direction=read_if_there(NoDirection, folder / NO_DIRECTION),
     )
 
 

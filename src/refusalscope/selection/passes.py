@@ -6,8 +6,9 @@ token-wise part runs on last tokens only. Whether the architecture allows each i
 prompts themselves.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Literal
@@ -29,6 +30,8 @@ from refusalscope.selection.prefixes import Prefix, SharedPrefixes, joined_cache
 Shortcut = Literal["resume", "join", "prefix", "last tokens"]
 Score = Callable[[Float[Tensor, "row d_vocab"], Int[Tensor, " row"]], Float[Tensor, " row"]]
 """A number for each row, from its logits and the place of its prompt."""
+Scored = tuple[int, int, float]
+"""A score: the place of its job among all, its prompt, and the number."""
 
 _Job = tuple[Intervention | None, Sequence[int]]
 """An intervention, and the places of the prompts to run under it."""
@@ -40,11 +43,16 @@ _CANNOT = (TypeError, IndexError, KeyError, ValueError, RuntimeError, AttributeE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditedPrompts:
-    """Some of the prompts, one after another, under one intervention, and how to score them."""
+    """Some of the prompts, one after another, under one intervention, and how to score them.
+
+    Attributes:
+        known: Scores by prompt that need no pass.
+    """
 
     edit: Intervention | None
     prompts: Sequence[int]
     score: Score
+    known: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +61,14 @@ class _Row:
 
     Attributes:
         place: Of its score among all that are asked for.
+        job: Of its job among all.
         first_layer: Where it enters the model: the layer of its addition, or 0.
         width: Tokens that are to run.
         group: Rows of one group can share a pass.
     """
 
     place: int
+    job: int
     prompt: int
     edit: Intervention | None
     prefix: Prefix | None
@@ -71,7 +81,6 @@ class EditedPasses:
     """Runs prompts under interventions.
 
     Attributes:
-        base_logits: Next-token logits of every prompt without intervention.
         shortcuts: What this architecture allows: to enter inside the model (`resume`), at different
             layers in one pass (`join`), to go on from the keys and values of shared tokens
             (`prefix`), to give the last layer's token-wise part last tokens only (`last tokens`).
@@ -85,6 +94,7 @@ class EditedPasses:
         n_resumable: int,
         tokens_per_batch: int,
         count: Callable[[float], None],
+        shortcuts: frozenset[str] | None = None,
     ) -> None:
         """Find out which shortcuts hold, and run all prompts without intervention.
 
@@ -92,43 +102,99 @@ class EditedPasses:
             n_resumable: Of so many prompts, the first, the residual stream is kept, so that they
                 can enter at the layer of an addition.
             tokens_per_batch: Tokens in one forward pass.
-            count: Told of each pass, in units of a whole pass over all prompts.
+            count: Told of each pass, in units of a whole pass over all prompts; not of those that
+                an earlier run counted.
+            shortcuts: Those that an earlier run found. The prompts are run, and the shortcuts
+                looked for again, only when a pass needs them.
         """
         self._chat = chat
         self._layers = chat.layers
         self._tokens_per_batch = tokens_per_batch
         self._report = count
         self._batch = pad(prompts, pad_id=chat.pad_id, device=chat.device)
+        self._n_prompts = len(prompts)
         self._widths: list[int] = (self._batch.last + 1).tolist()
         self._n_resumable = n_resumable
         self._resid_pre: dict[int, Tensor] = {}
         self._n_shared = n_shared_tokens(prompts)
-        self._prefixes = SharedPrefixes(
-            chat,
-            self._batch.input_ids[:1, : self._n_shared],
-            tokens_per_batch=tokens_per_batch,
-            count=self._count,
-        )
+        self._prefixes = self._no_prefixes()
         last_writers = chat.anatomy.writers_of(len(self._layers) - 1)
         self._token_wise = [chat.model.get_submodule(w.module) for w in last_writers[1:]]
-        self.shortcuts: frozenset[Shortcut] = frozenset()
-        few = range(min(_N_CHECKED, len(prompts)))
-        self.shortcuts = self._find_shortcuts(few, self._run_base(few, keep=n_resumable > 0))
-        self.base_logits: Float[Tensor, "prompt d_vocab"] = self._run_base(
-            range(len(prompts)), keep="resume" in self.shortcuts
+        self.shortcuts: frozenset[str] = shortcuts or frozenset()
+        self._base_logits: Tensor | None = None
+        if shortcuts is None:
+            self._start()
+
+    @property
+    def base_logits(self) -> Float[Tensor, "prompt d_vocab"]:
+        """Next-token logits of every prompt without intervention."""
+        if self._base_logits is None:
+            count, self._report = self._report, _uncounted
+            self._start()
+            self._report = count
+        if self._base_logits is None:
+            raise AssertionError("the passes have started")
+        return self._base_logits
+
+    def _start(self) -> None:
+        """Find the shortcuts and run the prompts; what was planned before stays as it was."""
+        prefixes, self._prefixes = self._prefixes, self._no_prefixes()
+        self.shortcuts = frozenset()
+        few = range(min(_N_CHECKED, self._n_prompts))
+        whole = self._run_base(few, keep=self._n_resumable > 0)
+        self.shortcuts = self._find_shortcuts(few, whole)
+        self._base_logits = self._run_base(range(self._n_prompts), keep="resume" in self.shortcuts)
+        self._prefixes = prefixes
+
+    def _no_prefixes(self) -> SharedPrefixes:
+        return SharedPrefixes(
+            self._chat,
+            self._batch.input_ids[:1, : self._n_shared],
+            tokens_per_batch=self._tokens_per_batch,
+            count=self._count,
         )
 
-    def run(self, jobs: Sequence[EditedPrompts]) -> list[Float[Tensor, " prompt"]]:
-        """Score each prompt of each job, whatever passes its rows come to share."""
-        score_of = [job.score for job in jobs for _ in job.prompts]
-        scores = torch.empty(len(score_of), dtype=torch.float64)
-        for rows in self._passes([(job.edit, job.prompts) for job in jobs]):
-            logits = self._run_pass(rows)
-            for score in dict.fromkeys(score_of[row.place] for row in rows):
-                own = [i for i, row in enumerate(rows) if score_of[row.place] == score]
-                prompts = torch.tensor([rows[i].prompt for i in own])
-                scores[[rows[i].place for i in own]] = score(logits[own], prompts).to(scores)
+    def run(
+        self,
+        jobs: Sequence[EditedPrompts],
+        *,
+        note: Callable[[Sequence[Scored]], None] | None = None,
+    ) -> list[Float[Tensor, " prompt"]]:
+        """Score each prompt of each job, whatever passes its rows come to share.
+
+        The passes are planned as if nothing was known, and of each just the rows are run that are
+        not: so a run that was cut goes on with the very passes that it would have had.
+
+        Args:
+            note: Told what each pass that was run has scored.
+        """
+        if any(prompt not in job.known for job in jobs for prompt in job.prompts):
+            _ = self.base_logits  # settles which shortcuts the plan may take
+        return self._run(jobs, note)
+
+    def _run(
+        self,
+        jobs: Sequence[EditedPrompts],
+        note: Callable[[Sequence[Scored]], None] | None = None,
+    ) -> list[Float[Tensor, " prompt"]]:
+        known = [job.known.get(prompt, math.nan) for job in jobs for prompt in job.prompts]
+        is_known = [prompt in job.known for job in jobs for prompt in job.prompts]
+        scores = torch.tensor(known, dtype=torch.float64)
+        for planned in self._passes([(job.edit, job.prompts) for job in jobs]):
+            rows = [row for row in planned if not is_known[row.place]]
+            if rows:
+                self._score(rows, jobs, scores)
+            if rows and note:
+                own = scores[[row.place for row in rows]].tolist()
+                note([(row.job, row.prompt, one) for row, one in zip(rows, own, strict=True)])
         return list(scores.split([len(job.prompts) for job in jobs]))
+
+    def _score(self, rows: Sequence[_Row], jobs: Sequence[EditedPrompts], into: Tensor) -> None:
+        logits = self._run_pass(rows)
+        for score in dict.fromkeys(jobs[row.job].score for row in rows):
+            own = [i for i, row in enumerate(rows) if jobs[row.job].score == score]
+            prompts = torch.tensor([rows[i].prompt for i in own])
+            into[[rows[i].place for i in own]] = score(logits[own], prompts).to(into)
 
     def _passes(self, jobs: Sequence[_Job]) -> Iterator[list[_Row]]:
         """Rows that share a pass: of about one width, in the order in which they enter."""
@@ -137,10 +203,16 @@ class EditedPasses:
             batch: list[_Row] = []
             for row in group:
                 if batch and (len(batch) + 1) * row.width > self._tokens_per_batch:
-                    yield sorted(batch, key=attrgetter("first_layer"))
+                    yield self._planned(batch)
                     batch = []
                 batch.append(row)
-            yield sorted(batch, key=attrgetter("first_layer"))
+            yield self._planned(batch)
+
+    def _planned(self, batch: Sequence[_Row]) -> list[_Row]:
+        """The rows of one pass by first layer; counted here, so that known ones count too."""
+        width, n_layers = max(row.width for row in batch), len(self._layers)
+        self._count(width * sum(n_layers - row.first_layer for row in batch))
+        return sorted(batch, key=attrgetter("first_layer"))
 
     def _rows(self, jobs: Sequence[_Job]) -> Iterator[_Row]:
         """The rows, in groups: all enter inside the model or none, and all go on from one cache.
@@ -152,13 +224,14 @@ class EditedPasses:
             prefixes = self._prefixes.of([edit for edit, _ in jobs])
         n_done = self._n_done
         place = 0
-        for (edit, prompts), prefix in zip(jobs, prefixes, strict=True):
+        for job, ((edit, prompts), prefix) in enumerate(zip(jobs, prefixes, strict=True)):
             layer = (edit.layer if edit and "resume" in self.shortcuts else None) or 0
             where = min(layer, 1) if "join" in self.shortcuts else layer
             group = (where, prefix.batch if prefix else 0)
             for prompt in prompts:
                 yield _Row(
                     place=place,
+                    job=job,
                     prompt=prompt,
                     edit=edit,
                     prefix=prefix,
@@ -173,6 +246,8 @@ class EditedPasses:
         chat, is_inside = self._chat, rows[0].first_layer > 0
         first_layers = [row.first_layer for row in rows]
         prefixes = [row.prefix for row in rows if row.prefix]
+        # Before anything is changed: a prefix that has not run yet runs under its own edits.
+        past = joined_cache(prefixes, first_layers) if prefixes else None
         batch = self._batch.rows(torch.tensor([row.prompt for row in rows]))
         batch = batch.from_column(self._n_done)
         width = batch.input_ids.shape[1]
@@ -182,15 +257,13 @@ class EditedPasses:
             else intervene(chat.model, chat.anatomy, [row.edit for row in rows])
         )
         with changed:
-            logits = last_token_logits(
+            return last_token_logits(
                 chat.model,
                 batch,
-                past=joined_cache(prefixes, first_layers) if prefixes else None,
+                past=past,
                 last_tokens_only=self._token_wise if "last tokens" in self.shortcuts else (),
                 from_one_row=is_inside and "join" in self.shortcuts,
             )
-        self._count(width * sum(len(self._layers) - first for first in first_layers))
-        return logits
 
     def _entering(self, rows: Sequence[_Row], width: int) -> dict[int, Tensor]:
         """The residual stream of rows under additions, by the layer at which they enter."""
@@ -235,7 +308,7 @@ class EditedPasses:
         """Tokens of each prompt that its prefix has run."""
         return self._n_shared if "prefix" in self.shortcuts else 0
 
-    def _find_shortcuts(self, few: range, whole: Tensor) -> frozenset[Shortcut]:
+    def _find_shortcuts(self, few: range, whole: Tensor) -> frozenset[str]:
         """Those that together give the logits of whole passes: all, or as many as can be added."""
         is_kept = len(self._resid_pre) == len(self._layers) > 1
         possible: dict[Shortcut, bool] = {
@@ -244,7 +317,7 @@ class EditedPasses:
             "prefix": self._n_shared > 0,
             "last tokens": len(self._token_wise) > 0,
         }
-        every = frozenset[Shortcut](name for name in possible if possible[name])
+        every = frozenset[str](name for name in possible if possible[name])
         if self._agree(every, few, whole):
             return every
         found: list[Shortcut] = []
@@ -253,7 +326,7 @@ class EditedPasses:
                 found.append(name)
         return frozenset(found)
 
-    def _agree(self, shortcuts: frozenset[Shortcut], few: range, whole: Tensor) -> bool:
+    def _agree(self, shortcuts: frozenset[str], few: range, whole: Tensor) -> bool:
         """Whether passes that take the shortcuts give a few prompts the logits of whole passes.
 
         Additions of zero let rows enter at the second, the middle and the last layer.
@@ -268,7 +341,7 @@ class EditedPasses:
         self.shortcuts = shortcuts
         jobs = [EditedPrompts(edit=e, prompts=few, score=distance) for e in (None, *edits)]
         try:
-            off = self.run(jobs)
+            off = self._run(jobs)
         except _CANNOT:
             return False
         return bool((torch.stack(off) <= _tolerance(whole)).all())
@@ -276,6 +349,10 @@ class EditedPasses:
     def _count(self, token_layers: int) -> None:
         whole = self._batch.input_ids.numel() * len(self._layers)
         self._report(token_layers / whole)
+
+
+def _uncounted(_passes: float) -> None:
+    """An earlier run has counted what is run again."""
 
 
 def _tolerance(logits: Float[Tensor, "prompt d_vocab"]) -> float:

@@ -4,6 +4,7 @@ import copy
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -19,6 +20,25 @@ from refusalscope.models.forward import prefix_cache
 from refusalscope.models.prompts import Prompt
 
 
+class PrefixPass:
+    """One pass of the shared tokens under some interventions, run when its cache is first needed.
+
+    A pass whose rows turn out to be known already is planned and never run.
+    """
+
+    def __init__(
+        self, chat: ChatModel, ids: Int[Tensor, "1 pos"], edits: Sequence[Intervention | None]
+    ) -> None:
+        self._chat, self._ids, self._edits = chat, ids, list(edits)
+
+    @cached_property
+    def cache(self) -> Cache:
+        """Keys and values, a row for each intervention."""
+        ids = self._ids.expand(len(self._edits), -1)
+        with intervene(self._chat.model, self._chat.anatomy, self._edits):
+            return prefix_cache(self._chat.model, ids)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefix:
     """The shared tokens under one intervention: a row of a cache.
@@ -28,9 +48,9 @@ class Prefix:
     """
 
     edit: Intervention | None
-    cache: Cache
+    shared: PrefixPass
     batch: int
-    """Number of the pass that it was run in: those of one pass share a cache."""
+    """Number of the pass that it is a row of: those of one pass share a cache."""
     row: int
 
 
@@ -56,7 +76,7 @@ class SharedPrefixes:
     def of(self, edits: Sequence[Intervention | None]) -> list[Prefix]:
         """The prefix under each intervention, in as few passes as can be.
 
-        What was run is kept, up to a limit; interventions are known by identity.
+        What was planned is kept, up to a limit; interventions are known by identity.
         """
         missing = {id(edit): edit for edit in edits if id(edit) not in self._known}
         if len(self._known) + len(missing) > self._n_kept:
@@ -64,17 +84,15 @@ class SharedPrefixes:
             missing = {id(edit): edit for edit in edits}
         size = self._edits_per_batch
         for start in range(0, len(missing), size):
-            self._run(list(missing.values())[start : start + size])
+            self._plan(list(missing.values())[start : start + size])
         return [self._known[id(edit)] for edit in edits]
 
-    def _run(self, edits: Sequence[Intervention | None]) -> None:
-        ids = self._ids.expand(len(edits), -1)
-        with intervene(self._chat.model, self._chat.anatomy, edits):
-            cache = prefix_cache(self._chat.model, ids)
+    def _plan(self, edits: Sequence[Intervention | None]) -> None:
+        shared = PrefixPass(self._chat, self._ids, edits)
         self._n_batches += 1
         for row, edit in enumerate(edits):
-            self._known[id(edit)] = Prefix(edit=edit, cache=cache, batch=self._n_batches, row=row)
-        self._count(ids.numel() * self._chat.n_layers)
+            self._known[id(edit)] = Prefix(edit=edit, shared=shared, batch=self._n_batches, row=row)
+        self._count(len(edits) * self._ids.numel() * self._chat.n_layers)
 
 
 def joined_cache(prefixes: Sequence[Prefix], first_layers: Sequence[int]) -> Cache:
@@ -85,7 +103,7 @@ def joined_cache(prefixes: Sequence[Prefix], first_layers: Sequence[int]) -> Cac
             not hold it.
     """
     index = torch.tensor([prefix.row for prefix in prefixes])
-    picked: Any = copy.copy(prefixes[0].cache)
+    picked: Any = copy.copy(prefixes[0].shared.cache)
     picked.layers = [copy.copy(layer) for layer in picked.layers]
     for i, layer in enumerate(picked.layers):
         layer.batch_select_indices(index[: max(1, bisect_right(first_layers, i))])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Literal
 
 import torch
@@ -14,8 +15,9 @@ from refusalscope.metrics.refusal_metric import paper_refusal_metric, refusal_me
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.freed_memory import keep_freed_memory
 from refusalscope.models.prompts import Prompt
-from refusalscope.selection.passes import EditedPasses, EditedPrompts
-from refusalscope.selection.scorer import Candidate, Part
+from refusalscope.selection.passes import EditedPasses, EditedPrompts, Scored
+from refusalscope.selection.score_book import Baseline, ScoreBook
+from refusalscope.selection.scorer import Candidate, Part, ScoreName
 
 _CPU_TOKENS = 2048
 _ACCELERATOR_TOKENS = 16384
@@ -44,10 +46,15 @@ class ModelScorer:
         harmful: Sequence[Prompt],
         harmless: Sequence[Prompt],
         refusal_tokens: Sequence[int],
-        tokens_per_batch: int | None = None,
         formulas: Literal["exact", "paper"] = "exact",
         progress: Callable[[float], None] | None = None,
+        book: ScoreBook | None = None,
     ) -> None:
+        """Run all prompts without intervention, where the book does not know what comes of it.
+
+        Args:
+            book: What is known already, and where every score is kept.
+        """
         on_cpu = chat.device.type == "cpu"
         if on_cpu:
             keep_freed_memory()
@@ -58,20 +65,30 @@ class ModelScorer:
         self._progress = progress
         self._edits: dict[tuple[str, Candidate], Intervention] = {}
         self._harmful_order = list(range(len(harmful)))
-        self._bypass: dict[Candidate, dict[int, float]] = {}
+        self._book = book or ScoreBook()
         self.sweeps = 0.0
         self.n_harmful, self.n_harmless = len(harmful), len(harmless)
+        known = self._book.baseline
         self._passes = EditedPasses(
             chat,
             [*_by_length(harmless), *_by_length(harmful)],
             n_resumable=self.n_harmless,
-            tokens_per_batch=tokens_per_batch or (_CPU_TOKENS if on_cpu else _ACCELERATOR_TOKENS),
+            tokens_per_batch=_CPU_TOKENS if on_cpu else _ACCELERATOR_TOKENS,
             count=self._count,
+            shortcuts=None if known is None else known.shortcuts,
         )
-        base = self._metric(self._passes.base_logits)
-        self.baseline_harmless = base[: self.n_harmless].mean().item()
-        self.baseline_harmful = base[self.n_harmless :].mean().item()
-        self.can_resume = "resume" in self._passes.shortcuts
+        if known is None:
+            metrics = self._metric(self._passes.base_logits)
+            known = Baseline(
+                metrics=tuple(metrics.tolist()),
+                shortcuts=self._passes.shortcuts,
+                sweeps=self.sweeps,
+            )
+            self._book.set_baseline(known)
+        self.sweeps = known.sweeps
+        self.baseline_harmless = fmean(known.metrics[: self.n_harmless])
+        self.baseline_harmful = fmean(known.metrics[self.n_harmless :])
+        self.can_resume = "resume" in known.shortcuts
 
     def score(self, parts: Sequence[Part]) -> list[float]:
         """Sums over prompts; NaN where the intervention broke the model.
@@ -83,22 +100,32 @@ class ModelScorer:
                 edit=self._edit("add" if part.score == "induce" else "ablate", part.candidate),
                 prompts=self._prompts(part),
                 score=self._divergences if part.score == "kl" else self._refusal_scores,
+                known=dict(self._book.known(part.score, part.candidate)),
             )
             for part in parts
         ]
-        scores = self._passes.run(jobs)
-        for part, job, own in zip(parts, jobs, scores, strict=True):
-            if part.score == "bypass":
-                known = self._bypass.setdefault(part.candidate, {})
-                known |= zip(job.prompts, own.tolist(), strict=True)
-        return [own.sum().item() for own in scores]
+
+        def note(scored: Sequence[Scored]) -> None:
+            self._book.add(
+                [
+                    (parts[job].score, parts[job].candidate, prompt, score)
+                    for job, prompt, score in scored
+                ]
+            )
+
+        return [own.sum().item() for own in self._passes.run(jobs, note=note)]
+
+    def by_prompt(self, name: ScoreName, candidate: Candidate) -> list[float]:
+        """What is known of one score, prompt by prompt: in one order for all candidates."""
+        known = self._book.known(name, candidate)
+        return [known[prompt] for prompt in sorted(known)]
 
     def put_hardest_first(self, candidate: Candidate, *, start: int) -> None:
         """Put the harmful prompts from place `start` on in the order of a candidate's bypass.
 
         The highest first: prompts that this candidate hardly bypasses others will not either.
         """
-        known = self._bypass[candidate]
+        known = self._book.known("bypass", candidate)
         rest = self._harmful_order[start:]
         rest.sort(key=lambda prompt: known[self.n_harmless + prompt], reverse=True)
         self._harmful_order[start:] = rest

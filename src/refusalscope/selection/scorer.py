@@ -41,3 +41,12 @@ class Scorer(Protocol):
     def put_hardest_first(self, candidate: Candidate, *, start: int) -> None:
         """Change the order of harmful prompts from place `start` on, which few have scored yet."""
         ...
+
+
+@runtime_checkable
+class PromptScorer(Scorer, Protocol):
+    """A scorer that can tell each prompt's own score."""
+
+    def by_prompt(self, name: ScoreName, candidate: Candidate) -> Sequence[float]:
+        """What was scored so far, prompt by prompt, in one order for all candidates."""
+        ...

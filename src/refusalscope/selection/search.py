@@ -167,7 +167,7 @@ class _Search:
         if fails_induce(tally.induce.if_rest_is(REFUSAL_METRIC_BOUND), self._limits):
             return INDUCE
         # The formula of the paper's code may be a little below zero, so it decides only as a whole.
-        is_final = tally.kl.is_complete or self._limits.rule == "published"
+        is_final = tally.kl.is_complete or self._limits.rule != "code"
         if is_final and fails_kl(tally.kl.if_rest_is(0.0), self._limits):
             return KL
         return None

@@ -28,14 +28,12 @@ def layer_limit(n_layers: int, limits: SelectionLimits) -> float:
 
 def fails_induce(induce: float, limits: SelectionLimits) -> bool:
     """Published rule: induce > 0. The paper's code keeps equality."""
-    return induce < limits.min_induce or (
-        limits.rule == "published" and induce == limits.min_induce
-    )
+    return induce < limits.min_induce or (limits.rule != "code" and induce == limits.min_induce)
 
 
 def fails_kl(kl: float, limits: SelectionLimits) -> bool:
     """Published rule: KL < 0.1. The paper's code keeps equality."""
-    return kl > limits.max_kl or (limits.rule == "published" and kl == limits.max_kl)
+    return kl > limits.max_kl or (limits.rule != "code" and kl == limits.max_kl)
 
 
 def rejection(score: CandidateScores, *, n_layers: int, limits: SelectionLimits) -> str | None:
@@ -62,10 +60,16 @@ def select_candidate(
     Raises:
         SelectionError: every candidate was rejected; the message says how many by what.
     """
-    passed = [s for s in scores if s.rejected is None and s.bypass is not None]
-    if not passed:
+    chosen = passing(scores)
+    if chosen is None:
         raise SelectionError(nothing_passed(scores, n_layers=n_layers, limits=limits))
-    return min(passed, key=lambda s: (s.bypass, s.position, s.layer))
+    return chosen
+
+
+def passing(scores: Sequence[CandidateScores]) -> CandidateScores | None:
+    """The candidate with the lowest bypass among those not rejected; None where all are."""
+    passed = [s for s in scores if s.rejected is None and s.bypass is not None]
+    return min(passed, key=lambda s: (s.bypass, s.position, s.layer), default=None)
 
 
 def nothing_passed(

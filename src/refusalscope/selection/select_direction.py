@@ -1,22 +1,58 @@
 """From mean differences to the chosen direction, on a model."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalscope.errors import SelectionError
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
-from refusalscope.results.records import CandidateScores, Selection, SelectionLimits
+from refusalscope.results.records import (
+    CandidateScores,
+    OtherRule,
+    Selection,
+    SelectionLimits,
+    Stability,
+)
+from refusalscope.selection.nearest import find_nearest
 from refusalscope.selection.score import ModelScorer
+from refusalscope.selection.score_book import ScoreBook
 from refusalscope.selection.scorer import Candidate
 from refusalscope.selection.search import score_all, search
-from refusalscope.selection.select import ZERO, rejection, select_candidate
+from refusalscope.selection.select import (
+    ZERO,
+    nothing_passed,
+    passing,
+    rejection,
+    select_candidate,
+)
+from refusalscope.selection.stability import bootstrap_choice
 
 NO_RESUME = (
     "passes cannot resume inside this architecture (a resumed pass gave other logits than a whole "
     "one), so induce was scored with whole passes: same result, more time"
 )
+
+
+FEW_PROMPTS = 20
+"""Validation prompts below which their number is a warning, with its consequence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionPlan:
+    """How much is scored, and what happens where nothing passes.
+
+    Attributes:
+        all_scores: Score every candidate in full (the paper's Figure 11); the choice is the same.
+        strict: Raise where no candidate passes, in place of going on with the nearest.
+        others: Further rules; what each would have chosen is told beside the choice.
+    """
+
+    all_scores: bool = False
+    strict: bool = False
+    others: Sequence[SelectionLimits] = ()
 
 
 def select_direction(
@@ -27,22 +63,22 @@ def select_direction(
     harmless: Sequence[Prompt],
     refusal_tokens: Sequence[int],
     limits: SelectionLimits,
-    all_scores: bool = False,
-    tokens_per_batch: int | None = None,
+    plan: SelectionPlan | None = None,
+    book: ScoreBook | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Selection:
-    """Choose one candidate by the paper's rule.
+    """Choose one candidate by the paper's rule, or else the one that comes nearest to it.
 
     Args:
         differences: Difference-in-means at every post-instruction position and layer.
         harmful: Validation prompts, already filtered.
         harmless: Validation prompts, already filtered.
-        all_scores: Score every candidate in full (the paper's Figure 11); the choice is the same.
-        tokens_per_batch: Tokens in one forward pass, over all candidates in it; by device if None.
+        book: Scores that are known already; every new one is put into it.
         progress: Told of each part of a sweep that is done.
 
     Raises:
-        SelectionError: no candidate passes the limits.
+        SelectionError: no candidate has finite scores in a layer that may be chosen; in a strict
+            plan, none passes the limits.
         NumericalError: NaN or infinite logits without intervention.
     """
     scorer = ModelScorer(
@@ -51,18 +87,30 @@ def select_direction(
         harmful=harmful,
         harmless=harmless,
         refusal_tokens=refusal_tokens,
-        tokens_per_batch=tokens_per_batch,
-        formulas="exact" if limits.rule == "published" else "paper",
+        formulas="paper" if limits.rule == "code" else "exact",
         progress=progress,
+        book=book,
     )
     candidates: list[Candidate] = [
         (position, layer) for position in chat.positions for layer in range(chat.n_layers)
     ]
-    strategy = score_all if all_scores else search
+    plan = plan or SelectionPlan()
+    strategy = score_all if plan.all_scores else search
     nonzero = [c for c in candidates if bool(differences[c].any())]
-    scored = strategy(nonzero, scorer, n_layers=chat.n_layers, limits=limits)
-    by_candidate = {(s.position, s.layer): s for s in scored}
-    scores = [by_candidate.get(c) or _zero_candidate(c, scorer) for c in candidates]
+
+    def scored(by: SelectionLimits) -> list[CandidateScores]:
+        found = {
+            (s.position, s.layer): s
+            for s in strategy(nonzero, scorer, n_layers=chat.n_layers, limits=by)
+        }
+        return [found.get(c) or _zero_candidate(c, scorer) for c in candidates]
+
+    choice = _choice(
+        scored(limits), scorer, n_layers=chat.n_layers, limits=limits, strict=plan.strict
+    )
+    stability = bootstrap_choice(
+        choice.candidates, choice.chosen, scorer, n_layers=chat.n_layers, limits=limits
+    )
     return Selection(
         limits=limits,
         n_layers=chat.n_layers,
@@ -70,13 +118,68 @@ def select_direction(
         baseline_harmless=scorer.baseline_harmless,
         n_harmful=len(harmful),
         n_harmless=len(harmless),
-        all_scores=all_scores,
+        all_scores=plan.all_scores,
         sweeps=scorer.sweeps,
         full_sweeps=3 * len(candidates),
-        candidates=tuple(scores),
-        chosen=select_candidate(scores, n_layers=chat.n_layers, limits=limits),
-        warnings=() if scorer.can_resume else (NO_RESUME,),
+        candidates=choice.candidates,
+        chosen=choice.chosen,
+        nearest=bool(choice.failed),
+        failed_limits=choice.failed,
+        stability=stability,
+        others=tuple(OtherRule(limits=by, chosen=passing(scored(by))) for by in plan.others),
+        warnings=(
+            *(() if scorer.can_resume else (NO_RESUME,)),
+            *_few_prompts(len(harmful), len(harmless), choice.chosen, stability),
+        ),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    candidates: tuple[CandidateScores, ...]
+    chosen: CandidateScores
+    failed: tuple[str, ...]
+
+
+def _choice(
+    scores: Sequence[CandidateScores],
+    scorer: ModelScorer,
+    *,
+    n_layers: int,
+    limits: SelectionLimits,
+    strict: bool,
+) -> _Choice:
+    if strict or passing(scores):
+        chosen = select_candidate(scores, n_layers=n_layers, limits=limits)
+        return _Choice(candidates=tuple(scores), chosen=chosen, failed=())
+    nearest = find_nearest(scores, scorer, n_layers=n_layers, limits=limits)
+    if nearest.chosen is None:
+        raise SelectionError(nothing_passed(scores, n_layers=n_layers, limits=limits))
+    return _Choice(candidates=nearest.candidates, chosen=nearest.chosen, failed=nearest.failed)
+
+
+def _few_prompts(
+    n_harmful: int, n_harmless: int, chosen: CandidateScores, stability: Stability
+) -> list[str]:
+    """What a small validation set means for the choice, in numbers."""
+    if min(n_harmful, n_harmless) >= FEW_PROMPTS:
+        return []
+    could = [
+        f"position {one.position}, layer {one.layer} in {one.share:.0%}"
+        for one in stability.winners
+        if (one.position, one.layer) != (chosen.position, chosen.layer)
+    ]
+    others = (
+        f"other prompts of the kind could have chosen {'; '.join(could[:3])}"
+        if could
+        else ("resampled prompts choose no other of the candidates that were scored in full")
+    )
+    return [
+        f"the direction was chosen on {n_harmful} harmful and {n_harmless} harmless prompts: "
+        f"bypass lies between {stability.bypass.low:.2f} and {stability.bypass.high:.2f} nats, "
+        f"induce between {stability.induce.low:.2f} and {stability.induce.high:.2f} (95 %), and "
+        f"{others} ({stability.n_resamples} resamples)"
+    ]
 
 
 def _zero_candidate(candidate: Candidate, scorer: ModelScorer) -> CandidateScores:

@@ -1,0 +1,137 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+from tiny_models import tiny_chat
+
+from refusalscope.activations.means import mean_resid_pre
+from refusalscope.directions.difference_in_means import difference_in_means
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.results.records import Selection, SelectionLimits
+from refusalscope.selection.score_book import Baseline, ScoreBook
+from refusalscope.selection.select_direction import select_direction
+
+ANYTHING = SelectionLimits(min_induce=-100.0, max_kl=100.0, max_layer_fraction=1.1)
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    return tiny_chat(tmp_path_factory.mktemp("book") / "tiny", num_hidden_layers=4)
+
+
+def _select(chat: ChatModel, book: ScoreBook, limits: SelectionLimits = ANYTHING) -> Selection:
+    harmful = chat.encode([f"break the lock of door {i}" for i in range(5)])
+    harmless = chat.encode([f"paint the door of house {i} in green" for i in range(6)])
+    differences = difference_in_means(
+        harmful=mean_resid_pre(chat, harmful).means, harmless=mean_resid_pre(chat, harmless).means
+    )
+    return select_direction(
+        chat,
+        differences,
+        harmful=harmful,
+        harmless=harmless,
+        refusal_tokens=[70, 71],
+        limits=limits,
+        book=book,
+    )
+
+
+class _Passes:
+    """Counts rows that the model runs."""
+
+    def __init__(self, chat: ChatModel) -> None:
+        self.rows = 0
+        self._handle = chat.layers[-1].register_forward_hook(self._hook)
+
+    def _hook(self, _module: object, _args: object, output: object) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        self.rows += len(first)  # pyright: ignore[reportArgumentType] # a tensor
+
+    def close(self) -> int:
+        self._handle.remove()
+        return self.rows
+
+
+def _after_means(
+    chat: ChatModel, book: ScoreBook, limits: SelectionLimits
+) -> tuple[Selection, int]:
+    """A selection, and the rows that it ran beside the eleven of the means."""
+    counter = _Passes(chat)
+    selection = _select(chat, book, limits)
+    return selection, counter.close() - 11
+
+
+def test_a_finished_book_gives_the_same_selection_without_one_pass(
+    chat: ChatModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "scores.jsonl"
+    fresh, n_rows = _after_means(chat, ScoreBook(path, key="k"), ANYTHING)
+    again, n_again = _after_means(chat, ScoreBook(path, key="k"), ANYTHING)
+    assert n_rows > 0
+    assert n_again == 0
+    assert again == fresh
+
+
+def test_a_book_cut_after_any_pass_is_continued_to_the_same_bytes(
+    chat: ChatModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "scores.jsonl"
+    fresh = _select(chat, ScoreBook(path, key="k"))
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) > 8
+    for n in (1, 2, 3, len(lines) // 2, len(lines) - 1):
+        torn = b"".join(lines[:n]) + lines[n][:5]
+        path.write_bytes(torn)
+        assert _select(chat, ScoreBook(path, key="k")) == fresh
+        assert path.read_bytes() == whole
+
+
+def test_other_limits_score_nothing_twice(chat: ChatModel, tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    strict = SelectionLimits(min_induce=50.0, max_kl=100.0, max_layer_fraction=1.1)
+    nearest = _select(chat, ScoreBook(path, key="k"), strict)
+    assert nearest.nearest
+    assert nearest.failed_limits == ("induce",)
+    changed = _select(chat, ScoreBook(path, key="k"))
+    assert not changed.nearest
+    seen = [tuple(row[:4]) for line in _lines(path) for row in line.get("scores", [])]
+    assert len(seen) == len(set(seen))
+    alone = _select(chat, ScoreBook()).chosen
+    assert (alone.position, alone.layer) == (changed.chosen.position, changed.chosen.layer)
+    assert alone.bypass == pytest.approx(changed.chosen.bypass, abs=1e-4)
+
+
+def test_scores_of_another_key_are_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    book = ScoreBook(path, key="one")
+    book.add([("kl", (-1, 2), 0, 0.5)])
+    assert ScoreBook(path, key="one").known("kl", (-1, 2)) == {0: 0.5}
+    assert ScoreBook(path, key="two").known("kl", (-1, 2)) == {}
+    assert ScoreBook(path, key="one").known("kl", (-1, 2)) == {}
+
+
+def test_what_is_not_finite_comes_back_as_nan(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    ScoreBook(path, key="k").add([("bypass", (-1, 2), 3, math.nan)])
+    assert math.isnan(ScoreBook(path, key="k").known("bypass", (-1, 2))[3])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[]", "3", "{}", '{"scores": [["x", -1, 2, 3, 0.5]]}', '{"scores": 7}', "[" * 100_000, "torn"],
+)
+def test_a_line_that_is_none_of_ours_ends_what_is_read(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "scores.jsonl"
+    book = ScoreBook(path, key="k")
+    book.set_baseline(Baseline(metrics=(1.0,), shortcuts=frozenset({"resume"}), sweeps=2.0))
+    whole = path.read_bytes()
+    path.write_bytes(whole + line.encode() + b"\n")
+    again = ScoreBook(path, key="k")
+    assert again.baseline == book.baseline
+    assert path.read_bytes() == whole
+
+
+def _lines(path: Path) -> list[dict[str, list[list[object]]]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
