@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from refusalscope.errors import RunFolderError
+from refusalscope.results.rate_change import RateChange
 from refusalscope.results.record import Record
 
 Condition = Literal[
@@ -294,4 +295,8 @@ class Summary(Record):
     loss: dict[str, dict[str, float]]
     judges: dict[str, dict[str, dict[str, Rate]]] = Field(default_factory=dict)
     """Every judge's rates by data set and condition; `refusal` and `safety` show one judge each."""
+    refusal_judge: str | None = None
+    """The judge that `refusal` shows; None in summaries of versions that did not say."""
+    changes: dict[str, dict[str, dict[str, RateChange]]] = Field(default_factory=dict)
+    """Every judge's changes from baseline, paired, by data set and condition."""
     warnings: tuple[str, ...] = ()
