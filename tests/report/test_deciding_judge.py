@@ -58,7 +58,9 @@ def test_summary_chips_and_table_10_show_the_same_judge(
         assert own == summary.judges[wanted]
         marks = read_marks(judged, None, summary)
         assert marks.judges[0].name == wanted
-        finetune = FinetuneComparison.model_construct(judges=dict.fromkeys(chosen, measure))
+        finetune = FinetuneComparison.model_construct(
+            judges=dict.fromkeys(chosen, measure), rows=()
+        )
         assert preferred_judge(finetune, measure) == wanted
 
 

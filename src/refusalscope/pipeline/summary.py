@@ -6,6 +6,7 @@ from refusalscope.evaluation.judges import rates_by_condition
 from refusalscope.metrics.rate_change import changes_from_baseline
 from refusalscope.report.control_warnings import control_warnings
 from refusalscope.report.headline_changes import headline_changes
+from refusalscope.report.judge_differences import judge_notes
 from refusalscope.results.deciding_judge import deciding_record
 from refusalscope.results.records import (
     Judgements,
@@ -51,7 +52,15 @@ def summarize(
     )
     moved = control_warnings(numbers, headline_changes(numbers, judgements))
     return numbers.model_copy(
-        update={"warnings": (*warnings, *selection.warnings, *moved, *_without_verdict(judgements))}
+        update={
+            "warnings": (
+                *warnings,
+                *selection.warnings,
+                *moved,
+                *_without_verdict(judgements),
+                *judge_notes(judgements),
+            )
+        }
     )
 
 

@@ -13,6 +13,7 @@ from refusalscope.report.effects_in_short import effects_in_short
 from refusalscope.report.finding import describe_finding
 from refusalscope.report.headline import headline_table
 from refusalscope.report.headline_changes import headline_changes
+from refusalscope.report.judge_differences import judge_notes
 from refusalscope.report.judge_tables import judge_tables
 from refusalscope.report.loss_table import loss_table
 from refusalscope.report.mechanism_section import mechanism_section
@@ -95,7 +96,7 @@ def _findings(run: RunRecords, beside: EvaluationRecords) -> dict[str, Any]:
         "imported": run.manifest.imported_from is not None,
         "finding": finding,
         "three_wordings": THREE_WORDINGS,
-        "warnings": all_warnings(run, finding.warnings),
+        "warnings": all_warnings(run, (*finding.warnings, *judge_notes(run.judgements))),
         "effects": effects_in_short(run, beside),
         "headline": headline_table(run.summary, headline_changes(run.summary, run.judgements)),
         "direction": (run.summary.direction if run.summary else None) or run.direction,

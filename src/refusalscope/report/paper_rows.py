@@ -216,10 +216,10 @@ def _rows_without_lora(run: PaperRecords) -> list[TableRow]:
 
 
 def preferred_judge(finetune: FinetuneComparison, measure: Measure) -> str | None:
-    """The judge that Table 10 shows: the one that decides elsewhere too."""
-    return deciding_judge(
-        measure, sorted(name for name, own in finetune.judges.items() if own == measure)
-    )
+    """The judge that Table 10 shows: of those that judged every row, the one that decides."""
+    own = sorted(name for name, measures in finetune.judges.items() if measures == measure)
+    of_all = [name for name in own if all(name in row.rates for row in finetune.rows)]
+    return deciding_judge(measure, of_all or own)
 
 
 def _share(rate: Rate) -> TableValue:

@@ -139,6 +139,8 @@ class Judgement(Record):
     """Why there is no flag."""
     score: float | None = None
     """The judge's own number, where it gives one; what it means stands with the judge."""
+    note: str | None = None
+    """What else the judge says of the completion, such as that it is cut within its reasoning."""
 
 
 class Judgements(Record):
