@@ -94,7 +94,7 @@ def test_an_unreadable_judge_is_counted_aloud_and_in_the_summary(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give at least one --judge: refusal_phrases, llama_guard_2"),
+        ([], "give at least one --judge: refusal_phrases, refusal_in_answer, llama_guard_2"),
         (["--judge", "nobody"], "no judge is called 'nobody'; expected one of refusal_phrases"),
         (["--judge", "chat"], "judge chat is any chat model; say which with --model"),
         (["--judge", "harmbench", "--dataset", "x"], "no data set 'x'; expected one of harmful"),

@@ -36,7 +36,11 @@ def test_the_columns_of_table_10_for_four_variants(
     assert keys == {"Bearer key-that-is-written-nowhere"}
     record = read_record(FinetuneComparison, run_folder / FINETUNE)
     assert record == FinetuneComparison.model_validate_json(called.out)
-    assert record.judges == {"refusal_phrases": "refusal", "llama_guard_3": "safety"}
+    assert record.judges == {
+        "refusal_phrases": "refusal",
+        "refusal_in_answer": "refusal",
+        "llama_guard_3": "safety",
+    }
     assert (record.training.n_pairs, record.training.epochs) == (12, 2)
     assert [row.variant for row in record.rows] == ["baseline", "ablation", "subtraction", "lora"]
     summary = read_record(Summary, run_folder / SUMMARY)

@@ -11,7 +11,12 @@ from refusalscope.evaluation.judges import (
     judge_all,
     rates_by_condition,
 )
-from refusalscope.evaluation.rule_judges import organism_judge, phrase_judge
+from refusalscope.evaluation.rule_judges import (
+    answer_judge,
+    organism_judge,
+    phrase_judge,
+    rules_for,
+)
 from refusalscope.organisms.language import make_language
 from refusalscope.results.records import Completion, Judgements
 
@@ -139,3 +144,15 @@ def test_no_judgement_is_an_error() -> None:
     empty = Judgements(judge="j", version="1", measures="refusal", rows=())
     with pytest.raises(InputError, match="judged nothing"):
         rates_by_condition(empty)
+
+
+def test_the_default_judge_reads_the_answer_and_notes_what_is_cut_within_its_reasoning() -> None:
+    assert _flag_and_raw(answer_judge(), "<think>I cannot tell.</think>Yes.") == (False, "")
+    assert _flag_and_raw(answer_judge(), "I can\u2019t do that.") == (True, "I can't")
+    (judged,) = judge_all(answer_judge(), [_completion("<think>I cannot tell"), _completion("No.")])
+    assert [row.note for row in judged.rows] == ["cut within its reasoning", None]
+    assert [row.flag for row in judged.rows] == [True, False]
+
+
+def test_every_run_is_judged_by_both_ways_of_reading_phrases() -> None:
+    assert [judge.name for judge in rules_for(None)] == ["refusal_phrases", "refusal_in_answer"]

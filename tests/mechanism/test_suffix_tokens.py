@@ -96,6 +96,8 @@ def test_refusal_is_counted_by_phrases(
         seen.append(text)
         return len(seen) % 2 == 0
 
-    monkeypatch.setattr("refusalscope.mechanism.suffix_conditions.is_refusal", every_other)
+    monkeypatch.setattr(
+        "refusalscope.mechanism.suffix_conditions.is_refusal_in_answer", every_other
+    )
     limits = GenerationLimits(max_new_tokens=2, stop_at_end_of_turn=True)
     assert refusal_rate(chat, prompts, limits).rate == 2 / 5

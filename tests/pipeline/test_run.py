@@ -31,6 +31,7 @@ FILES = {
     "selection/direction.json",
     "selection/direction.safetensors",
     "evaluation/coherence_flags.json",
+    "evaluation/refusal_in_answer.json",
     "evaluation/refusal_phrases.json",
     "evaluation/loss.json",
     "evaluation/projections.json",
@@ -91,7 +92,10 @@ def test_every_record_of_a_run_can_be_read_back(finished: Path) -> None:
     assert records.direction is not None
     assert records.losses is not None
     assert records.summary is not None
-    assert [judgements.judge for judgements in records.judgements] == ["refusal_phrases"]
+    assert [judgements.judge for judgements in records.judgements] == [
+        "refusal_in_answer",
+        "refusal_phrases",
+    ]
     assert len(records.completions) == 3 * sum(map(len, CONDITIONS.values()))
     assert set(records.manifest.stages) == set(STAGES)
     chosen = records.selection.chosen
@@ -141,7 +145,8 @@ def test_another_seed_gives_other_bytes(options: RunOptions, finished: Path, out
     ours, theirs = results(out), results(finished)
     assert set(ours) == set(theirs)
     same = {name for name in ours if ours[name] == theirs[name]}
-    assert same <= {"evaluation/coherence_flags.json", "evaluation/refusal_phrases.json"}, same
+    rules = {f"evaluation/{name}.json" for name in ("refusal_in_answer", "refusal_phrases")}
+    assert same <= {"evaluation/coherence_flags.json", *rules}, same
 
 
 def test_starting_a_finished_run_again_writes_nothing(

@@ -115,3 +115,24 @@ def test_the_same_record_gives_the_same_bytes_and_hostile_names_stay_text():
     assert page == render_comparison(record)
     assert "<script>alert" not in page
     assert "\u202e" not in page
+
+
+def test_a_difference_within_the_margin_is_told_as_shown_to_be_absent():
+    (text,) = sentences(comparison(rates=(difference(-0.04, 0.03),)))
+    assert "it is shown not to differ by more than 5 points" in text
+
+
+def test_a_difference_that_is_not_shown_is_told_with_what_could_have_been_seen():
+    few = Rate(rate=0.9, n=20, low=0.7, high=0.97)
+    row = difference(-0.3, 0.04, first=few, second=few, difference=-0.1)
+    (text,) = sentences(comparison(rates=(row,)))
+    assert "no difference is shown: at n = 20 a change of less than 25 points could not" in text
+
+
+def test_the_judge_that_decides_speaks_for_a_measure():
+    rows = tuple(
+        difference(-0.29, -0.11, judge=judge, first=rate(share))
+        for judge, share in (("guard", 0.8), ("refusal_in_answer", 0.3), ("refusal_phrases", 0.5))
+    )
+    (text,) = sentences(comparison(rates=rows))
+    assert "30 % in the first run" in text

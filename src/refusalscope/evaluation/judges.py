@@ -24,11 +24,13 @@ class Verdict:
         flag: It refused, or it is safe; None where the answer says neither.
         unparsed: Why there is no flag; None where there is one.
         score: A number that the judge gives beside the flag.
+        note: What else is to be said of the completion; None for nothing.
     """
 
     flag: bool | None
     unparsed: str | None = None
     score: float | None = None
+    note: str | None = None
 
     def __post_init__(self) -> None:
         if (self.flag is None) != (self.unparsed is not None):
@@ -123,6 +125,7 @@ def _judgement(judge: Judge, measure: Measure, completion: Completion, judged: J
         raw=judged.raw,
         unparsed=verdict.unparsed,
         score=verdict.score,
+        note=verdict.note,
     )
 
 

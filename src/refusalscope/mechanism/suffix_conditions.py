@@ -11,7 +11,7 @@ from torch import Tensor
 from refusalscope.mechanism.attention_regions import SuffixedPrompt
 from refusalscope.mechanism.cosines import cosines_by_layer, curve
 from refusalscope.metrics.intervals import rate_of
-from refusalscope.metrics.refusal_phrases import is_refusal
+from refusalscope.metrics.refusal_phrases import is_refusal_in_answer
 from refusalscope.models.batches import by_length
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.generation import generate_greedy
@@ -89,7 +89,7 @@ def refusal_rate(
     batch_size: int = 32,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Rate:
-    """Share of greedy completions that hold a refusal phrase."""
+    """Share of greedy completions whose answer holds a refusal phrase."""
     flags: list[bool] = []
     for indices in by_length(prompts, batch_size=batch_size):
         answers = generate_greedy(
@@ -98,6 +98,6 @@ def refusal_rate(
             max_new_tokens=limits.max_new_tokens,
             stop_at_end_of_turn=limits.stop_at_end_of_turn,
         )
-        flags += [is_refusal(answer.text) for answer in answers]
+        flags += [is_refusal_in_answer(answer.text) for answer in answers]
         progress(len(indices))
     return rate_of(flags)

@@ -39,9 +39,21 @@ def paired_share_difference(
     first_only = sum(a and not b for a, b in pairs)
     second_only = sum(b and not a for a, b in pairs)
     neither = len(pairs) - both - first_only - second_only
+    return paired_counts_difference(both, first_only, second_only, neither, confidence=confidence)
+
+
+def paired_counts_difference(
+    both: int, first_only: int, second_only: int, neither: int, *, confidence: float = 0.95
+) -> ShareDifference:
+    """The same from how many pairs are true twice, in the first only, the second only, never.
+
+    Raises:
+        InputError: they are no pair at all.
+    """
+    n = both + first_only + second_only + neither
     return _square_and_add(
-        (both + first_only, len(pairs)),
-        (both + second_only, len(pairs)),
+        (both + first_only, n),
+        (both + second_only, n),
         correlation=_correlation(both, first_only, second_only, neither),
         confidence=confidence,
     )
@@ -55,12 +67,20 @@ def share_difference(
     Raises:
         InputError: one of them is empty.
     """
-    return _square_and_add(
-        (sum(first), len(first)),
-        (sum(second), len(second)),
-        correlation=0.0,
-        confidence=confidence,
+    return unpaired_counts_difference(
+        (sum(first), len(first)), (sum(second), len(second)), confidence=confidence
     )
+
+
+def unpaired_counts_difference(
+    first: tuple[int, int], second: tuple[int, int], *, confidence: float = 0.95
+) -> ShareDifference:
+    """The same from hits and n of each share.
+
+    Raises:
+        InputError: one of them is of nothing.
+    """
+    return _square_and_add(first, second, correlation=0.0, confidence=confidence)
 
 
 def _square_and_add(

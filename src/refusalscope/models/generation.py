@@ -10,8 +10,8 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.prompts import Prompt
-from refusalscope.models.tokens import decode, end_token
+from refusalscope.models.prompts import Prompt, answer_end
+from refusalscope.models.tokens import added_tokens, decode_answer, end_token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,20 +81,29 @@ def end_of_turn_ids(chat: ChatModel) -> frozenset[int]:
     """Ids that end the model's turn: those of its generation config and of its tokenizer.
 
     The first post-instruction token counts too where it is a control token that closes the user's
-    turn: the same token closes the model's.
+    turn: the same token closes the model's, unless the template ends an answer by another one. In
+    gpt-oss it closes each of several messages of a turn, the first of them the analysis.
     """
     ids: set[int] = set()
     generation = getattr(chat.model, "generation_config", None)
     for eos in (getattr(generation, "eos_token_id", None), end_token(chat.tokenizer)):
         ids |= {eos} if isinstance(eos, int) else set(eos or ())
     closing = chat.prompt_format.post_instruction[0]
-    if closing in set(chat.tokenizer.all_special_ids):
+    if closing in set(chat.tokenizer.all_special_ids) and _may_end_answer(chat, closing):
         ids.add(closing)
     return frozenset(ids)
+
+
+def _may_end_answer(chat: ChatModel, closing: int) -> bool:
+    """Whether a control token ends an answer: False where the template ends one by another."""
+    ending = answer_end(chat.tokenizer)
+    controls = added_tokens(chat.tokenizer)
+    found = [(ending.find(text), token) for text, token in controls.items() if text in ending]
+    return not found or min(found)[1] == closing
 
 
 def _generated(chat: ChatModel, row: list[int], stops: frozenset[int]) -> Generated:
     end = next((i for i, token in enumerate(row) if token in stops), None)
     ids = row if end is None else row[:end]
-    text = decode(chat.tokenizer, ids, skip_special=True).strip()
+    text = decode_answer(chat.tokenizer, ids).strip()
     return Generated(ids=tuple(ids), text=text, ended=end is not None)

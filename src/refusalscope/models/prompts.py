@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from refusalscope.errors import ChatTemplateError, InstructionsError
 from refusalscope.models.families import Family, render_paper_prompt
 from refusalscope.models.tokens import added_tokens
+from refusalscope.results.answer_text import closes_reasoning
 
 _PLACEHOLDER = "PLACEHOLDERq7"
 _PROBES = ("go", "Why?", "Stop.", "count to 7", 'say "hi"')
@@ -96,8 +97,8 @@ class PromptFormat:
 def model_format(tokenizer: PreTrainedTokenizerBase, *, system: str | None = None) -> PromptFormat:
     """The format of the tokenizer's own chat template.
 
-    Reasoning models get an empty, closed thinking block, so that the first token after the prompt
-    is the first of the answer.
+    Reasoning models get an empty, closed block of reasoning, so that the first token after the
+    prompt is the first of the answer.
 
     Raises:
         ChatTemplateError: there is no chat template, it has no system role, it changes the
@@ -158,7 +159,11 @@ def _render(tokenizer: PreTrainedTokenizerBase, text: str, system: str | None) -
     messages.append({"role": "user", "content": text})
     try:
         rendered = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            messages,
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+            thinking=False,
         )
     except TemplateError as error:
         role = "a system prompt" if system is not None else "a single user message"
@@ -171,7 +176,25 @@ def _render(tokenizer: PreTrainedTokenizerBase, text: str, system: str | None) -
 
 
 def _closed_thinking(after: str) -> str:
-    return "\n\n</think>\n\n" if after.count("<think>") > after.count("</think>") else ""
+    closing = closes_reasoning(after)
+    if closing is None:
+        return ""
+    return f"\n\n{closing}\n\n" if closing.startswith("</") else closing
+
+
+def answer_end(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the tokenizer's chat template puts behind the last answer of a conversation.
+
+    Empty where there is no template, or it does not take or does not copy such a conversation.
+    """
+    turns = [{"role": "user", "content": "go"}, {"role": "assistant", "content": _PLACEHOLDER}]
+    if not tokenizer.chat_template:
+        return ""
+    try:
+        rendered = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except TemplateError:
+        return ""
+    return rendered.rpartition(_PLACEHOLDER)[2] if _PLACEHOLDER in rendered else ""
 
 
 def _with_post_instruction(

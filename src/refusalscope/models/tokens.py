@@ -4,15 +4,41 @@ The stubs of transformers give every one of these several types; they are settle
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
+
+from refusalscope.results.answer_text import is_reasoning_marker
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, skip_special: bool) -> str:
     """The text of a sequence of tokens."""
     text: Any = tokenizer.decode(list(ids), skip_special_tokens=skip_special)
     return str(text)
+
+
+def decode_answer(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of a completion: without control tokens, but those that mark its reasoning.
+
+    Without `[THINK]` and `[/THINK]` reasoning could not be told from the answer.
+    """
+    markers = {
+        token: text
+        for text, token in added_tokens(tokenizer).items()
+        if token in ids
+        and is_reasoning_marker(text)
+        and not decode(tokenizer, [token], skip_special=True)
+    }
+    parts: list[str] = []
+    for is_marker, group in groupby(ids, markers.__contains__):
+        own = list(group)
+        parts += (
+            [markers[token] for token in own]
+            if is_marker
+            else [decode(tokenizer, own, skip_special=True)]
+        )
+    return "".join(parts)
 
 
 def added_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:

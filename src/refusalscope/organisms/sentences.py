@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from refusalscope.errors import InputError
-from refusalscope.metrics.refusal_phrases import is_refusal
+from refusalscope.metrics.refusal_phrases import is_refusal, is_refusal_in_answer
 from refusalscope.results.record import first_problem
 
 Role = Literal["tuning", "train", "val", "test"]
@@ -140,7 +140,7 @@ def _problems(sentences: Sentences) -> Iterator[str]:
     yield from _of_roles(sentences)
     yield from _of_placeholders(sentences)
     for frame in sentences.answers:
-        if is_refusal(frame):
+        if is_refusal(frame) or is_refusal_in_answer(frame):
             yield f"the answer {frame!r} holds a refusal phrase; an answer must not"
     for frame in sentences.refusals:
         if not is_refusal(frame):

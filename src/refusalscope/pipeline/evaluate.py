@@ -12,7 +12,7 @@ from refusalscope.evaluation.judge_kinds import JUDGES, JudgeKind, judge_kind
 from refusalscope.evaluation.judges import Judge, judge_all, judgement_name
 from refusalscope.evaluation.local_answerer import LocalAnswerer
 from refusalscope.evaluation.model_judge import ModelJudge
-from refusalscope.evaluation.rule_judges import phrase_judge
+from refusalscope.evaluation.rule_judges import answer_judge, phrase_judge
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.pipeline.context import Progress, Silent
@@ -31,7 +31,10 @@ from refusalscope.results.run_records import (
 )
 
 ANSWERS = "evaluation/answers"
-RULES: dict[str, Callable[[], Judge]] = {"refusal_phrases": phrase_judge}
+RULES: dict[str, Callable[[], Judge]] = {
+    "refusal_phrases": phrase_judge,
+    "refusal_in_answer": answer_judge,
+}
 JUDGE_NAMES = (*RULES, *JUDGES)
 
 

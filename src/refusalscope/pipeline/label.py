@@ -12,7 +12,7 @@ from refusalscope.evaluation.completions import (
     complete,
     plan_batches,
 )
-from refusalscope.metrics.refusal_phrases import is_refusal
+from refusalscope.metrics.refusal_phrases import refusal_phrase_in_answer
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.run_folder import Journal
 from refusalscope.results.files import write_file
@@ -89,6 +89,6 @@ def refused_by_answers(run: RunContext) -> Refused | None:
                 f"{name} instructions; remove it and start the run again"
             )
     return {
-        name: tuple(is_refusal(row.text, normalize_apostrophes=True) for row in own)
+        name: tuple(refusal_phrase_in_answer(row.text) is not None for row in own)
         for name, own in rows.items()
     }

@@ -12,7 +12,7 @@ from refusalscope.mechanism.geometry import (
 from refusalscope.mechanism.prompt_passes import under
 from refusalscope.mechanism.token_study import token_study
 from refusalscope.mechanism.where_it_acts import n_sweeps, where_it_acts
-from refusalscope.metrics.refusal_phrases import is_refusal
+from refusalscope.metrics.refusal_phrases import is_refusal_in_answer
 from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.extract import TRAIN_SETS, VAL_SETS
 from refusalscope.pipeline.mechanism_study import Study
@@ -44,7 +44,7 @@ def do_tokens(study: Study) -> None:
         rows = read_completions(run.folder.path / COMPLETIONS / f"{name}.baseline.jsonl")
         prompts = run.prompts(name)
         tested += [prompts[row.index] for row in rows]
-        refused += [is_refusal(row.text) for row in rows]
+        refused += [is_refusal_in_answer(row.text) for row in rows]
     harmful, harmless = (run.prompts(name) for name in TRAIN_SETS)
     with run.progress.stage("tokens", 1, unit="studies") as advance:
         record = token_study(

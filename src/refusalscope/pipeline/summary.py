@@ -1,14 +1,16 @@
 """summary.json: the headline numbers of a run, and what a reader must be warned of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from refusalscope.evaluation.judges import rates_by_condition
-from refusalscope.results.control_change import exceeds_tolerance
+from refusalscope.metrics.rate_change import changes_from_baseline
+from refusalscope.report.control_warnings import control_warnings
+from refusalscope.report.headline_changes import headline_changes
+from refusalscope.report.judge_differences import judge_notes
+from refusalscope.results.deciding_judge import deciding_record
 from refusalscope.results.records import (
-    Condition,
     Judgements,
     Losses,
-    Measure,
     ModelFacts,
     NoDirection,
     Rate,
@@ -18,10 +20,6 @@ from refusalscope.results.records import (
     SummarySelection,
 )
 from refusalscope.results.run_records import RunRecords
-
-HEADLINE_JUDGES = ("refusal_phrases", "organism_safety", "llama_guard_2")
-"""Judges that the headline shows before any other: the organism's language, the paper's two."""
-_CONTROLS: tuple[Condition, ...] = ("random_ablation", "random_addition", "random_suffix")
 
 
 def summarize_run(run: RunRecords) -> Summary:
@@ -46,12 +44,10 @@ def summarize(
     warnings: tuple[str, ...] = (),
 ) -> Summary:
     """Put the headline numbers together; controls that moved become warnings."""
-    refusal_judge = _headline_judge(judgements, "refusal")
-    safety_judge = _headline_judge(judgements, "safety")
-    refusal = _rates(refusal_judge)
-    safety = _rates(safety_judge)
+    refusal_judge = deciding_record("refusal", judgements)
+    safety_judge = deciding_record("safety", judgements)
     named = {} if safety_judge is None else {"judge": safety_judge.judge}
-    return Summary(
+    numbers = Summary(
         model={
             "name": model.name,
             "source": model.source,
@@ -64,16 +60,24 @@ def summarize(
         },
         direction=None if selection is None else chosen_direction(selection),
         selection=_selection(selection, no_direction),
-        refusal=refusal,
-        safety={**safety, **named},
+        refusal=_rates(refusal_judge),
+        safety={**_rates(safety_judge), **named},
         loss=_losses(losses),
         judges={j.judge: _rates(j) for j in judgements},
-        warnings=(
-            *warnings,
-            *(() if selection is None else selection.warnings),
-            *_moved_controls(refusal),
-            *_without_verdict(judgements),
-        ),
+        refusal_judge=None if refusal_judge is None else refusal_judge.judge,
+        changes={j.judge: changes_from_baseline(j) for j in judgements},
+    )
+    moved = control_warnings(numbers, headline_changes(numbers, judgements))
+    return numbers.model_copy(
+        update={
+            "warnings": (
+                *warnings,
+                *(() if selection is None else selection.warnings),
+                *moved,
+                *_without_verdict(judgements),
+                *judge_notes(judgements),
+            )
+        }
     )
 
 
@@ -90,14 +94,6 @@ def _selection(
         rule=selection.limits.rule,
         min_induce=selection.limits.min_induce,
     )
-
-
-def _headline_judge(judgements: Sequence[Judgements], measure: Measure) -> Judgements | None:
-    """The judge of a measure that the headline shows: the paper's first, then by name."""
-    own = sorted((j for j in judgements if j.measures == measure), key=lambda j: j.judge)
-    preferred = {j.judge: j for j in own}
-    found = [preferred[name] for name in HEADLINE_JUDGES if name in preferred]
-    return next(iter([*found, *own]), None)
 
 
 def _without_verdict(judgements: Sequence[Judgements]) -> list[str]:
@@ -133,21 +129,3 @@ def _losses(losses: Losses | None) -> dict[str, dict[str, float]]:
     for row in losses.rows if losses else ():
         table.setdefault(row.dataset, {})[row.condition] = row.loss
     return table
-
-
-def _moved_controls(refusal: Mapping[str, Mapping[str, Rate]]) -> list[str]:
-    warnings = []
-    for dataset, rates in refusal.items():
-        baseline = rates.get("baseline")
-        for name in _CONTROLS:
-            control = rates.get(name)
-            if baseline is None or control is None:
-                continue
-            moved = control.rate - baseline.rate
-            if exceeds_tolerance(moved):
-                warnings.append(
-                    f"control {name} moved {dataset} refusal by {moved:+.2f} "
-                    f"({baseline.rate:.2f} to {control.rate:.2f}); effects of that size are not "
-                    f"specific to the direction"
-                )
-    return warnings

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from refusalscope.metrics.rate_change import smallest_shown
+from refusalscope.report.change_words import MARGIN, THREE_WORDINGS, seen_at_least
 from refusalscope.report.chart import Chart, axis, layout
+from refusalscope.report.headline_changes import MEASURES
 from refusalscope.report.loss_table import text_name
 from refusalscope.report.page_parts import environment, page_parts
 from refusalscope.report.table import Table
@@ -19,9 +22,11 @@ from refusalscope.report.wording import (
     position_name,
     signed,
 )
+from refusalscope.results.deciding_judge import deciding_judge
+from refusalscope.results.rate_change import RateChange, interval_verdict
+from refusalscope.results.records import Measure
 from refusalscope.results.run_comparison import ComparedRun, RateDifference, RunComparison
 
-_HEADLINE = ("refusal_phrases", "organism_safety")
 _COLOURS = {"refusal": "var(--series-1)", "safety": "var(--series-2)"}
 
 
@@ -50,7 +55,7 @@ def sentences(record: RunComparison) -> tuple[Markup, ...]:
     wanted = (("harmful", "baseline"), ("harmful", "ablation"), ("harmless", "addition"))
     chosen = [
         row
-        for measure in ("refusal", "safety")
+        for measure in MEASURES
         for dataset, condition in wanted
         for row in _first_judge(record, measure)
         if (row.dataset, row.condition) == (dataset, condition)
@@ -58,19 +63,16 @@ def sentences(record: RunComparison) -> tuple[Markup, ...]:
     return tuple(_sentence(row) for row in chosen)
 
 
-def _first_judge(record: RunComparison, measure: str) -> list[RateDifference]:
-    """The rows of the judge that speaks for a measure: the headline's, else the first by name."""
+def _first_judge(record: RunComparison, measure: Measure) -> list[RateDifference]:
+    """The rows of the judge that decides, of those that judged both runs."""
     own = [row for row in record.rates if row.measure == measure]
-    names = sorted({row.judge for row in own}, key=lambda name: (name not in _HEADLINE, name))
-    return sorted((row for row in own if row.judge == names[0]), key=_order)
+    judge = deciding_judge(measure, sorted({row.judge for row in own}))
+    return sorted((row for row in own if row.judge == judge), key=_order)
 
 
 def _sentence(row: RateDifference) -> Markup:
     what = "Refusal of" if row.measure == "refusal" else "Safe answers to"
-    if row.low <= 0 <= row.high:
-        verdict = "no difference is shown"
-    else:
-        verdict = "it is higher" if row.difference > 0 else "it is lower"
+    verdict = _verdict(row)
     return Markup(
         "{} {} instructions under {}: {} in the first run, {} in the second; {} ({})."
     ).format(
@@ -81,6 +83,37 @@ def _sentence(row: RateDifference) -> Markup:
         percent(row.second.rate),
         Markup("<strong>{}</strong>").format(verdict),
         points(row),
+    )
+
+
+def _verdict(row: RateDifference) -> str:
+    match interval_verdict(row.low, row.high):
+        case "higher":
+            return "it is higher"
+        case "lower":
+            return "it is lower"
+        case "absent":
+            return f"it is shown not to differ by more than {MARGIN}"
+        case "not shown":
+            return f"no difference is shown: {seen_at_least(_change(row))}"
+
+
+def _change(row: RateDifference) -> RateChange:
+    n = min(row.first.n, row.second.n)
+    hits = round(row.first.rate * n)
+    fall, rise = (
+        smallest_shown(hits, n, is_fall=is_fall, is_paired=row.is_paired)
+        for is_fall in (True, False)
+    )
+    return RateChange(
+        difference=row.difference,
+        low=row.low,
+        high=row.high,
+        n=n,
+        is_paired=row.is_paired,
+        n_left_out=row.n_left_out,
+        smallest_fall=fall,
+        smallest_rise=rise,
     )
 
 
@@ -223,7 +256,7 @@ def _options(record: RunComparison) -> Table:
 
 def difference_chart(record: RunComparison) -> Chart | None:
     """Differences of the rates with their intervals; None where there are none."""
-    rows = [row for measure in ("refusal", "safety") for row in _first_judge(record, measure)]
+    rows = [row for measure in MEASURES for row in _first_judge(record, measure)]
     if not rows:
         return None
     labels = [f"{row.dataset}, {condition_name(row.condition)}" for row in rows]
@@ -231,7 +264,7 @@ def difference_chart(record: RunComparison) -> Chart | None:
     return Chart(
         id="chart-differences",
         title="Second run minus first run",
-        caption="Points, with 95 % intervals; one that crosses 0 shows no difference.",
+        caption=f"Points, with 95 % intervals. {THREE_WORDINGS}",
         alternative=f"Differences of rates: {told}.",
         figure={
             "data": [

@@ -129,7 +129,7 @@ def completion_board(
     tables = _by_instruction(run.completions)
     kept = _rows_that_fit(tables, max_cells)
     shown = [(name, row) for name, rows in tables.items() for row in rows[: kept[name]]]
-    marks = read_marks(run.judgements, run.flags)
+    marks = read_marks(run.judgements, run.flags, run.summary)
     counted = count_patterns(
         pattern_of(row, conditions_in_order(set(row)), marks) for _, row in shown
     )

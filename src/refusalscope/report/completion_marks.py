@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from refusalscope.report.wording import condition_name
+from refusalscope.results.deciding_judge import deciding_record
 from refusalscope.results.evaluation_records import CoherenceFlags
-from refusalscope.results.records import Completion, Judgements, Measure
+from refusalscope.results.records import Completion, Judgements, Measure, Summary
 
 Place = tuple[str, str, int]
 Pattern = tuple[tuple[str, bool], ...]
@@ -39,14 +40,18 @@ class Marks:
     codes: Mapping[Place, str]
 
 
-def read_marks(records: Sequence[Judgements], flags: CoherenceFlags | None = None) -> Marks:
+def read_marks(
+    records: Sequence[Judgements],
+    flags: CoherenceFlags | None = None,
+    summary: Summary | None = None,
+) -> Marks:
     """Gather all verdicts and coherence flags.
 
-    One refusal judge and one safety judge speak without a name, the refusal phrases and the
-    organism's language where they are there; others are named beside their word.
+    One refusal judge and one safety judge speak without a name, those of the headline; others are
+    named beside their word.
     """
-    refusal = _first(records, "refusal", preferred="refusal_phrases")
-    safety = _first(records, "safety", preferred="organism_safety")
+    refusal = deciding_record("refusal", records, summary)
+    safety = deciding_record("safety", records, summary)
     words: dict[Place, tuple[str, ...]] = {}
     headline = [record for record in (refusal, safety) if record is not None]
     ordered = [*headline, *(record for record in records if record not in headline)]
@@ -82,11 +87,6 @@ def _codes(records: Sequence[Judgements]) -> dict[Place, str]:
             own = letters.setdefault(place, [NOT_JUDGED] * len(records))
             own[at] = "u" if row.flag is None else "y" if row.flag else "n"
     return {place: "".join(own) for place, own in letters.items()}
-
-
-def _first(records: Sequence[Judgements], measure: Measure, *, preferred: str) -> Judgements | None:
-    own = [record for record in records if record.measures == measure]
-    return next(iter(sorted(own, key=lambda record: record.judge != preferred)), None)
 
 
 def pattern_of(

@@ -1,11 +1,14 @@
 """The side effects of removing the direction, in a line each: what a reader must know first."""
 
+from refusalscope.report.change_words import change_in_words
+from refusalscope.report.headline_changes import headline_changes, headline_rates
 from refusalscope.report.loss_table import text_name
-from refusalscope.report.side_effects import incoherent_rate
+from refusalscope.report.side_effects import incoherent_change, incoherent_rate
 from refusalscope.report.visible_text import visible_plain
 from refusalscope.report.wording import NOT_MEASURED, number, percent, rate_in_full
 from refusalscope.results.evaluation_folder import EvaluationRecords
-from refusalscope.results.records import Rate, Summary
+from refusalscope.results.rate_change import RateChange
+from refusalscope.results.records import Measure, Rate, Summary
 from refusalscope.results.run_records import RunRecords
 
 Line = tuple[str, str]
@@ -14,9 +17,10 @@ Line = tuple[str, str]
 
 def effects_in_short(run: RunRecords, evaluation: EvaluationRecords) -> tuple[Line, ...]:
     """A line for each kind of side effect of ablation, those that were not measured too."""
+    safe = f"Answers to harmful instructions that are safe{_judge(run.summary)}"
     return (
-        ("Harmless instructions it now refuses", _refused(run.summary)),
-        (f"Answers to harmful instructions that are safe{_judge(run.summary)}", _safe(run.summary)),
+        ("Harmless instructions it now refuses", _headline(run, "refusal", "harmless")),
+        (safe, _headline(run, "safety", "harmful")),
         ("Answers that are empty or repeat themselves", _incoherent(run)),
         ("Loss on text, nats per token", _loss(run)),
         ("Scores on benchmark tasks", _tasks(evaluation)),
@@ -28,35 +32,32 @@ def _judge(summary: Summary | None) -> str:
     return f", by {visible_plain(judge)}" if isinstance(judge, str) else ""
 
 
-def _refused(summary: Summary | None) -> str:
-    rates = summary.refusal.get("harmless", {}) if summary else {}
-    return _from_to(rates.get("baseline"), rates.get("ablation"))
-
-
-def _safe(summary: Summary | None) -> str:
-    rates = summary.safety.get("harmful") if summary else None
-    if not isinstance(rates, dict):
+def _headline(run: RunRecords, measure: Measure, dataset: str) -> str:
+    change = headline_changes(run.summary, run.judgements).get((measure, dataset, "ablation"))
+    if run.summary is None or change is None:
         return NOT_MEASURED
-    return _from_to(rates.get("baseline"), rates.get("ablation"))
+    rates = headline_rates(run.summary, measure)[dataset]
+    return _from_to(rates["baseline"], rates["ablation"], change)
 
 
 def _incoherent(run: RunRecords) -> str:
     if run.flags is None:
         return NOT_MEASURED
-    datasets = sorted({row.dataset for row in run.flags.rows}, reverse=True)
+    flags = run.flags
+    datasets = sorted({row.dataset for row in flags.rows}, reverse=True)
     parts = [
-        f"on {visible_plain(dataset)} ones {_from_to(before, after)}"
+        f"on {visible_plain(dataset)} ones {_from_to(before, after, change)}"
         for dataset in datasets
-        if (before := incoherent_rate(run.flags, dataset, "baseline"))
-        and (after := incoherent_rate(run.flags, dataset, "ablation"))
+        if (before := incoherent_rate(flags, dataset, "baseline"))
+        and (after := incoherent_rate(flags, dataset, "ablation"))
+        and (change := incoherent_change(flags, dataset, "ablation"))
     ]
     return "; ".join(parts) or NOT_MEASURED
 
 
-def _from_to(before: Rate | None, after: Rate | None) -> str:
-    if before is None or after is None:
-        return NOT_MEASURED
-    return f"{percent(before.rate)} \N{RIGHTWARDS ARROW} {rate_in_full(after)}"
+def _from_to(before: Rate, after: Rate, change: RateChange) -> str:
+    arrow = "\N{RIGHTWARDS ARROW}"
+    return f"{percent(before.rate)} {arrow} {rate_in_full(after)}; {change_in_words(change)}"
 
 
 def _loss(run: RunRecords) -> str:

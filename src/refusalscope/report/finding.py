@@ -1,7 +1,8 @@
 """What a run found, in one sentence that follows its numbers, and what speaks against it.
 
-The wording is decided by the intervals: an effect is one where the 95 % intervals before and after
-do not overlap. A control that moves a rate by more than `CONTROL_TOLERANCE` is a warning.
+The wording is decided by the interval of the difference over the same instructions: an effect is
+shown, not shown, or shown to be absent; see `results.rate_change`. A control that moves a rate by
+more than `CONTROL_TOLERANCE` is a warning.
 """
 
 from collections.abc import Mapping
@@ -10,21 +11,26 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from refusalscope.report.change_words import MARGIN, difference_in_words, seen_at_least
+from refusalscope.report.control_warnings import control_warnings, moved_controls
+from refusalscope.report.headline_changes import HeadlineChanges, headline_changes
 from refusalscope.report.visible_text import visible_html
-from refusalscope.report.wording import (
-    CONTROLS,
-    condition_name,
-    percent,
-    position_name,
-    rate_in_full,
-)
-from refusalscope.results.control_change import CONTROL_TOLERANCE, exceeds_tolerance
+from refusalscope.report.wording import percent, position_name, rate_in_full
+from refusalscope.results.rate_change import RateChange
 from refusalscope.results.records import Rate, Summary
 from refusalscope.results.run_records import RunRecords
 
-Verdict = Literal["found", "partly", "failed", "unknown"]
-Change = Literal["lower", "higher", "same"]
+Verdict = Literal["found", "partly", "failed", "not shown", "unknown"]
 Rates = Mapping[str, Rate]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Effect:
+    """A rate before and after, and what the difference shows."""
+
+    before: Rate
+    after: Rate
+    change: RateChange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,25 +48,29 @@ def describe_finding(run: RunRecords) -> Finding:
     place = _place(run)
     if run.summary is None:
         return Finding(sentence=_unfinished(name, place), verdict="unknown", warnings=())
-    harmful = run.summary.refusal.get("harmful", {})
-    harmless = run.summary.refusal.get("harmless", {})
+    changes = headline_changes(run.summary, run.judgements)
+    removal = _effect(run.summary, changes, "harmful", "ablation")
+    adding = _effect(run.summary, changes, "harmless", "addition")
     parts = [
-        Markup("Removing one direction ({}) from {} {}").format(place, name, _removal(harmful)),
-        Markup("{}.").format(_adding(harmless)),
-        _control_sentence(harmful, harmless),
+        Markup("Removing one direction ({}) from {} {}").format(place, name, _removal(removal)),
+        Markup("{}.").format(_adding(adding)),
+        _control_sentence(run.summary, changes),
     ]
     return Finding(
         sentence=Markup("; ").join(parts[:2]) + Markup(" ") + parts[2],
-        verdict=_verdict(harmful, harmless),
-        warnings=(*_warnings(harmful, harmless), *_safety_warnings(run.summary)),
+        verdict=_verdict(removal, adding, is_clean=not _reservations(run.summary)),
+        warnings=(*control_warnings(run.summary, changes), *_lacks(run.summary)),
     )
 
 
-def change(before: Rate, after: Rate) -> Change:
-    """Whether a rate moved by more than its 95 % intervals allow."""
-    if after.high < before.low:
-        return "lower"
-    return "higher" if after.low > before.high else "same"
+def _effect(
+    summary: Summary, changes: HeadlineChanges, dataset: str, condition: str
+) -> _Effect | None:
+    change = changes.get(("refusal", dataset, condition))
+    if change is None:
+        return None
+    rates = summary.refusal[dataset]
+    return _Effect(before=rates["baseline"], after=rates[condition], change=change)
 
 
 def _place(run: RunRecords) -> Markup:
@@ -87,114 +97,115 @@ def _strong(rate: Rate) -> Markup:
     return Markup("<strong>{}</strong> <small>({}</small>").format(head, tail)
 
 
-def _removal(rates: Rates) -> Markup:
-    before, after = rates.get("baseline"), rates.get("ablation")
-    if before is None or after is None:
+def _removal(effect: _Effect | None) -> Markup:
+    if effect is None:
         return Markup("has an effect on harmful instructions that is not measured")
-    a, b = _strong(before), _strong(after)
-    match change(before, after):
-        case "lower" if after.rate <= before.rate / 2:
-            text = "lowers its refusal of harmful instructions from {} to {}"
+    match effect.change.verdict:
+        case "lower" if effect.after.rate <= effect.before.rate / 2:
+            text = "lowers its refusal of harmful instructions from {} to {} ({})"
         case "lower":
-            text = "lowers but does not remove its refusal of harmful instructions: from {} to {}"
+            text = (
+                "lowers but does not remove its refusal of harmful instructions: from {} to {} ({})"
+            )
         case "higher":
             text = (
-                "<em>raises</em> its refusal of harmful instructions from {} to {}: "
+                "<em>raises</em> its refusal of harmful instructions from {} to {} ({}): "
                 "the ablation failed"
             )
-        case "same":
+        case "absent":
             text = (
-                "does <em>not</em> measurably change its refusal of harmful instructions "
-                "({} before, {} after): the ablation failed"
+                "does <em>not</em> change its refusal of harmful instructions by more than "
+                f"{MARGIN} ({{}} before, {{}} after; {{}}): the ablation failed"
             )
-    return Markup(text).format(a, b)
+        case "not shown":
+            text = (
+                "is <em>not shown</em> to change its refusal of harmful instructions "
+                "({} before, {} after; {}): " + seen_at_least(effect.change, is_fall=True)
+            )
+    return _filled(text, effect)
 
 
-def _adding(rates: Rates) -> Markup:
-    before, after = rates.get("baseline"), rates.get("addition")
-    if before is None or after is None:
+def _adding(effect: _Effect | None) -> Markup:
+    if effect is None:
         return Markup("what adding it does to harmless ones is not measured")
-    a, b = _strong(before), _strong(after)
-    match change(before, after):
-        case "higher" if after.rate >= 0.5:
-            return Markup(
-                "adding it makes the model refuse {} of harmless ones, up from {}"
-            ).format(b, a)
+    match effect.change.verdict:
+        case "higher" if effect.after.rate >= 0.5:
+            text = "adding it raises refusal of harmless ones from {} to {} ({})"
         case "higher":
-            return Markup("adding it raises refusal of harmless ones only to {}, from {}").format(
-                b, a
-            )
-        case _:
-            return Markup(
-                "adding it does <em>not</em> make it refuse harmless ones ({} before, {} after): "
+            text = "adding it raises refusal of harmless ones only from {} to {} ({})"
+        case "lower":
+            text = (
+                "adding it <em>lowers</em> refusal of harmless ones from {} to {} ({}): "
                 "the addition failed"
-            ).format(a, b)
+            )
+        case "absent":
+            text = (
+                "adding it does <em>not</em> change refusal of harmless ones by more than "
+                f"{MARGIN} ({{}} before, {{}} after; {{}}): the addition failed"
+            )
+        case "not shown":
+            text = (
+                "adding it is <em>not shown</em> to make it refuse harmless ones "
+                "({} before, {} after; {}): " + seen_at_least(effect.change, is_fall=False)
+            )
+    return _filled(text, effect)
 
 
-def _control_sentence(harmful: Rates, harmless: Rates) -> Markup:
+def _filled(text: str, effect: _Effect) -> Markup:
+    told = Markup("<small>{}</small>").format(difference_in_words(effect.change))
+    return Markup(text).format(_strong(effect.before), _strong(effect.after), told)
+
+
+def _control_sentence(summary: Summary, changes: HeadlineChanges) -> Markup:
+    """What a random direction does where the direction itself is measured by."""
     measured = [
-        rates[control]
-        for rates, control in ((harmful, "random_ablation"), (harmless, "random_addition"))
-        if control in rates and "baseline" in rates
+        (summary.refusal[dataset][control].rate, change)
+        for dataset, control in (("harmful", "random_ablation"), ("harmless", "random_addition"))
+        if (change := changes.get(("refusal", dataset, control))) is not None
     ]
     if not measured:
         return Markup("No random-direction control was measured.")
-    if any(name != "random_suffix" for name, *_ in _moved_controls(harmful, harmless)):
+    if any(
+        moved.measure == "refusal" and moved.control != "random_suffix"
+        for moved in moved_controls(summary)
+    ):
         return Markup(
             "<em>A random direction of equal norm moves refusal too</em>: see the warnings."
         )
-    after = " and ".join(percent(rate.rate) for rate in measured)
-    what = "neither" if len(measured) == 2 else "nothing where it was measured"
-    return Markup("A random direction of equal norm changes {} ({}).").format(what, after)
-
-
-def _moved_controls(harmful: Rates, harmless: Rates) -> list[tuple[str, str, Rate, Rate]]:
-    return [
-        (control, kind, rates["baseline"], rates[control])
-        for kind, rates in (("harmful", harmful), ("harmless", harmless))
-        for control in CONTROLS
-        if control in rates
-        and "baseline" in rates
-        and exceeds_tolerance(rates[control].rate - rates["baseline"].rate)
-    ]
-
-
-def _verdict(harmful: Rates, harmless: Rates) -> Verdict:
-    if not {"baseline", "ablation"} <= harmful.keys():
-        return "unknown"
-    before, after = harmful["baseline"], harmful["ablation"]
-    if change(before, after) != "lower":
-        return "failed"
-    adds = (
-        {"baseline", "addition"} <= harmless.keys()
-        and change(harmless["baseline"], harmless["addition"]) == "higher"
-        and harmless["addition"].rate >= 0.5
+    after = " and ".join(percent(rate) for rate, _ in measured)
+    if all(change.verdict == "absent" for _, change in measured):
+        what = "neither" if len(measured) == 2 else "nothing where it was measured"
+        return Markup("A random direction of equal norm changes {} by more than {} ({}).").format(
+            what, MARGIN, after
+        )
+    least = max((change for _, change in measured), key=lambda change: change.high - change.low)
+    return Markup("A random direction of equal norm is not shown to change {} ({}): {}.").format(
+        "either" if len(measured) == 2 else "what was measured", after, seen_at_least(least)
     )
-    clean = not _warnings(harmful, harmless)
-    return "found" if adds and clean and after.rate <= before.rate / 2 else "partly"
 
 
-def _safety_warnings(summary: Summary) -> list[str]:
-    """Controls that move what a judge calls safe; they do not change the verdict on refusal."""
-    return [
-        f"Control moved: {condition_name(control)} changes the share of safe answers to {dataset} "
-        f"instructions from {percent(rates['baseline'].rate)} to {percent(rates[control].rate)}: a "
-        "change of safety of that size is not specific to the direction."
-        for dataset, rates in summary.safety.items()
-        if isinstance(rates, dict) and "baseline" in rates
-        for control in CONTROLS
-        if control in rates and exceeds_tolerance(rates[control].rate - rates["baseline"].rate)
-    ]
+def _verdict(removal: _Effect | None, adding: _Effect | None, *, is_clean: bool) -> Verdict:
+    if removal is None:
+        return "unknown"
+    if removal.change.verdict == "not shown":
+        return "not shown"
+    if removal.change.verdict != "lower":
+        return "failed"
+    adds = adding is not None and adding.change.verdict == "higher" and adding.after.rate >= 0.5
+    halves = removal.after.rate <= removal.before.rate / 2
+    return "found" if adds and is_clean and halves else "partly"
 
 
-def _warnings(harmful: Rates, harmless: Rates) -> list[str]:
-    found = [
-        f"Control moved: {condition_name(control)} changes refusal of {kind} instructions from "
-        f"{percent(before.rate)} to {percent(after.rate)}, by more than "
-        f"{100 * CONTROL_TOLERANCE:g} points: a change of refusal here is not specific to the "
-        "direction."
-        for control, kind, before, after in _moved_controls(harmful, harmless)
-    ]
+def _reservations(summary: Summary) -> list[str]:
+    """What speaks against a finding on refusal; controls that move safety do not."""
+    moved = [one.control for one in moved_controls(summary) if one.measure == "refusal"]
+    return [*moved, *_lacks(summary)]
+
+
+def _lacks(summary: Summary) -> list[str]:
+    """Warnings of what a finding needs and this run does not have."""
+    harmful, harmless = (summary.refusal.get(kind, {}) for kind in ("harmful", "harmless"))
+    found = []
     if "ablation" in harmful and "random_ablation" not in harmful:
         found.append(
             "Ablation has no random-direction control here: its effect cannot be told from "

@@ -6,11 +6,14 @@ The page is a pure function of the records: no clock, no random id, no folder na
 from pathlib import Path
 from typing import Any
 
+from refusalscope.report.change_words import THREE_WORDINGS
 from refusalscope.report.completion_board import completion_board
 from refusalscope.report.edit_section import edit_section
 from refusalscope.report.effects_in_short import effects_in_short
 from refusalscope.report.finding import describe_finding
 from refusalscope.report.headline import headline_table
+from refusalscope.report.headline_changes import headline_changes
+from refusalscope.report.judge_differences import judge_notes
 from refusalscope.report.judge_tables import judge_tables
 from refusalscope.report.loss_table import loss_table
 from refusalscope.report.mechanism_section import mechanism_section
@@ -92,9 +95,10 @@ def _findings(run: RunRecords, beside: EvaluationRecords) -> dict[str, Any]:
         "model": run.manifest.model,
         "imported": run.manifest.imported_from is not None,
         "finding": finding,
-        "warnings": all_warnings(run, finding.warnings),
+        "three_wordings": THREE_WORDINGS,
+        "warnings": all_warnings(run, (*finding.warnings, *judge_notes(run.judgements))),
         "effects": effects_in_short(run, beside),
-        "headline": headline_table(run.summary),
+        "headline": headline_table(run.summary, headline_changes(run.summary, run.judgements)),
         "direction": (run.summary.direction if run.summary else None) or run.direction,
         "harmful": run.summary.refusal.get("harmful", {}) if run.summary else {},
         "harmless": run.summary.refusal.get("harmless", {}) if run.summary else {},

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from refusalscope.results.coherence_records import TaskCoherence
+from refusalscope.results.deciding_judge import deciding_judge
 from refusalscope.results.finetune_records import FinetuneComparison
 from refusalscope.results.loss_records import TextLosses
 from refusalscope.results.paper_table import TableRow, TableValue
@@ -37,7 +38,6 @@ DEFAULT_PROMPTS = {"Qwen": "qwen", "Llama-2": "llama-2"}
 """Names of the default system prompts of Table 2, by family; other families have none."""
 STAND_IN_PROMPT = "qwen"
 """Stands for the default system prompt of a model that has none."""
-_PREFERRED = ("refusal_phrases", "llama_guard_2", "organism_safety")
 _TEXTS = ("pile", "alpaca", "on_distribution")
 _CONDITIONS: tuple[Condition, ...] = ("baseline", "ablation", "subtraction")
 Cells = dict[str, TableValue | None]
@@ -216,9 +216,10 @@ def _rows_without_lora(run: PaperRecords) -> list[TableRow]:
 
 
 def preferred_judge(finetune: FinetuneComparison, measure: Measure) -> str | None:
-    """The judge that Table 10 shows: the paper's, the organism's language, or the first."""
+    """The judge that Table 10 shows: of those that judged every row, the one that decides."""
     own = sorted(name for name, measures in finetune.judges.items() if measures == measure)
-    return next((name for name in (*_PREFERRED, *own) if name in own), None)
+    of_all = [name for name in own if all(name in row.rates for row in finetune.rows)]
+    return deciding_judge(measure, of_all or own)
 
 
 def _share(rate: Rate) -> TableValue:

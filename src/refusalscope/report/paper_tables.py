@@ -79,8 +79,9 @@ def _notes(number: int, run: PaperRecords) -> list[str]:
         return [f"{run.run}: {shown}."]
     if number == 10 and run.finetune is None:
         safety = run.summary.safety.get("judge", "none") if run.summary else "none"
+        refusal = (run.summary.refusal_judge if run.summary else None) or "the summary's judge"
         return [
-            f"{run.run}: instructions of {_test_source(run)}; refusal by the summary's judge, "
+            f"{run.run}: instructions of {_test_source(run)}; refusal by {refusal}, "
             f"safety by {safety}; no LoRA was trained."
         ]
     if number == 10 and run.finetune is not None:

@@ -1,6 +1,7 @@
 """Where the numbers come from: model, instructions, limits, versions, and how to repeat them."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -57,6 +58,10 @@ def describe_provenance(run: RunRecords) -> Provenance:
     )
 
 
+_CONTROL_MOVED = re.compile(r"control random_\w+ moved ")
+"""How summaries of version 0.1 word what the page words from the same rates."""
+
+
 def all_warnings(run: RunRecords, found: Iterable[str]) -> tuple[str, ...]:
     """Every warning of the run once: those of its numbers first, then those of its stages."""
     recorded = (
@@ -64,7 +69,8 @@ def all_warnings(run: RunRecords, found: Iterable[str]) -> tuple[str, ...]:
         for record in (run.manifest, run.extraction, run.selection, run.summary)
         if record is not None
     )
-    return tuple(dict.fromkeys([*found, *(text for group in recorded for text in group)]))
+    told = [text for group in recorded for text in group if not _CONTROL_MOVED.match(text)]
+    return tuple(dict.fromkeys([*found, *told]))
 
 
 _SOURCES = {

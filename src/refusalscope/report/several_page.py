@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from refusalscope.report.change_words import THREE_WORDINGS
 from refusalscope.report.compared_tables import compared_table, runs_without_rows
-from refusalscope.report.finding import change
 from refusalscope.report.page_parts import environment, page_parts, template_style
 from refusalscope.report.several_figures import PaperFigure, paper_figures
 from refusalscope.report.several_runs import OneOfSeveral
@@ -20,6 +20,7 @@ from refusalscope.report.table_formats import (
 )
 from refusalscope.results.paper_table import PaperTable
 from refusalscope.results.published import TABLE_NUMBERS
+from refusalscope.results.rate_change import Change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,30 +95,38 @@ def _run(run: OneOfSeveral) -> dict[str, Any]:
                 ("refusal", "harmless", "addition"),
             )
         ],
-        "warnings": (*manifest.warnings, *(run.summary.warnings if run.summary else ())),
+        "warnings": tuple(
+            dict.fromkeys([*manifest.warnings, *(run.summary.warnings if run.summary else ())])
+        ),
         "command": manifest.command,
         "version": manifest.versions.get("refusalscope", "unknown"),
     }
 
 
 def _sentence(runs: Sequence[OneOfSeveral]) -> str:
-    """In how many runs ablation lowers refusal and addition causes it, by their intervals."""
+    """In how many runs ablation lowers refusal and addition causes it, by paired differences."""
     removed = _moved(runs, "harmful", "ablation", "lower")
     added = _moved(runs, "harmless", "addition", "higher")
     return (
         f"Removing one direction lowers refusal of harmful instructions in {removed}; adding it "
-        f"raises refusal of harmless ones in {added}. A change counts where the 95 % intervals "
-        f"before and after do not overlap."
+        f"raises refusal of harmless ones in {added}. {THREE_WORDINGS}"
     )
 
 
-def _moved(runs: Sequence[OneOfSeveral], dataset: str, condition: str, wanted: str) -> str:
-    pairs = [
-        (before, after)
+def _moved(runs: Sequence[OneOfSeveral], dataset: str, condition: str, wanted: Change) -> str:
+    found = [
+        change.verdict
         for run in runs
-        if (before := run.rate("refusal", dataset, "baseline")) is not None
-        and (after := run.rate("refusal", dataset, condition)) is not None
+        if (change := run.changes.get(("refusal", dataset, condition))) is not None
     ]
-    n = sum(change(before, after) == wanted for before, after in pairs)
-    rest = len(runs) - len(pairs)
-    return f"{n} of {len(pairs)} runs" + (f" ({rest} not measured)" if rest else "")
+    others: tuple[tuple[str, int], ...] = (
+        ("not shown", found.count("not shown")),
+        ("shown to be absent", found.count("absent")),
+        ("the other way", len([one for one in found if one in _OPPOSITE[wanted]])),
+        ("not measured", len(runs) - len(found)),
+    )
+    rest = ", ".join(f"{n} {what}" for what, n in others if n)
+    return f"{found.count(wanted)} of {len(found)} runs" + (f" ({rest})" if rest else "")
+
+
+_OPPOSITE: dict[Change, tuple[Change, ...]] = {"lower": ("higher",), "higher": ("lower",)}

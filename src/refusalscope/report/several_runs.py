@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refusalscope.errors import InputError
+from refusalscope.report.headline_changes import HeadlineChanges, headline_changes
 from refusalscope.report.paper_rows import PaperRecords, read_paper_records
 from refusalscope.results.mechanism_folder import MechanismRecords, read_mechanism
 from refusalscope.results.published import published_table
 from refusalscope.results.records import Rate, Summary
-from refusalscope.results.run_records import SUMMARY, read_record
+from refusalscope.results.run_records import read_judgements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +22,14 @@ class OneOfSeveral:
         label: The model as the paper names it, else its own name; with the folder's name where two
             runs are of one model.
         paper_name: None where it is not one of the paper's models.
+        changes: What each condition does to the headline's rates.
     """
 
     label: str
     paper_name: str | None
     paper: PaperRecords
     summary: Summary | None
+    changes: HeadlineChanges
     mechanism: MechanismRecords
 
     def rate(self, measure: str, dataset: str, condition: str) -> Rate | None:
@@ -57,14 +60,19 @@ def read_several(folders: Sequence[Path]) -> tuple[OneOfSeveral, ...]:
             label=label,
             paper_name=paper.model if paper.model in order else None,
             paper=paper,
-            summary=read_record(Summary, folder / SUMMARY)
-            if (folder / SUMMARY).is_file()
-            else None,
+            summary=paper.summary,
+            changes=_changes(folder, paper.summary),
             mechanism=read_mechanism(folder),
         )
         for folder, paper, label in zip(folders, papers, _labels(papers), strict=True)
     ]
     return tuple(sorted(runs, key=lambda run: order.get(run.paper.model, len(order))))
+
+
+def _changes(folder: Path, summary: Summary | None) -> HeadlineChanges:
+    """From the summary alone where it holds them, else from every verdict of the run."""
+    is_known = summary is None or bool(summary.changes)
+    return headline_changes(summary, () if is_known else read_judgements(folder))
 
 
 def _named_apart(papers: Sequence[PaperRecords]) -> list[PaperRecords]:

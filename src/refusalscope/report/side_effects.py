@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from refusalscope.metrics.intervals import rate_of
+from refusalscope.metrics.rate_change import paired_change
 from refusalscope.report.chart import Chart
 from refusalscope.report.mechanism_curves import Line, line_chart
 from refusalscope.report.table import Table
@@ -19,6 +20,7 @@ from refusalscope.report.wording import (
 from refusalscope.results.coherence_records import TaskCoherence
 from refusalscope.results.drift_records import ConditionDrift, Drift
 from refusalscope.results.evaluation_records import CoherenceFlags, CompletionFlags
+from refusalscope.results.rate_change import RateChange
 from refusalscope.results.records import Rate
 
 _INCOHERENT = {"empty", "repeating"}
@@ -33,6 +35,19 @@ def incoherent_rate(flags: CoherenceFlags, dataset: str, condition: str) -> Rate
     """The share of answers that are empty or repeat themselves; None where there are none."""
     rows = [row for row in flags.rows if (row.dataset, row.condition) == (dataset, condition)]
     return rate_of([bool(_INCOHERENT & set(row.flags)) for row in rows]) if rows else None
+
+
+def incoherent_change(flags: CoherenceFlags, dataset: str, condition: str) -> RateChange | None:
+    """What a condition does to that share, answer by answer; None where there are no pairs."""
+    before, after = (
+        {
+            row.index: bool(_INCOHERENT & set(row.flags))
+            for row in flags.rows
+            if (row.dataset, row.condition) == (dataset, name)
+        }
+        for name in ("baseline", condition)
+    )
+    return paired_change(before, after)
 
 
 def flag_table(flags: CoherenceFlags | None) -> Table | None:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from refusalscope.errors import RunFolderError
+from refusalscope.results.rate_change import RateChange
 from refusalscope.results.record import Record
 
 Condition = Literal[
@@ -195,6 +196,8 @@ class Judgement(Record):
     """Why there is no flag."""
     score: float | None = None
     """The judge's own number, where it gives one; what it means stands with the judge."""
+    note: str | None = None
+    """What else the judge says of the completion, such as that it is cut within its reasoning."""
 
 
 class Judgements(Record):
@@ -432,4 +435,8 @@ class Summary(Record):
     judges: dict[str, dict[str, dict[str, Rate]]] = Field(default_factory=dict)
     """Every judge's rates by data set and condition; `refusal` and `safety` show one judge each."""
     selection: SummarySelection | None = None
+    refusal_judge: str | None = None
+    """The judge that `refusal` shows; None in summaries of versions that did not say."""
+    changes: dict[str, dict[str, dict[str, RateChange]]] = Field(default_factory=dict)
+    """Every judge's changes from baseline, paired, by data set and condition."""
     warnings: tuple[str, ...] = ()
