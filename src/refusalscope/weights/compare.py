@@ -22,10 +22,10 @@ from refusalscope.weights.checkpoint_plan import (
 )
 from refusalscope.weights.edit_kind import NOT_COMPARABLE, Change, kind_of, relative_change
 from refusalscope.weights.leftover import Leftover, coverage, largest, leftover_of
+from refusalscope.weights.part_sizes import along_parts
 from refusalscope.weights.tensor_edit import Removal, removal
 from refusalscope.weights.tensor_pair import TensorPair, change_of, pair_tensors
 from refusalscope.weights.tensor_pool import tensor_pool
-from refusalscope.weights.verify import along_parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -206,13 +206,15 @@ def _record(
         )
         for name, size in sorted(sizes.items())
     }
-    untouched = Leftover(share=1.0, rounding=0.0, expected=1.0)
+    untouched = Leftover(
+        share=1.0, rounding=0.0, expected=1.0, is_none=False, is_as_asked=True
+    )
     rows = [*left.values(), *[untouched] * (len(plan.parts) - len(left))]
     verdict = verdict_of(rows)
     if verdict == "incomplete":
         worst = max(left, key=lambda name: left[name].share or 0.0)
         raise AnatomyError(
-            f"{worst} still has {left[worst].share:.2g} of what it had along the direction, "
+            f"{worst} still has {left[worst].share or 0.0:.2g} of what it had along the direction, "
             f"{left[worst].expected:.2g} was asked for; nothing is written: report the model"
         )
     axes = {planned.part.name: planned.part.axis for planned in plan.parts}
