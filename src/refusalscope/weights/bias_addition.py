@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from refusalscope.directions.direction import Direction
+from refusalscope.directions.direction import Direction, scaled
 from refusalscope.errors import AnatomyError, InputError, NumericalError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.miniature import build_miniature, shrunken_config
@@ -70,7 +70,8 @@ def add_to_checkpoint(
         ModelLoadError: `source` is not a whole safetensors checkpoint of plain numbers.
         AnatomyError: The anatomy of the architecture does not add up.
         InputError: No layer is known, the model has none before it, or no bias can carry it.
-        NumericalError: `direction` has another width than the model.
+        NumericalError: `direction` has another width than the model, or what would be written is
+            zero, NaN or infinite.
         OutputError: `target` exists, or cannot be written.
     """
     place = direction.layer if layer is None else layer
@@ -85,14 +86,14 @@ def add_to_checkpoint(
         )
     carrier = _carrier(examined, place, seed=seed)
     checkpoint = examined.checkpoint
-    vector = coefficient * direction.vector.double() / carrier.coefficient
+    vector = scaled(direction.vector, coefficient) / carrier.coefficient
     tensor, added = _tensors(examined, carrier, vector)
     is_new = tensor not in checkpoint.tensors
     with edited_folder(checkpoint, target) as scratch:
         written = rewrite(
             checkpoint,
             scratch,
-            edits={} if is_new else {tensor: RowEdit(axis=0, apply=_adding(vector))},
+            edits={} if is_new else {tensor: RowEdit(axis=0, apply=_adding(vector, tensor))},
             added=added,
             change_config=None if carrier.option is None else _switch(carrier.option),
             progress=progress,
@@ -101,7 +102,7 @@ def add_to_checkpoint(
             operation="add",
             model=source_facts(examined, written),
             directions=given_directions([direction]),
-            basis=(tuple((coefficient * direction.vector.double()).tolist()),),
+            basis=(tuple(scaled(direction.vector, coefficient).tolist()),),
             strength=None,
             layers=None,
             addition=BiasAddition(
@@ -203,7 +204,7 @@ def _tensors(
             name=stored[bias].name,
             dtype=place.dtype,
             shape=(size,),
-            content=numbers.to(FLOATS[place.dtype]),
+            content=_held(numbers, FLOATS[place.dtype], stored[bias].name),
         )
         added.append((place.shard, tensor))
     if not beside:
@@ -219,9 +220,26 @@ def _require_width(name: str, size: int, vector: Float[Tensor, " width"]) -> Non
         )
 
 
-def _adding(vector: Float[Tensor, " d_model"]) -> Callable[[Read, Write, Rows], None]:
+def _adding(vector: Float[Tensor, " d_model"], name: str) -> Callable[[Read, Write, Rows], None]:
     def apply(read: Read, write: Write, rows: Rows) -> None:
         old = read(0, rows.n_rows)
-        write(0, (old.double() + vector).to(old.dtype))
+        if not bool(old.isfinite().all()):
+            raise NumericalError(
+                f"{name} has NaN or infinite values, to which nothing can be added: get the "
+                "weights anew"
+            )
+        write(0, _held(old.double() + vector, old.dtype, name))
 
     return apply
+
+
+def _held(
+    numbers: Float[Tensor, "*width"], dtype: torch.dtype, name: str
+) -> Float[Tensor, "*width"]:
+    found = numbers.to(dtype)
+    if not bool(found.isfinite().all()):
+        raise NumericalError(
+            f"the bias {name} would get {float(numbers.abs().max()):.2g}, which "
+            f"{str(dtype).removeprefix('torch.')} cannot hold: choose a smaller coefficient"
+        )
+    return found

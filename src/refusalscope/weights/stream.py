@@ -68,7 +68,8 @@ def orthogonalize_checkpoint(
         ModelLoadError: `source` is not a whole safetensors checkpoint of plain numbers.
         AnatomyError: The anatomy of the architecture does not add up.
         InputError: `target` is inside `source`, or the model has no such layers.
-        NumericalError: A direction has zero or non-finite norm, or another width than the model.
+        NumericalError: A direction has zero or non-finite norm, or another width than the model;
+            or a tensor has NaN or infinite values, before or after.
         OutputError: `target` exists, or cannot be written.
     """
     what = removal([d.vector for d in directions], strength=strength, layers=layers)
@@ -161,7 +162,7 @@ def _edits(plan: CheckpointPlan, what: Removal, sizes: dict[str, SpanEdit]) -> d
 
     def edit(name: str, basis: Tensor, axis: int) -> RowEdit:
         def apply(read: Read, write: Write, rows: Rows) -> None:
-            sizes[name] = remove_span(read, write, rows, basis, strength=what.strength)
+            sizes[name] = remove_span(read, write, rows, basis, strength=what.strength, name=name)
 
         return RowEdit(axis=axis, apply=apply)
 
@@ -206,9 +207,7 @@ def _record(
         )
         for name, size in sorted(sizes.items())
     }
-    untouched = Leftover(
-        share=1.0, rounding=0.0, expected=1.0, is_none=False, is_as_asked=True
-    )
+    untouched = Leftover(share=1.0, rounding=0.0, expected=1.0, is_none=False, is_as_asked=True)
     rows = [*left.values(), *[untouched] * (len(plan.parts) - len(left))]
     verdict = verdict_of(rows)
     if verdict == "incomplete":

@@ -130,9 +130,7 @@ def _removal(
                 before=row and row.before, after=now.size, rounding=now.rounding
             )
         else:
-            left[name] = unmeasured(
-                expected=expected[name], after=now.size, rounding=now.rounding
-            )
+            left[name] = unmeasured(expected=expected[name], after=now.size, rounding=now.rounding)
     rows = list(left.values())
     return EditCheck(
         operation="orthogonalize",
