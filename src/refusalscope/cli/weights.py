@@ -192,6 +192,7 @@ def compare(
         line += f"; cosine {found.cosine:.3f} with the given direction"
     if found.coverage is not None and found.leftover is not None:
         line += f"; coverage {found.coverage:.3f}, leftover {found.leftover:.1e}"
+    line += "".join(f"; {note}" for note in found.notes)
     _show(found.model_dump(mode="json"), line, as_json=as_json)
 
 
