@@ -146,10 +146,12 @@ def verify(
         seed=seed,
     )
     line = f"{folder}: {check.verdict}"
-    if check.coverage is not None and check.leftover is not None:
-        line += f"; coverage {check.coverage:.3f}, leftover {check.leftover:.1e}"
+    if check.coverage is not None:
+        left = "not measured" if check.leftover is None else f"{check.leftover:.1e}"
+        line += f"; coverage {check.coverage:.3f}, leftover {left}"
     if check.changed:
         line += f"; not the recorded files: {', '.join(check.changed)}"
+    line += "".join(f"; {note}" for note in check.notes)
     if check.behaviour is not None:
         line += (
             f"; logits {check.behaviour.logit_difference:.1e} from those of the hooked original "
@@ -190,6 +192,7 @@ def compare(
         line += f"; cosine {found.cosine:.3f} with the given direction"
     if found.coverage is not None and found.leftover is not None:
         line += f"; coverage {found.coverage:.3f}, leftover {found.leftover:.1e}"
+    line += "".join(f"; {note}" for note in found.notes)
     _show(found.model_dump(mode="json"), line, as_json=as_json)
 
 

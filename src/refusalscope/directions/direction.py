@@ -74,6 +74,22 @@ def random_direction(like: Float[Tensor, " d_model"], *, seed: int) -> Float[Ten
     return (vector / vector.norm() * like.to(torch.float64).norm().cpu()).float().to(like.device)
 
 
+def scaled(direction: Float[Tensor, " d_model"], coefficient: float) -> Float[Tensor, " d_model"]:
+    """coefficient * direction, in float64.
+
+    Raises:
+        NumericalError: in float32 it is zero, NaN or infinite.
+    """
+    vector = coefficient * direction.detach().to("cpu", torch.float64)
+    held = vector.float()
+    if not bool(held.isfinite().all()) or not bool(held.any()):
+        raise NumericalError(
+            f"coefficient {coefficient:g} times a direction of norm {float(direction.norm()):.2g} "
+            f"has norm {float(held.double().norm()):.2g}; expected finite numbers, not all zero"
+        )
+    return vector
+
+
 def save_direction(direction: Direction, path: Path) -> None:
     """Write a direction file, whole or not at all."""
     metadata = {
@@ -121,7 +137,7 @@ def load_direction(source: Path, *, d_model: int | None = None) -> Direction:
             f"{path} has {found}; expected a tensor 'direction' of shape ({d_model or 'd_model'},)"
         )
     try:
-        unit_direction(vector)
+        unit_direction(vector.float())
     except NumericalError as error:
         raise NumericalError(f"{path}: {error}") from error
     facts = _facts(metadata.get("refusalscope"), path)

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from refusalscope.directions.direction import unit_direction
-from refusalscope.errors import ModelLoadError
+from refusalscope.errors import NumericalError
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.interventions.operators import ablate_direction
@@ -21,8 +21,8 @@ from refusalscope.pipeline.run import resolve_model
 from refusalscope.results.edit_records import Behaviour, EditRecord
 from refusalscope.weights.checkpoint import FLOATS, open_checkpoint
 from refusalscope.weights.checkpoint_plan import ModelFolder
+from refusalscope.weights.original import open_original
 from refusalscope.weights.proof import stream_leftovers
-from refusalscope.weights.rewrite import tensor_digests
 from refusalscope.weights.tensor_edit import Removal, reached_feeders
 from refusalscope.weights.verify import read_edit, recorded_removal
 
@@ -41,6 +41,7 @@ def measure_behaviour(folder: ModelFolder, *, base: str | None, seed: int) -> Be
 
     Raises:
         ModelLoadError: one of them cannot be loaded, or the original is another checkpoint.
+        NumericalError: one of them has logits that are NaN or infinite.
     """
     record = read_edit(folder.folder)
     options = LoadOptions(
@@ -48,7 +49,7 @@ def measure_behaviour(folder: ModelFolder, *, base: str | None, seed: int) -> Be
         trust_remote_code=folder.trust_remote_code,
     )
     source = resolve_model(base or record.model.source)
-    _require_original(source, options.revision, record)
+    open_original(local_folder(source, options.revision), record)
     original = load_model(source, options)
     anatomy = measure_anatomy(original, seed=seed)
     tokens = random_tokens(original, seed=seed, shape=_SHAPE)
@@ -69,18 +70,6 @@ def measure_behaviour(folder: ModelFolder, *, base: str | None, seed: int) -> Be
         agrees=difference <= tolerance,
         stream_leftover=_stream_leftover(edited, tokens, record),
     )
-
-
-def _require_original(source: str, revision: str | None, record: EditRecord) -> None:
-    """Refuse a base whose tensors are not those that were edited."""
-    checkpoint = open_checkpoint(local_folder(source, revision))
-    found = tensor_digests(checkpoint)
-    odd = [name for name in found if record.model.digests.get(name) != found[name]]
-    if odd:
-        raise ModelLoadError(
-            f"{source} is not the checkpoint that was edited ({odd[0]} differs); give that one "
-            "with --base"
-        )
 
 
 @contextmanager
@@ -135,5 +124,10 @@ def _stream_leftover(
 def _logits(
     model: PreTrainedModel, tokens: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    logits: Tensor = model(input_ids=tokens, use_cache=False).logits
-    return logits.float().cpu()
+    logits: Tensor = model(input_ids=tokens, use_cache=False).logits.float().cpu()
+    if not bool(logits.isfinite().all()):
+        raise NumericalError(
+            f"{model.name_or_path} has logits that are NaN or infinite on random tokens, so that "
+            "its behaviour cannot be compared; look for such numbers in its weights"
+        )
+    return logits

@@ -6,8 +6,10 @@ from pathlib import Path
 from refusalscope.directions.direction import Direction, load_direction
 from refusalscope.errors import InputError
 from refusalscope.models.chat_model import local_folder
+from refusalscope.organisms.organism import list_organisms
 from refusalscope.pipeline.behaviour import measure_behaviour
 from refusalscope.pipeline.context import Progress, Silent
+from refusalscope.pipeline.options import ORGANISM_PREFIX
 from refusalscope.pipeline.run import resolve_model
 from refusalscope.results.compare_records import Comparison
 from refusalscope.results.edit_records import EditCheck, EditRecord
@@ -16,7 +18,7 @@ from refusalscope.weights.checkpoint import open_checkpoint
 from refusalscope.weights.checkpoint_plan import ModelFolder
 from refusalscope.weights.compare import compare_checkpoints
 from refusalscope.weights.stream import orthogonalize_checkpoint
-from refusalscope.weights.verify import verify_checkpoint
+from refusalscope.weights.verify import read_edit, verify_checkpoint
 
 _MEGABYTE = 1e6
 
@@ -118,7 +120,12 @@ def verify(
         behaviour: Load the edited model and the original, and compare logits on random tokens.
         base: The original; the one that the record names if None.
     """
-    check = verify_checkpoint(folder, seed=seed)
+    check = verify_checkpoint(
+        folder,
+        base=None if base is None else local_folder(resolve_model(base), None),
+        likely_base=_bundled(read_edit(folder.folder).model.source),
+        seed=seed,
+    )
     if not behaviour:
         return check
     found = measure_behaviour(folder, base=base, seed=seed)
@@ -144,6 +151,13 @@ def compare(
             seed=seed,
             progress=lambda n_bytes: advance(n_bytes / _MEGABYTE),
         )
+
+
+def _bundled(source: str) -> Path | None:
+    """The folder of organism:NAME; None for anything else."""
+    name = source.removeprefix(ORGANISM_PREFIX)
+    bundled = {row.name: Path(row.path) for row in list_organisms(())}
+    return bundled.get(name) if source != name else None
 
 
 def _megabytes(folder: Path) -> int:

@@ -60,4 +60,6 @@ class Comparison(Record):
     leftover: float | None
     """Largest leftover along the shared direction; 1.0 where a tensor was not edited."""
     untied: str | None
+    notes: tuple[str, ...] = ()
+    """What differs in form alone, and what was not compared."""
     tensors: tuple[TensorDifference, ...]

@@ -7,10 +7,11 @@ from pydantic import Field
 from refusalscope.results.record import Record
 
 EDIT = "edit.json"
-EditVerdict = Literal["complete", "partial as asked", "incomplete", "altered"]
+EditVerdict = Literal["complete", "partial as asked", "incomplete", "altered", "not measured"]
 """complete: no tensor that writes can write along the direction. partial as asked: some can, by
 strength or layers, and as much as was asked for. incomplete: more is left than was asked for.
-altered: the files are not those that edit.json describes."""
+altered: the files are not those that edit.json describes. not measured: what was to stay can only be
+told beside the original, which is not at hand."""
 
 
 class EditSource(Record):
@@ -143,7 +144,8 @@ class TensorCheck(Record):
     name: str
     leftover: float | None
     expected: float
-    is_as_recorded: bool
+    is_as_recorded: bool | None
+    """None where it was not measured, for want of the original."""
 
 
 class Behaviour(Record):
@@ -173,4 +175,6 @@ class EditCheck(Record):
     tensors: tuple[TensorCheck, ...]
     changed: tuple[str, ...]
     """Files whose digest is not the recorded one, or that are gone."""
+    notes: tuple[str, ...] = ()
+    """What was not measured, and why."""
     behaviour: Behaviour | None

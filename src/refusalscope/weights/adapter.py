@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from refusalscope.directions.direction import Direction
-from refusalscope.errors import InputError
+from refusalscope.errors import InputError, NumericalError
 from refusalscope.models.trace import random_tokens
 from refusalscope.results.edit_records import EDIT, AdapterRecord
 from refusalscope.results.files import new_folder, sha256_file, write_file
@@ -66,7 +66,8 @@ def write_adapter(
         AnatomyError: The anatomy of the architecture does not add up.
         InputError: `target` is inside `source`, or an adapter cannot express the edit; the message
             names the tensors.
-        NumericalError: A direction has zero or non-finite norm, or another width than the model.
+        NumericalError: A direction has zero or non-finite norm, or another width than the model;
+            or a tensor has NaN or infinite values.
         OutputError: `target` exists, or cannot be written.
     """
     require_outside(source.folder, target)
@@ -166,7 +167,7 @@ def _prove(
         orthogonalize_model(model, anatomy, vectors, strength=what.strength, layers=what.layers)
         by_weights = model(input_ids=tokens, use_cache=False).logits
     off = float((by_adapter - by_weights).abs().max())
-    if off > 1e-4 * float((before - by_weights).abs().max()) + 1e-5:
+    if not off <= 1e-4 * float((before - by_weights).abs().max()) + 1e-5:
         raise _not_exact(examined, f"with PEFT the logits are {off:.1e} off")
 
 
@@ -208,7 +209,13 @@ def _along_stored(
         rows = Rows.of(stored.shape, part.axis)
         with FileIO(checkpoint.folder / stored.shard) as file:
             read = rows_in_file(file, stored, rows)
-            found.append(along_span(read, rows, _rows(tensor.directions, rank)))
+            along = along_span(read, rows, _rows(tensor.directions, rank))
+        if not bool(along.float().isfinite().all()):
+            raise NumericalError(
+                f"{part.name} has NaN or infinite values, of which nothing can be removed: get the "
+                "weights anew"
+            )
+        found.append(along)
     return torch.cat(found, 1)
 
 

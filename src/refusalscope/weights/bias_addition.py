@@ -17,14 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from refusalscope.directions.direction import Direction
+from refusalscope.directions.direction import Direction, scaled
 from refusalscope.errors import AnatomyError, InputError, NumericalError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
-from refusalscope.models.layers import find_layers
 from refusalscope.models.miniature import build_miniature, shrunken_config
-from refusalscope.models.trace import quiet_state, random_tokens, record_trace
 from refusalscope.results.edit_records import BiasAddition, EditRecord
 from refusalscope.results.versions import package_versions
+from refusalscope.weights.bias_carrier import find_bias
 from refusalscope.weights.checkpoint import FLOATS
 from refusalscope.weights.checkpoint_plan import (
     ExaminedCheckpoint,
@@ -36,8 +35,6 @@ from refusalscope.weights.shard_copy import AddedTensor, RowEdit
 from refusalscope.weights.span import Read, Rows, Write
 from refusalscope.weights.stored_names import stored_parts
 from refusalscope.weights.stream import finish, given_directions, source_facts
-
-_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +70,8 @@ def add_to_checkpoint(
         ModelLoadError: `source` is not a whole safetensors checkpoint of plain numbers.
         AnatomyError: The anatomy of the architecture does not add up.
         InputError: No layer is known, the model has none before it, or no bias can carry it.
-        NumericalError: `direction` has another width than the model.
+        NumericalError: `direction` has another width than the model, or what would be written is
+            zero, NaN or infinite.
         OutputError: `target` exists, or cannot be written.
     """
     place = direction.layer if layer is None else layer
@@ -88,14 +86,14 @@ def add_to_checkpoint(
         )
     carrier = _carrier(examined, place, seed=seed)
     checkpoint = examined.checkpoint
-    vector = coefficient * direction.vector.double() / carrier.coefficient
+    vector = scaled(direction.vector, coefficient) / carrier.coefficient
     tensor, added = _tensors(examined, carrier, vector)
     is_new = tensor not in checkpoint.tensors
     with edited_folder(checkpoint, target) as scratch:
         written = rewrite(
             checkpoint,
             scratch,
-            edits={} if is_new else {tensor: RowEdit(axis=0, apply=_adding(vector))},
+            edits={} if is_new else {tensor: RowEdit(axis=0, apply=_adding(vector, tensor))},
             added=added,
             change_config=None if carrier.option is None else _switch(carrier.option),
             progress=progress,
@@ -104,7 +102,7 @@ def add_to_checkpoint(
             operation="add",
             model=source_facts(examined, written),
             directions=given_directions([direction]),
-            basis=(tuple((coefficient * direction.vector.double()).tolist()),),
+            basis=(tuple(scaled(direction.vector, coefficient).tolist()),),
             strength=None,
             layers=None,
             addition=BiasAddition(
@@ -130,7 +128,7 @@ def add_to_checkpoint(
 
 
 def _carrier(examined: ExaminedCheckpoint, layer: int, *, seed: int) -> Carrier:
-    found = _find(examined.miniature, examined.anatomy, layer, seed=seed)
+    found = find_bias(examined.miniature, examined.anatomy, layer, seed=seed)
     if found is not None:
         return Carrier(
             parameter=found[0], coefficient=found[1], model=examined.miniature, option=None
@@ -141,7 +139,7 @@ def _carrier(examined: ExaminedCheckpoint, layer: int, *, seed: int) -> Carrier:
         _switch(option)(changed)
         try:
             model = _miniature(type(examined.config).from_dict(changed), seed=seed)
-            found = _find(model, measure_anatomy(model, seed=seed), layer, seed=seed)
+            found = find_bias(model, measure_anatomy(model, seed=seed), layer, seed=seed)
         except (AnatomyError, ValueError, TypeError, StrictDataclassError):
             continue  # an option that the model does not take, or that breaks its sum
         if found is not None:
@@ -156,39 +154,6 @@ def _carrier(examined: ExaminedCheckpoint, layer: int, *, seed: int) -> Carrier:
 
 def _miniature(config: PretrainedConfig, *, seed: int) -> PreTrainedModel:
     return build_miniature(shrunken_config(config), seed=seed)
-
-
-def _find(
-    model: PreTrainedModel, anatomy: Anatomy, layer: int, *, seed: int
-) -> tuple[str, float] | None:
-    """A bias of the layer before that does it, with its writer's coefficient; the last to write."""
-    for writer in reversed(anatomy.writers_of(layer - 1)):
-        for feeder in writer.feeders:
-            is_vector = model.get_parameter(feeder.parameter).ndim == 1
-            if (
-                is_vector
-                and not feeder.norms
-                and _adds(model, feeder.parameter, writer.coefficient, layer, seed=seed)
-            ):
-                return feeder.parameter, writer.coefficient
-    return None
-
-
-def _adds(
-    model: PreTrainedModel, parameter: str, coefficient: float, layer: int, *, seed: int
-) -> bool:
-    """Whether a vector added to a bias is what is added before a layer, and all that is."""
-    tokens = random_tokens(model, seed=seed, shape=(2, 6))
-    bias = model.get_parameter(parameter)
-    generator = torch.Generator().manual_seed(seed)
-    vector = torch.randn(bias.shape, generator=generator)
-    with quiet_state(model, requires_grad=False), torch.no_grad():
-        before = find_layers(record_trace(model, tokens, with_graph=False))[layer].resid_pre
-        bias.add_(vector / coefficient)
-        after = find_layers(record_trace(model, tokens, with_graph=False))[layer].resid_pre
-        bias.sub_(vector / coefficient)
-    off = (after - before - vector).abs().max()
-    return float(off) < _TOLERANCE * float(before.abs().max() + vector.abs().max())
 
 
 def _bias_options(
@@ -239,7 +204,7 @@ def _tensors(
             name=stored[bias].name,
             dtype=place.dtype,
             shape=(size,),
-            content=numbers.to(FLOATS[place.dtype]),
+            content=_held(numbers, FLOATS[place.dtype], stored[bias].name),
         )
         added.append((place.shard, tensor))
     if not beside:
@@ -255,9 +220,26 @@ def _require_width(name: str, size: int, vector: Float[Tensor, " width"]) -> Non
         )
 
 
-def _adding(vector: Float[Tensor, " d_model"]) -> Callable[[Read, Write, Rows], None]:
+def _adding(vector: Float[Tensor, " d_model"], name: str) -> Callable[[Read, Write, Rows], None]:
     def apply(read: Read, write: Write, rows: Rows) -> None:
         old = read(0, rows.n_rows)
-        write(0, (old.double() + vector).to(old.dtype))
+        if not bool(old.isfinite().all()):
+            raise NumericalError(
+                f"{name} has NaN or infinite values, to which nothing can be added: get the "
+                "weights anew"
+            )
+        write(0, _held(old.double() + vector, old.dtype, name))
 
     return apply
+
+
+def _held(
+    numbers: Float[Tensor, "*width"], dtype: torch.dtype, name: str
+) -> Float[Tensor, "*width"]:
+    found = numbers.to(dtype)
+    if not bool(found.isfinite().all()):
+        raise NumericalError(
+            f"the bias {name} would get {float(numbers.abs().max()):.2g}, which "
+            f"{str(dtype).removeprefix('torch.')} cannot hold: choose a smaller coefficient"
+        )
+    return found

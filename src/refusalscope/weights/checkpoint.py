@@ -25,6 +25,7 @@ from refusalscope.weights.file_bytes import Bytes, read_bytes
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_model.safetensors"
 FLOATS = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -129,6 +130,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     else:
         pickled = [path.name for kind in _PICKLED for path in sorted(folder.glob(kind))]
         why = f"; {pickled[0]} is pickled: convert it to safetensors first" if pickled else ""
+        if (folder / ADAPTER).is_file():
+            why = "; it holds an adapter alone: merge it into its base first"
         raise ModelLoadError(f"{folder}: neither {SINGLE} nor {INDEX}; expected a saved model{why}")
     found = [stored for shard in shards for stored in _read_header(folder, shard)]
     _require_one_place_each(folder, found)

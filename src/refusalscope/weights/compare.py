@@ -1,7 +1,8 @@
 """Two checkpoints compared tensor by tensor, streamed: what differs, how, and what edit it is."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from statistics import fmean, median
 
 import torch
@@ -9,9 +10,12 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from refusalscope.directions.direction import Direction, unit_direction
-from refusalscope.errors import NumericalError
+from refusalscope.errors import NumericalError, RefusalscopeError
+from refusalscope.models.chat_model import LoadOptions, read_config
+from refusalscope.models.miniature import build_miniature, shrunken_config
 from refusalscope.results.compare_records import Comparison, TensorDifference
-from refusalscope.weights.checkpoint import Checkpoint, open_checkpoint
+from refusalscope.weights.architecture_names import ArchitectureNames, architecture_names
+from refusalscope.weights.checkpoint import open_checkpoint
 from refusalscope.weights.checkpoint_plan import (
     CheckpointPlan,
     ExaminedCheckpoint,
@@ -22,10 +26,11 @@ from refusalscope.weights.checkpoint_plan import (
 )
 from refusalscope.weights.edit_kind import NOT_COMPARABLE, Change, kind_of, relative_change
 from refusalscope.weights.leftover import Leftover, coverage, largest, leftover_of
+from refusalscope.weights.name_forms import Renamed, renamed
+from refusalscope.weights.pairing import Pairing, pair_tensors
 from refusalscope.weights.tensor_edit import Removal, removal
-from refusalscope.weights.tensor_pair import TensorPair, change_of, pair_tensors
+from refusalscope.weights.tensor_pair import TensorPair, along, change_of
 from refusalscope.weights.tensor_pool import tensor_pool
-from refusalscope.weights.verify import along_parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,17 +69,30 @@ def compare_checkpoints(
         AnatomyError: The anatomy of the architecture does not add up.
         NumericalError: `direction` does not fit the model.
     """
-    examined = examine_checkpoint(base, seed=seed)
-    other = open_checkpoint(edited.folder)
+    given = examine_checkpoint(base, seed=seed)
+    original = _as_architecture(given)
+    examined = replace(given, checkpoint=original.checkpoint)
     width = stored_width(examined)
     plan = plan_checkpoint(examined, removal([torch.ones(width)]), untie=True)
     if direction is not None and direction.vector.shape != (width,):
         raise NumericalError(
             f"direction has {direction.vector.shape[0]} components; the model's d_model is {width}"
         )
-    pairs = pair_tensors(examined.checkpoint, other, plan)
-    if isinstance(pairs, str):
-        return _comparison(base, edited, text=NOT_COMPARABLE, detail=pairs)
+    other = renamed(
+        open_checkpoint(edited.folder),
+        original.checkpoint.tensors,
+        prefix=examined.miniature.base_model_prefix,
+    )
+    pairing = pair_tensors(
+        examined.checkpoint,
+        other.checkpoint,
+        plan,
+        architecture_names(examined.miniature, tied_as=plan.unembedding),
+        cache(lambda: _names_of(edited, seed=seed)),
+    )
+    if isinstance(pairing, str):
+        return _comparison(base, edited, text=NOT_COMPARABLE, detail=pairing)
+    pairs = pairing.pairs
     changes = _changes(pairs, progress=progress, seed=seed)
     if isinstance(changes, str):
         return _comparison(base, edited, text=NOT_COMPARABLE, detail=changes)
@@ -87,13 +105,14 @@ def compare_checkpoints(
         what = removal([direction.vector])
     elif shared is not None and verdict.n_directions is not None:
         what = removal(list(shared.basis))
-    left = {} if what is None else _leftovers(examined, other, what)
+    left = {} if what is None else _leftovers(examined, pairs, what)
     return _comparison(
         base,
         edited,
         text=verdict.text,
         detail=verdict.detail,
-        pairs=pairs,
+        pairing=pairing,
+        notes=[*_prefix_notes(original, other), *pairing.notes],
         plan=plan,
         changes=changes,
         shared=shared if verdict.n_directions is not None else None,
@@ -158,21 +177,54 @@ def _in_stream(
 
 
 def _leftovers(
-    examined: ExaminedCheckpoint, edited: Checkpoint, what: Removal
+    examined: ExaminedCheckpoint, pairs: Sequence[TensorPair], what: Removal
 ) -> dict[str, Leftover]:
     """What the edited tensors that write still have along the directions."""
     found = plan_checkpoint(examined, what, untie=True).parts
-    parts = tuple(p for p in found if p.part.name in examined.checkpoint.tensors)
-    before, after = (along_parts(c, parts) for c in (examined.checkpoint, edited))
-    return {
-        name: leftover_of(
-            before=before[name].size,
-            after=after[name].size,
-            rounding=after[name].rounding,
+    parts = {planned.part.name: planned for planned in found}
+
+    def measure(pair: TensorPair) -> Leftover:
+        axis, basis = parts[pair.name].part.axis, parts[pair.name].basis
+        assert pair.base is not None, "biases that were added are not asked for"
+        after = along(pair.edited, axis, basis)
+        return leftover_of(
+            before=along(pair.base, axis, basis).size,
+            after=after.size,
+            rounding=after.rounding,
             expected=0.0,
         )
-        for name in before
-    }
+
+    wanted = [pair for pair in pairs if pair.name in parts and pair.base is not None]
+    with tensor_pool() as pool:
+        return dict(zip([pair.name for pair in wanted], pool.map(measure, wanted), strict=True))
+
+
+def _as_architecture(examined: ExaminedCheckpoint) -> Renamed:
+    """The base's tensors under the names that its architecture has."""
+    return renamed(
+        examined.checkpoint,
+        architecture_names(examined.miniature).stored,
+        prefix=examined.miniature.base_model_prefix,
+    )
+
+
+def _names_of(edited: ModelFolder, *, seed: int) -> ArchitectureNames | None:
+    """What the edited checkpoint's own config says that its model stores; None if it says none."""
+    options = LoadOptions(trust_remote_code=edited.trust_remote_code)
+    try:
+        config = read_config(edited.folder, str(edited.folder), options)
+        return architecture_names(build_miniature(shrunken_config(config), seed=seed))
+    except (RefusalscopeError, ValueError):
+        return None
+
+
+def _prefix_notes(*given: Renamed) -> list[str]:
+    return [
+        f"{one.number} names in {one.checkpoint.folder} have other prefixes ({one.example[0]} for "
+        f"{one.example[1]})"
+        for one in given
+        if one.example is not None
+    ]
 
 
 def _comparison(
@@ -181,14 +233,16 @@ def _comparison(
     *,
     text: str,
     detail: str,
-    pairs: Sequence[TensorPair] = (),
+    pairing: Pairing | None = None,
+    notes: Sequence[str] = (),
     plan: CheckpointPlan | None = None,
     changes: Sequence[Change] = (),
     shared: _Shared | None = None,
     direction: Direction | None = None,
     left: dict[str, Leftover] | None = None,
 ) -> Comparison:
-    writing = {planned.part.name for planned in plan.parts} if plan else set()
+    pairs = pairing.pairs if pairing is not None else ()
+    writing = [pair for pair in pairs if pair.writer_axis is not None and pair.base is not None]
     given = None if direction is None else unit_direction(direction.vector)
     strengths = [s for change in changes if (s := change.strength) is not None]
     rows = list((left or {}).values())
@@ -209,15 +263,10 @@ def _comparison(
         strength=median(strengths) if shared is not None and strengths else None,
         coverage=coverage(rows) if rows else None,
         leftover=largest(rows) if rows else None,
-        untied=_untied(pairs, plan),
+        untied=None if pairing is None else pairing.untied,
+        notes=tuple(notes),
         tensors=tuple(_row(change, shared, given, left or {}) for change in changes),
     )
-
-
-def _untied(pairs: Sequence[TensorPair], plan: CheckpointPlan | None) -> str | None:
-    """The unembedding that only the edited checkpoint stores."""
-    own = [p.edited.name for p in pairs if p.base is not None and p.base.name != p.edited.name]
-    return plan.unembedding if plan is not None and plan.unembedding in own else None
 
 
 def _row(

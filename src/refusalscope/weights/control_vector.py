@@ -13,7 +13,7 @@ from gguf import GGUFWriter
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalscope.directions.direction import Direction
+from refusalscope.directions.direction import Direction, scaled
 from refusalscope.errors import InputError, NumericalError, OutputError
 from refusalscope.models.chat_model import LoadOptions, read_config
 from refusalscope.results.files import write_file
@@ -88,6 +88,7 @@ def write_control_vector(
 
     Raises:
         InputError: llama.cpp cannot add at this layer, or the model has no such layer.
+        NumericalError: What would be written is zero, NaN or infinite.
         OutputError: `target` exists, or cannot be written.
     """
     if not FIRST_LAYER <= layer < n_layers:
@@ -98,13 +99,13 @@ def write_control_vector(
     if target.exists():
         raise OutputError(f"{target} exists already; give the name of a file that does not exist")
     name = f"direction.{layer - 1}"
-    scaled = (coefficient * vector.detach().cpu().double()).float().contiguous().numpy()
+    numbers = scaled(vector, coefficient).float().contiguous().numpy()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vector.gguf"
         writer = GGUFWriter(path, _ARCHITECTURE)
         writer.add_string(f"{_ARCHITECTURE}.model_hint", model_type)
         writer.add_uint32(f"{_ARCHITECTURE}.layer_count", n_layers)
-        writer.add_tensor(name, scaled)
+        writer.add_tensor(name, numbers)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

@@ -97,15 +97,10 @@ def rewrite(
     )
 
 
-def tensor_digests(checkpoint: Checkpoint) -> dict[str, str]:
-    """BLAKE3 of each file of tensors; see `weights.tensor_hash.digest_of`."""
-    shards = hash_shards(checkpoint)
-    return {shard: digest_of(rows, side="after") for shard, rows in shards.items()}
-
-
 def file_digests(checkpoint: Checkpoint) -> dict[str, str]:
     """Digest of every file of a folder, hidden files, folders and edit.json not among them."""
-    found = tensor_digests(checkpoint)
+    shards = hash_shards(checkpoint)
+    found = {shard: digest_of(rows, side="after") for shard, rows in shards.items()}
     for path in sorted(checkpoint.folder.iterdir()):
         if path.is_file() and path.name not in (EDIT, *found) and not path.name.startswith("."):
             found[path.name] = sha256_file(path)

@@ -6,12 +6,13 @@ be held.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalscope.errors import NumericalError
 from refusalscope.models.anatomy_search import rounding_of
 
 _CHUNK = 1 << 18
@@ -71,7 +72,7 @@ class AlongSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanEdit:
-    """What an edit found and what it left."""
+    """What an edit found and what it left; both finite."""
 
     before: float
     """Frobenius norm of U W in the old tensor."""
@@ -85,6 +86,7 @@ def remove_span(
     basis: Float[Tensor, "directions d_model"],
     *,
     strength: float = 1.0,
+    name: str = "the tensor",
 ) -> SpanEdit:
     """Write W - strength * U^T U W, computed in float32 (float64 for float64), in W's dtype.
 
@@ -92,6 +94,11 @@ def remove_span(
 
     Args:
         basis: Orthonormal rows U.
+        name: Of the tensor, for messages.
+
+    Raises:
+        NumericalError: W has NaN or infinite values, or its dtype cannot hold the result; some of
+            it is written then.
     """
     before, after = 0.0, _Measure(rows, basis)
     for block in rows.blocks():
@@ -112,7 +119,9 @@ def remove_span(
             after.add(new, start - block[0][0])
         after.end_block()
         before += 0.0 if along is None else float(along.square().sum())
-    return SpanEdit(before=before**0.5, after=after.result())
+    found = SpanEdit(before=before**0.5, after=after.result())
+    _require_finite(found, after.dtype, name=name, strength=strength)
+    return found
 
 
 def measure_span(read: Read, rows: Rows, basis: Float[Tensor, "directions d_model"]) -> AlongSpan:
@@ -177,12 +186,12 @@ class _Measure:
         self._basis = basis
         self._along: Tensor | None = None
         self._size = self._noise = self._norm = 0.0
-        self._dtype = torch.float32
+        self.dtype = torch.float32
 
     def add(self, new: Float[Tensor, "chunk columns"], start: int) -> None:
         """Count some rows; `start` is the index of the first in its block."""
         unit = _like(self._basis, new)
-        chunk, self._dtype = new.to(unit.dtype), new.dtype
+        chunk, self.dtype = new.to(unit.dtype), new.dtype
         if self._rows.is_along:
             self._size += float((chunk @ unit.T).square().sum())
             squares, shares = chunk.square().sum(0), unit.square().sum(0)
@@ -201,9 +210,22 @@ class _Measure:
 
     def result(self) -> AlongSpan:
         """The measured sizes."""
-        room = _ROOM_FLOAT32 if torch.finfo(self._dtype).bits >= 32 else _ROOM
-        rounding = room * rounding_of(self._dtype) / 2 * self._noise**0.5
+        room = _ROOM_FLOAT32 if torch.finfo(self.dtype).bits >= 32 else _ROOM
+        rounding = room * rounding_of(self.dtype) / 2 * self._noise**0.5
         return AlongSpan(size=self._size**0.5, rounding=rounding, norm=self._norm**0.5)
+
+
+def _require_finite(found: SpanEdit, dtype: torch.dtype, *, name: str, strength: float) -> None:
+    if not isfinite(found.before):
+        raise NumericalError(
+            f"{name} has NaN or infinite values, of which nothing can be removed: get the weights "
+            "anew"
+        )
+    if not isfinite(found.after.norm):
+        raise NumericalError(
+            f"{name} would get values that {str(dtype).removeprefix('torch.')} cannot hold by an "
+            f"edit of strength {strength:g}: choose a smaller one"
+        )
 
 
 def _along(

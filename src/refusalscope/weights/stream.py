@@ -68,7 +68,8 @@ def orthogonalize_checkpoint(
         ModelLoadError: `source` is not a whole safetensors checkpoint of plain numbers.
         AnatomyError: The anatomy of the architecture does not add up.
         InputError: `target` is inside `source`, or the model has no such layers.
-        NumericalError: A direction has zero or non-finite norm, or another width than the model.
+        NumericalError: A direction has zero or non-finite norm, or another width than the model;
+            or a tensor has NaN or infinite values, before or after.
         OutputError: `target` exists, or cannot be written.
     """
     what = removal([d.vector for d in directions], strength=strength, layers=layers)
@@ -161,7 +162,7 @@ def _edits(plan: CheckpointPlan, what: Removal, sizes: dict[str, SpanEdit]) -> d
 
     def edit(name: str, basis: Tensor, axis: int) -> RowEdit:
         def apply(read: Read, write: Write, rows: Rows) -> None:
-            sizes[name] = remove_span(read, write, rows, basis, strength=what.strength)
+            sizes[name] = remove_span(read, write, rows, basis, strength=what.strength, name=name)
 
         return RowEdit(axis=axis, apply=apply)
 
@@ -206,13 +207,13 @@ def _record(
         )
         for name, size in sorted(sizes.items())
     }
-    untouched = Leftover(share=1.0, rounding=0.0, expected=1.0)
+    untouched = Leftover(share=1.0, rounding=0.0, expected=1.0, is_none=False, is_as_asked=True)
     rows = [*left.values(), *[untouched] * (len(plan.parts) - len(left))]
     verdict = verdict_of(rows)
     if verdict == "incomplete":
         worst = max(left, key=lambda name: left[name].share or 0.0)
         raise AnatomyError(
-            f"{worst} still has {left[worst].share:.2g} of what it had along the direction, "
+            f"{worst} still has {left[worst].share or 0.0:.2g} of what it had along the direction, "
             f"{left[worst].expected:.2g} was asked for; nothing is written: report the model"
         )
     axes = {planned.part.name: planned.part.axis for planned in plan.parts}

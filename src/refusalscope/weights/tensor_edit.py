@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 from jaxtyping import Float
@@ -15,6 +14,8 @@ from refusalscope.models.residual_writer import Feeder
 
 _SPANNED = 1e-6
 """What is left of a direction that others span, in float32, relative to its length."""
+_STRONGEST = 1e4
+"""Beyond it hardly a digit of the rest of a tensor is left beside what was added to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,8 @@ def removal(
 
     Args:
         directions: Of any length but zero; what one of them adds to the others counts.
-        strength: 1.0 removes all of it, 0.7 leaves three tenths, below 0 makes it stronger.
+        strength: 1.0 removes all of it, 0.7 leaves three tenths, below 0 makes it stronger. At most
+            ten thousand in size.
         layers: First and last layer whose writers are edited; the embedding then is not.
 
     Raises:
@@ -66,9 +68,10 @@ def removal(
     """
     if not directions:
         raise InputError("no direction is given; give at least one")
-    if not isfinite(strength) or strength == 0:
+    if not 0 < abs(strength) <= _STRONGEST:
         raise InputError(
-            f"strength is {strength}; expected a number other than 0, 1 removes the direction whole"
+            f"strength is {strength}; expected a number other than 0, at most {_STRONGEST:g} in size; "
+            "1 removes the direction whole"
         )
     if layers is not None and not 0 <= layers[0] <= layers[1]:
         raise InputError(f"layers are {layers[0]} to {layers[1]}; expected first <= last, from 0")

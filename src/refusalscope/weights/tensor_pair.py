@@ -1,95 +1,87 @@
-"""One tensor in two checkpoints: which belong together, and how they differ."""
+"""One tensor in two checkpoints, and how they differ."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
-from io import FileIO
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalscope.weights.checkpoint import FLOATS, Checkpoint, StoredTensor
-from refusalscope.weights.checkpoint_plan import CheckpointPlan
+from refusalscope.weights.checkpoint import FLOATS
 from refusalscope.weights.difference import Pair, spectrum
 from refusalscope.weights.edit_kind import Change
-from refusalscope.weights.shard_copy import rows_in_file
-from refusalscope.weights.span import Read, Rows
+from refusalscope.weights.span import AlongSpan, Read, Rows, measure_span
+from refusalscope.weights.stored_numbers import StoredNumbers, are_same_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorPair:
-    """A stored tensor of the edited checkpoint and what it is to be compared with."""
+    """A tensor of the edited checkpoint and what it is to be compared with."""
 
-    base_checkpoint: Checkpoint
-    edited_checkpoint: Checkpoint
-    base: StoredTensor | None
+    name: str
+    base: StoredNumbers | None
     """None for an added bias: the base has zeros there."""
-    edited: StoredTensor
+    edited: StoredNumbers
     writer_axis: int | None
     """The axis that is d_model; None for a tensor that does not write to the stream."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of both."""
+        return self.edited.shape
 
-def pair_tensors(
-    base: Checkpoint, edited: Checkpoint, plan: CheckpointPlan
-) -> list[TensorPair] | str:
-    """Pair the tensors by name; or say why they cannot be paired."""
-    axes = {planned.part.name: planned.part.axis for planned in plan.parts}
-    missing = [name for name in base.tensors if name not in edited.tensors]
-    if missing:
-        return f"{missing[0]} of {base.folder} is not in {edited.folder}"
-    pairs: list[TensorPair] = []
-    for name, stored in edited.tensors.items():
-        weight = name.removesuffix("bias") + "weight"
-        axis = axes.get(name)
-        if name in base.tensors:
-            old = base.tensors[name]
-        elif name in plan.copies:
-            old = base.tensors[plan.copies[name]]
-        elif name.endswith(".bias") and weight in base.tensors and len(stored.shape) == 1:
-            old, axis = None, 0 if weight in axes else None
-        else:
-            return f"{name} of {edited.folder} is not in {base.folder}"
-        if old is not None and old.shape != stored.shape:
-            return f"{name} has shape {old.shape} in {base.folder}, {stored.shape} in the other"
-        pairs.append(
-            TensorPair(
-                base_checkpoint=base,
-                edited_checkpoint=edited,
-                base=old,
-                edited=stored,
-                writer_axis=axis,
-            )
-        )
-    return pairs
+    @property
+    def dtypes(self) -> frozenset[str]:
+        """As what the two are stored."""
+        return self.edited.dtypes | (self.base.dtypes if self.base is not None else frozenset())
 
 
 def change_of(pair: TensorPair, *, seed: int) -> Change | str | None:
     """How a pair differs; None where it does not, or why it cannot be said."""
-    edited, base = pair.edited, pair.base
-    dtypes = {stored.dtype for stored in (edited, base) if stored is not None}
-    if not dtypes <= FLOATS.keys():
-        return f"{edited.name} is stored as {' and '.join(sorted(dtypes))}"
-    axis = len(edited.shape) - 1 if pair.writer_axis is None else pair.writer_axis
-    if axis < 0 or not all(edited.shape):
+    if not pair.dtypes <= FLOATS.keys():
+        if pair.base is not None and are_same_bytes(pair.base, pair.edited):
+            return None
+        return f"{pair.name} is stored as {' and '.join(sorted(pair.dtypes))}"
+    axis = len(pair.shape) - 1 if pair.writer_axis is None else pair.writer_axis
+    if not all(pair.shape):
         return None
-    rows = Rows.of(edited.shape, axis)
-    with FileIO(pair.edited_checkpoint.folder / edited.shard) as new:
-        old = None if base is None else FileIO(pair.base_checkpoint.folder / base.shard)
-        try:
-            both = Pair(
-                base=_zeros(rows) if old is None or base is None else rows_in_file(old, base, rows),
-                edited=rows_in_file(new, edited, rows),
-                rows=rows,
-                dtype=max((FLOATS[dtype] for dtype in dtypes), key=lambda d: torch.finfo(d).eps),
-                n_rounded=len(dtypes),
-            )
-            return _change(pair, both, seed=seed)
-        finally:
-            if old is not None:
-                old.close()
+    with ExitStack() as files:
+        rows = Rows.of(pair.shape or (1,), max(axis, 0))
+        both = Pair(
+            base=_zeros(rows) if pair.base is None else _rounded(pair, pair.base, rows, files),
+            edited=_rounded(pair, pair.edited, rows, files),
+            rows=rows,
+            dtype=max((FLOATS[dtype] for dtype in pair.dtypes), key=lambda d: torch.finfo(d).eps),
+            n_rounded=len(pair.dtypes),
+        )
+        return _change(pair, both, seed=seed)
+
+
+def along(
+    numbers: StoredNumbers, axis: int, basis: Float[Tensor, "directions d_model"]
+) -> AlongSpan:
+    """How large the part of a tensor along some directions is."""
+    rows = Rows.of(numbers.shape, axis)
+    with ExitStack() as files:
+        return measure_span(numbers.reader(rows, files), rows, basis)
+
+
+def _rounded(pair: TensorPair, numbers: StoredNumbers, rows: Rows, files: ExitStack) -> Read:
+    """Rows as a checkpoint has them, rounded to float16 where the other is stored so.
+
+    bfloat16 is the coarser of the two but for small numbers, of which float16 keeps fewer digits.
+    """
+    read = numbers.reader(rows, files)
+    is_through = "F16" in pair.dtypes and numbers.dtypes != {"F16"}
+    return _through(read, torch.float16) if is_through else read
+
+
+def _through(read: Read, dtype: torch.dtype) -> Read:
+    return lambda start, stop: read(start, stop).to(dtype)
 
 
 def _change(pair: TensorPair, both: Pair, *, seed: int) -> Change | str | None:
-    name, shape = pair.edited.name, pair.edited.shape
+    name, shape = pair.name, pair.shape
     differs = False
     for _, old, new in both.chunks():
         if not bool(old.isfinite().all() and new.isfinite().all()):
