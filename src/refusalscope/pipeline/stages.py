@@ -39,7 +39,6 @@ from refusalscope.results.records import (
 )
 from refusalscope.results.run_records import (
     COHERENCE_FLAGS,
-    COMPLETIONS,
     DIRECTION,
     DIRECTION_TENSOR,
     EVALUATION,
@@ -50,7 +49,7 @@ from refusalscope.results.run_records import (
     PROMPT_SCORES,
     SCORES,
     read_all_completions,
-    read_completions,
+    read_dataset_completions,
     read_if_there,
     read_record,
 )
@@ -195,8 +194,8 @@ def loss(run: RunContext) -> None:
     """Cross-entropy of the model's own harmless completions, under each condition."""
     if has_no_direction(run):
         return
-    path = run.folder.path / COMPLETIONS / "harmless.baseline.jsonl"
-    answers = [row.text for row in read_completions(path)]
+    rows = read_dataset_completions(run.folder.path, "harmless", "baseline")
+    answers = [row.text for row in rows]
     interventions = conditions(run, LOSS_CONDITIONS)
     with run.progress.stage("loss", 1, unit="texts") as advance:
         rows = text_loss(
