@@ -6,13 +6,13 @@ import pytest
 from tiny_runs import names
 
 from refusalscope.errors import RunFolderError
+from refusalscope.pipeline.folder_lock import remove_scratch
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run_folder import (
     Journal,
     Slot,
     open_run_folder,
     remove_journals,
-    remove_scratch,
     stage_key,
 )
 from refusalscope.results.records import Completion, ModelFacts, RefusalTokens, RunManifest

@@ -16,6 +16,7 @@ from refusalscope.evaluation.rule_judges import phrase_judge
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.pipeline.context import Progress, Silent
+from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.reopen import refresh_page, refresh_summary
 from refusalscope.results.evaluation_records import Agreement
 from refusalscope.results.files import write_file
@@ -61,6 +62,7 @@ class JudgeOptions(Record):
     trust_remote_code: bool = False
 
 
+@writes_to_run
 def judge_run(
     folder: Path,
     options: JudgeOptions,
@@ -102,6 +104,7 @@ def judge_run(
     return done
 
 
+@writes_to_run
 def compare_judges(folder: Path) -> Agreement:
     """Agreement of all judges of a run; also written to evaluation/agreement.json.
 
