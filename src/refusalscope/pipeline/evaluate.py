@@ -1,6 +1,7 @@
 """Judging a finished run by models, and comparing its judges."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from refusalscope.evaluation.rule_judges import phrase_judge
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.pipeline.context import Progress, Silent
-from refusalscope.pipeline.folder_lock import writes_to_run
+from refusalscope.pipeline.folder_lock import one_of_several_writers, writes_to_run
 from refusalscope.pipeline.reopen import refresh_page, refresh_summary
 from refusalscope.results.evaluation_records import Agreement
 from refusalscope.results.files import write_file
@@ -87,16 +88,11 @@ def judge_run(
     completions = _completions(run, options)
     require_judges(options)
     done: list[Judgements] = []
-    for name in options.judges:
-        judge = make_judge(folder, name, options, key=key)
-        found = _existing(folder, judge, completions)
-        if found is None:
-            shown = progress or Silent()
-            with shown.stage(name, len(completions), unit="completions") as advance:
-                found = judge_all(judge, completions, progress=advance)
-            for record in found:
-                write_file(folder / EVALUATION / f"{record.judge}.json", record.to_json())
-        done += found
+    shared = nullcontext() if options.cache is None else one_of_several_writers(Path(options.cache))
+    with shared:
+        for name in options.judges:
+            judge = make_judge(folder, name, options, key=key)
+            done += _judge(folder, judge, completions, progress or Silent())
     if run.flags is None:
         write_file(folder / COHERENCE_FLAGS, flag_completions(run.completions).to_json())
     if run.summary is not None:
@@ -121,6 +117,19 @@ def compare_judges(folder: Path) -> Agreement:
     write_file(folder / AGREEMENT, agreement.to_json())
     refresh_page(folder)
     return agreement
+
+
+def _judge(
+    folder: Path, judge: Judge, completions: list[Completion], progress: Progress
+) -> list[Judgements]:
+    """The judge's files, written where they are not there."""
+    found = _existing(folder, judge, completions)
+    if found is None:
+        with progress.stage(judge.name, len(completions), unit="completions") as advance:
+            found = judge_all(judge, completions, progress=advance)
+        for record in found:
+            write_file(folder / EVALUATION / f"{record.judge}.json", record.to_json())
+    return found
 
 
 def _completions(run: RunRecords, options: JudgeOptions) -> list[Completion]:

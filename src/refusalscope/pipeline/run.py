@@ -30,7 +30,7 @@ from refusalscope.models.chat_model import (
 )
 from refusalscope.models.digests import settings_digest, weights_digest
 from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
-from refusalscope.pipeline.complete import complete_datasets
+from refusalscope.pipeline.complete import CONDITIONS, complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.folder_lock import only_writer
 from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
@@ -50,7 +50,21 @@ from refusalscope.report.page import write_report
 from refusalscope.results.files import write_file
 from refusalscope.results.record import canonical_json
 from refusalscope.results.records import ModelFacts, RefusalTokens, RunManifest, Summary
-from refusalscope.results.run_records import RUN, SUMMARY, read_run
+from refusalscope.results.run_records import (
+    COHERENCE_FLAGS,
+    COMPLETIONS,
+    DIRECTION,
+    DIRECTION_TENSOR,
+    EXTRACTION,
+    LOSS,
+    MEAN_DIFFERENCES,
+    PROJECTIONS,
+    REPORT,
+    RUN,
+    SCORES,
+    SUMMARY,
+    read_run,
+)
 from refusalscope.results.versions import package_versions
 
 _LOG = logging.getLogger(__name__)
@@ -88,6 +102,9 @@ def _do_stages(options: RunOptions, out: Path, *, until: str, progress: Progress
     for stage in STAGES[: STAGES.index(until) + 1]:
         # The options as they stand in run.json: one that a later version adds changes no key.
         key = stage_key(stage, key, context.folder.manifest().options, _inputs(context))
+        if not all((out / name).is_file() for name in _files(stage)):
+            # It was cut, or its files were taken away: what was made of them is no longer done.
+            context.folder.forget(STAGES[STAGES.index(stage) :])
         if context.folder.is_done(stage, key):
             _LOG.info("stage %s is done already", stage)
         else:
@@ -97,6 +114,24 @@ def _do_stages(options: RunOptions, out: Path, *, until: str, progress: Progress
         if stage == "complete":
             remove_journals(out)
     return read_run(out).summary
+
+
+def _files(stage: str) -> tuple[str, ...]:
+    """What every run has once a stage is done."""
+    if stage == "complete":
+        return tuple(
+            f"{COMPLETIONS}/{dataset}.{condition}.jsonl"
+            for dataset, conditions in CONDITIONS.items()
+            for condition in conditions
+        )
+    return {
+        "extract": (MEAN_DIFFERENCES, EXTRACTION),
+        "select": (SCORES, DIRECTION, DIRECTION_TENSOR),
+        "judge": (COHERENCE_FLAGS,),
+        "loss": (LOSS,),
+        "project": (PROJECTIONS,),
+        "report": (SUMMARY, REPORT),
+    }[stage]
 
 
 def load(

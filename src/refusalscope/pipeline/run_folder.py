@@ -1,6 +1,8 @@
 """A run's folder: whose it is, which stages are done, and the journal of completions."""
 
 import json
+import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from refusalscope.results.files import SCRATCH, output_error, sha256_text, write
 from refusalscope.results.record import canonical_json
 from refusalscope.results.records import Completion, Condition, RunManifest
 from refusalscope.results.run_records import COMPLETIONS, RUN, TIMINGS
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +35,36 @@ class RunFolder:
         """Whether `stage` was finished with these very inputs and options."""
         return self.manifest().stages.get(stage) == key
 
+    def forget(self, stages: Sequence[str]) -> None:
+        """Note that stages are to be done anew; nothing is written where none was done."""
+        manifest = self.manifest()
+        kept = {name: key for name, key in manifest.stages.items() if name not in stages}
+        if kept != manifest.stages:
+            write_file(self.path / RUN, manifest.model_copy(update={"stages": kept}).to_json())
+
     def finish(self, stage: str, key: str, *, seconds: float) -> None:
         """Note that a stage's files are all written."""
         manifest = self.manifest()
         stages = {**manifest.stages, stage: key}
         write_file(self.path / RUN, manifest.model_copy(update={"stages": stages}).to_json())
         timings_file = self.path / TIMINGS
-        timings = json.loads(timings_file.read_text("utf-8")) if timings_file.is_file() else {}
+        timings = _timings(timings_file)
         timings[stage] = round(timings.get(stage, 0.0) + seconds, 3)
         write_file(timings_file, canonical_json(timings))
+
+
+def _timings(path: Path) -> dict[str, float]:
+    """Seconds by stage; none where the file is damaged, since no result depends on them."""
+    if not path.is_file():
+        return {}
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict) or not all(type(v) in (int, float) for v in fields.values()):
+        _LOG.warning("%s is damaged; the times of the stages before are lost", path)
+        return {}
+    return {name: seconds for name, seconds in fields.items() if math.isfinite(seconds)}
 
 
 def kept_manifest(path: Path) -> RunManifest | None:

@@ -88,8 +88,11 @@ def read_completions(path: Path) -> list[Completion]:
     """Read one completions file.
 
     Raises:
-        RunFolderError: a line is not a completion; the message names file and line.
+        RunFolderError: a line is not a completion, or the file is absent; the message names file
+            and line.
     """
+    if not path.is_file():
+        raise RunFolderError(f"{path} does not exist; write it with: refusalscope complete RUN")
     return [
         Completion.from_json(line, source=f"{path}, line {number}")
         for number, line in enumerate(path.read_text("utf-8").split("\n")[:-1], 1)
