@@ -19,6 +19,7 @@ from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.reopen import refresh_page, reopen, require_same
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
+from refusalscope.results.file_names import file_name
 from refusalscope.results.files import write_file
 from refusalscope.results.record import Record
 from refusalscope.results.records import Condition
@@ -95,7 +96,7 @@ def _harness() -> Any:  # noqa: ANN401 - a module
 
 
 def _path(folder: Path, task: HarnessTask) -> Path:
-    return folder / COHERENCE / f"{task.name}.json"
+    return folder / COHERENCE / f"{file_name(task.name, what='the name of a task')}.json"
 
 
 def _conditions(options: CoherenceOptions) -> tuple[Condition, ...]:

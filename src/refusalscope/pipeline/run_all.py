@@ -16,6 +16,7 @@ from refusalscope.report.selection_table import (
     selection_row,
     table_csv,
 )
+from refusalscope.results.file_names import file_name
 from refusalscope.results.files import write_file
 from refusalscope.results.record import Record, canonical_json, first_problem
 
@@ -48,8 +49,13 @@ def read_several_runs(
     try:
         several = SeveralRuns.model_validate(tomllib.loads(config.read_text("utf-8")))
         runs = [
-            (_name(model), RunOptions.model_validate({**several.options, "model": model}))
-            for model in (_resolved(model, config.parent) for model in several.models)
+            (
+                _name(model),
+                RunOptions.model_validate(
+                    {**several.options, "model": _resolved(model, config.parent)}
+                ),
+            )
+            for model in several.models
         ]
     except FileNotFoundError as error:
         raise InputError(f"{config} does not exist; give a TOML file with `models`") from error
@@ -105,4 +111,5 @@ def _resolved(model: str, base: Path) -> str:
 
 
 def _name(model: str) -> str:
-    return model.rstrip("/").replace(":", "-").split("/")[-1]
+    own = model.rstrip("/").replace(":", "-").split("/")[-1]
+    return file_name(own, what=f"the folder of the run of {model!r}")
