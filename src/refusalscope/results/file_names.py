@@ -20,8 +20,8 @@ def file_name(name: str, *, what: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"{what} is {name[:60]!r}; expected letters, digits, '_', '-', '+', '.' and "
-            f"blanks between them, the first a letter, digit or '_', because files are named after it"
+            f"{what} is {name[:60]!r}; files are named after it: expected letters, digits, '_', "
+            f"'-', '+', '.' and blanks between them, the first a letter, digit or '_'"
         )
     if len(name.encode()) > _MAX_BYTES:
         raise InputError(
