@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli.shared_options import TrustRemoteCode
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -36,6 +38,7 @@ def mechanism(
     text: Annotated[
         list[str] | None, typer.Option(help="Instruction to show token by token; repeatable.")
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print refusal rates as JSON.")] = False,
 ) -> None:
     """Explain how a finished run's model refuses: suffixes, heads, layers, directions."""
@@ -64,7 +67,7 @@ def mechanism(
             texts=tuple(text or ()),
         )
     quiet_libraries()
-    explain(run_folder, options, progress=Bars())
+    explain(run_folder, options, progress=Bars(), trust_remote_code=trust_remote_code)
     record = read_record(SuffixConditions, run_folder / SUFFIX_CONDITIONS)
     rates = {
         name: getattr(record, name).refusal.model_dump()

@@ -16,7 +16,12 @@ from refusalscope.pipeline.complete import generation_options
 from refusalscope.pipeline.context import RunContext
 from refusalscope.results.files import write_file
 from refusalscope.results.records import Completion, Condition, Judgements
-from refusalscope.results.run_records import read_completions, read_record, require_whole
+from refusalscope.results.run_records import (
+    judgements_file,
+    read_completions,
+    read_record,
+    require_whole,
+)
 
 DATASET = "harmful"
 
@@ -86,7 +91,7 @@ def judge_aside(folder: Path, judge: Judge, rows: list[Completion]) -> list[Judg
         OutputError: they are of another version, model or settings, or of other completions.
     """
     places = [(row.condition, row.index) for row in rows]
-    paths = [folder / f"{judgement_name(judge, measure)}.json" for measure in judge.measures]
+    paths = [folder / judgements_file(judgement_name(judge, measure)) for measure in judge.measures]
     for path in paths:
         if not path.is_file():
             continue

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from refusalscope.errors import RunFolderError
-from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.chat_model import ChatModel, LoadOptions
 from refusalscope.models.prompts import Prompt
 from refusalscope.organisms.language import Language
 from refusalscope.organisms.organism import OrganismFacts
@@ -47,6 +47,8 @@ class RunContext:
     sets: InstructionSets
     organism: OrganismFacts | None
     progress: Progress
+    trusts_remote_code: bool = False
+    """Consent of whoever started the command to code of models beside the run's; kept nowhere."""
 
     @property
     def language(self) -> Language | None:
@@ -78,6 +80,10 @@ class RunContext:
                 f"extract {self.folder.path}"
             )
         return known.ids
+
+    def other_model_options(self) -> LoadOptions:
+        """How a model is loaded that is compared with the run's own."""
+        return replace(self.options.load_options(), trust_remote_code=self.trusts_remote_code)
 
     def prompts(self, name: str) -> list[Prompt]:
         """The prompts of one instruction set."""

@@ -22,33 +22,58 @@ import logging
 import shlex
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from refusalscope.models.chat_model import ChatModel, load_chat_model, require_source
-from refusalscope.models.digests import settings_digest
+from refusalscope.models.chat_model import (
+    ChatModel,
+    load_chat_model,
+    local_folder,
+    require_source,
+)
+from refusalscope.models.digests import settings_digest, weights_digest
 from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
-from refusalscope.pipeline.complete import complete_datasets
+from refusalscope.pipeline.complete import CONDITIONS, complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.extract import extract
-from refusalscope.pipeline.instructions import read_instruction_sets
-from refusalscope.pipeline.label import label
+from refusalscope.pipeline.folder_lock import only_writer
+from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
+from refusalscope.pipeline.label import label, needs_answers
 from refusalscope.pipeline.options import CHANGEABLE, ORGANISM_PREFIX, RunOptions
 from refusalscope.pipeline.project import project
-from refusalscope.pipeline.refusal_tokens import fixed_refusal_tokens
+from refusalscope.pipeline.refusal_tokens import fixed_refusal_tokens, kept_refusal_tokens
 from refusalscope.pipeline.run_folder import (
+    kept_manifest,
     open_run_folder,
     remove_journals,
-    remove_scratch,
     stage_key,
 )
-from refusalscope.pipeline.stages import judge, loss, select
+from refusalscope.pipeline.same_run import facts_before_loading, require_same_run
+from refusalscope.pipeline.stages import has_no_direction, judge, loss, select
 from refusalscope.pipeline.summary import summarize_run
 from refusalscope.report.page import write_report
 from refusalscope.results.files import sha256_file, sha256_text, write_file
+from refusalscope.results.record import canonical_json
 from refusalscope.results.records import ModelFacts, RefusalTokens, RunManifest, Summary
-from refusalscope.results.run_records import DIRECTION_TENSOR, NO_DIRECTION, SUMMARY, read_run
+from refusalscope.results.run_records import (
+    ANSWERS,
+    COHERENCE_FLAGS,
+    COMPLETIONS,
+    DIRECTION,
+    DIRECTION_TENSOR,
+    EXTRACTION,
+    LOSS,
+    MEAN_DIFFERENCES,
+    NO_DIRECTION,
+    PROJECTIONS,
+    REPORT,
+    RUN,
+    SCORES,
+    SUMMARY,
+    read_run,
+)
 from refusalscope.results.versions import package_versions
 
 _LOG = logging.getLogger(__name__)
@@ -75,10 +100,20 @@ def run(
     Raises:
         RefusalscopeError: any of its kinds; see `refusalscope.errors`.
     """
-    context = load(options, out, progress=progress or Silent())
+    kept_manifest(out)
+    with only_writer(out):
+        return _do_stages(options, out, until=until, progress=progress or Silent())
+
+
+def _do_stages(options: RunOptions, out: Path, *, until: str, progress: Progress) -> Summary | None:
+    context = load(options, out, progress=progress, trust_remote_code=options.trust_remote_code)
     keys: dict[str, str] = {}
-    for stage in STAGES[: STAGES.index(until) + 1]:
+    stages = _stages(context)
+    for stage in stages[: stages.index(until) + 1]:
         key = keys[stage] = _key(stage, keys, context)
+        if not all((out / name).is_file() for name in _files(stage, context)):
+            # It was cut, or its files were taken away: what was made of them is no longer done.
+            context.folder.forget(stages[stages.index(stage) :])
         if context.folder.is_done(stage, key):
             _LOG.info("stage %s is done already", stage)
         else:
@@ -90,13 +125,26 @@ def run(
     return read_run(out).summary
 
 
+def _stages(context: RunContext) -> tuple[str, ...]:
+    """The stages of a run; one that 0.1 began labels nothing."""
+    return STAGES[1:] if _is_of_0_1(context.folder.manifest()) else STAGES
+
+
+def _is_of_0_1(manifest: RunManifest) -> bool:
+    """Whether version 0.1 extracted the run's candidates: its keys and limits are kept."""
+    return "label" not in manifest.options and "extract" in manifest.stages
+
+
 def _key(stage: str, keys: Mapping[str, str], context: RunContext) -> str:
     """Digest of all that a stage's result depends on.
 
     The choice alone depends on the limits; what comes after it depends on the direction, however it
-    was chosen, and the page on both.
+    was chosen, and the page on both. Options are taken as they stand in run.json: one that a later
+    version adds changes no key.
     """
-    options = context.options.model_dump(mode="json")
+    options = context.folder.manifest().options
+    if _is_of_0_1(context.folder.manifest()):
+        return stage_key(stage, next(reversed(keys.values()), ""), options, _inputs(context))
     settled = {name: value for name, value in options.items() if name not in CHANGEABLE}
     if stage in ("select", "report"):
         return stage_key(stage, dict(keys), options, _inputs(context))
@@ -113,37 +161,137 @@ def _chosen(out: Path) -> str:
     return sha256_text(json.dumps([sha256_file(f) if f.is_file() else None for f in files]))
 
 
-def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
+def _files(stage: str, context: RunContext) -> tuple[str, ...]:
+    """What a run has once a stage is done."""
+    without = has_no_direction(context)
+    if stage == "complete":
+        return tuple(
+            f"{COMPLETIONS}/{dataset}.{condition}.jsonl"
+            for dataset, conditions in CONDITIONS.items()
+            for condition in conditions
+            if not without or condition == "baseline"
+        )
+    if stage == "label":
+        return (ANSWERS,) if needs_answers(context) else ()
+    if without and stage in ("extract", "select", "loss", "project"):
+        return (EXTRACTION, NO_DIRECTION)
+    return {
+        "extract": (MEAN_DIFFERENCES, EXTRACTION),
+        "select": (SCORES, DIRECTION, DIRECTION_TENSOR),
+        "judge": (COHERENCE_FLAGS,),
+        "loss": (LOSS,),
+        "project": (PROJECTIONS,),
+        "report": (SUMMARY, REPORT),
+    }[stage]
+
+
+def load(
+    options: RunOptions, out: Path, *, progress: Progress, trust_remote_code: bool = False
+) -> RunContext:
     """Load model and instructions, and open the run's folder.
 
-    Instructions are read first: they are quick to check and the model may be large.
+    Instructions are read first: they are quick to check and the model may be large. What was
+    decided when the run began (refusal tokens, rendered template, dtype) is read from its folder.
+
+    Args:
+        trust_remote_code: Consent for models that are loaded beside the run's own.
     """
+    existing = kept_manifest(out)
     source = resolve_model(options.model)
     require_source(source)
     organism = read_organism(Path(source))
     language = None if organism is None else organism.language()
     sets = read_instruction_sets(options, language)
+    if existing is not None:
+        _require_same_files(out, existing, options, sets, source=source)
     with progress.stage("load", 1, unit="models") as advance:
-        chat = load_chat_model(source, options.load_options())
+        chat = _load_model(source, options, existing)
         _suit_threads(chat)
         advance(1)
+    refusal_tokens = kept_refusal_tokens(chat, existing, out)
+    if refusal_tokens is None:
+        refusal_tokens = fixed_refusal_tokens(chat, options)
     manifest = RunManifest(
-        options=options.model_dump(mode="json"),
-        versions=package_versions(),
-        model=_model_facts(chat, options, organism, fixed_refusal_tokens(chat, options)),
+        options=_options_of(options, existing),
+        versions=package_versions() if existing is None else existing.versions,
+        model=_model_facts(chat, options, organism, refusal_tokens),
         inputs=tuple(each.counts() for each in sets.values()),
         stages={},
         command=command_line(options, out),
     )
-    folder = open_run_folder(out, manifest)
-    remove_scratch(out)
     return RunContext(
-        folder=folder,
-        options=options,
+        folder=open_run_folder(out, manifest),
+        options=_with_kept_limits(options, existing),
         chat=chat,
         sets=sets,
         organism=organism,
         progress=progress,
+        trusts_remote_code=trust_remote_code,
+    )
+
+
+def _options_of(options: RunOptions, existing: RunManifest | None) -> dict[str, object]:
+    """The options of a run: those that it began with, but for limits, which may change."""
+    now = options.model_dump(mode="json")
+    if existing is None:
+        return now
+    if _is_of_0_1(existing):
+        return existing.options
+    return {**existing.options, **{name: now[name] for name in CHANGEABLE}}
+
+
+def _with_kept_limits(options: RunOptions, existing: RunManifest | None) -> RunOptions:
+    """The options, with the limits that a run of 0.1 was made with."""
+    if existing is None or not _is_of_0_1(existing):
+        return options
+    kept = RunOptions.from_json(canonical_json(existing.options), source=RUN)
+    return options.model_copy(update={name: getattr(kept, name) for name in CHANGEABLE})
+
+
+def _require_same_files(
+    out: Path, existing: RunManifest, options: RunOptions, sets: InstructionSets, *, source: str
+) -> None:
+    """Compare a run that is continued with what it is asked to be, before its model is loaded."""
+    folder = local_folder(source, options.revision)
+    kept = RunOptions.from_json(canonical_json(existing.options), source=str(out / RUN))
+    theirs, ours = (
+        facts_before_loading(
+            options=row.model_dump(mode="json"),
+            versions=versions,
+            inputs=inputs,
+            weights_sha256=weights,
+            settings_sha256=settings,
+        )
+        for row, versions, inputs, weights, settings in (
+            (
+                kept,
+                existing.versions,
+                existing.inputs,
+                existing.model.weights_sha256,
+                existing.model.settings_sha256,
+            ),
+            (
+                options,
+                package_versions(),
+                tuple(each.counts() for each in sets.values()),
+                weights_digest(folder),
+                settings_digest(folder),
+            ),
+        )
+    )
+    require_same_run(out, theirs=theirs, ours=ours)
+
+
+def _load_model(source: str, options: RunOptions, existing: RunManifest | None) -> ChatModel:
+    """The model; that of a run which is continued in its own dtype, with its own rendering."""
+    load_options = options.load_options()
+    if existing is None:
+        return load_chat_model(source, load_options)
+    kept = existing.model
+    if kept.dtype in ("float32", "bfloat16", "float16"):
+        load_options = replace(load_options, dtype=kept.dtype)
+    return load_chat_model(
+        source, load_options, rendered=kept.rendered, weights_sha256=kept.weights_sha256
     )
 
 
@@ -241,6 +389,7 @@ def _model_facts(
         weights_sha256=chat.weights_sha256,
         settings_sha256=settings_digest(chat.folder),
         template_sha256=chat.prompt_format.sha256(),
+        rendered=chat.prompt_format.rendered(),
         family=organism.family if organism else (family.name if family else None),
         alignment=organism.alignment if organism else (family.alignment if family else None),
         revision=options.revision,
