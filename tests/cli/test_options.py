@@ -80,6 +80,7 @@ OPTIONS = {
         "--all-scores",
         "--alpaca",
         "--batch-size",
+        "--column",
         "--datasets",
         "--device",
         "--dtype",

@@ -141,7 +141,7 @@ def command_line(options: RunOptions, out: Path) -> str:
     words = ["refusalscope", "run", options.model, "--out", str(out)]
     defaults = RunOptions().model_dump(mode="json")
     for name, value in options.model_dump(mode="json").items():
-        if name in ("model", "limits") or value == defaults[name]:
+        if name in ("model", "limits") or value == defaults.get(name):
             continue
         words += _flag(name, value)
     for name, value in options.limits.model_dump(mode="json").items():
@@ -153,8 +153,9 @@ def command_line(options: RunOptions, out: Path) -> str:
 def _flag(name: str, value: object) -> list[str]:
     if name == "filter_instructions":
         return ["--no-filter"]
-    if name == "refusal_tokens" and isinstance(value, list):
-        return [word for token in value for word in ("--refusal-token", str(token))]
+    if name in ("refusal_tokens", "columns") and isinstance(value, list):
+        flag = "--" + name.removesuffix("s").replace("_", "-")
+        return [word for one in value for word in (flag, str(one))]
     flag = "--" + name.replace("_", "-")
     return [flag] if value is True else [flag, str(value)]
 

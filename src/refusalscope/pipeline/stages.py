@@ -82,7 +82,7 @@ def extract(run: RunContext) -> None:
         positions=run.chat.positions,
         n_layers=run.chat.n_layers,
         d_model=run.chat.d_model,
-        warnings=_control_text_warnings(run),
+        warnings=(*_left_out(run), *_control_text_warnings(run)),
     )
     write_file(run.folder.path / EXTRACTION, facts.to_json())
 
@@ -208,6 +208,11 @@ def kept_indices(run: RunContext, name: str) -> tuple[int, ...]:
             f"instructions or --refusal-token, or run with --no-filter"
         )
     return tuple(sorted(kept))
+
+
+def _left_out(run: RunContext) -> tuple[str, ...]:
+    """What reading the files left out, each said once: several sets come from one file."""
+    return tuple(dict.fromkeys(line for each in run.sets.values() for line in each.warnings))
 
 
 def _control_text_warnings(run: RunContext) -> tuple[str, ...]:
