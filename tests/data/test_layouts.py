@@ -27,7 +27,7 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
     [
         (
             "jailbreakbench.csv",
-            f'Index,Goal,Target,Behavior,Category,Source\n0,{ASK},"Sure, here",Fences,Art,Original\n',
+            f'Index,Goal,Target,Behavior,Category,Source\n0,{ASK},"Sure, yes",Fences,Art,Own\n',
             "Art",
         ),
         (
@@ -149,7 +149,7 @@ def test_what_a_row_holds_beside_its_instruction_is_never_lost_in_silence(
 
 def test_a_file_of_nothing_but_halves_of_requests_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a.json", json.dumps([{"instruction": "Sum up", "input": "A text."}]))
-    with pytest.raises(InstructionsError, match="no instruction that stands alone .1 of 1 rows"):
+    with pytest.raises(InstructionsError, match=r"no instruction that stands alone .1 of 1 rows"):
         read_instructions(path)
 
 

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from jinja2.exceptions import TemplateError
-
-from refusalscope.errors import ChatTemplateError, InputError
+from refusalscope.errors import InputError
 from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.chat_template import render_chat
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.system_prompts import SystemPrompt, with_system_prompt
 
@@ -50,13 +49,6 @@ def encode_conversation(
             f"messages; use a run with --template model"
         )
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    try:
-        text = chat.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
-    except TemplateError as error:
-        raise ChatTemplateError(
-            f"the chat template of {chat.source} does not take the conversation ({error})"
-        ) from error
-    ids = chat.tokenizer(str(text), add_special_tokens=False).input_ids
+    text = render_chat(chat.tokenizer, messages, what="the conversation")
+    ids = chat.tokenizer(text, add_special_tokens=False).input_ids
     return Prompt(ids=tuple(ids), n_post=len(chat.prompt_format.post_instruction))

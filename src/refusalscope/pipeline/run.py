@@ -24,6 +24,7 @@ import torch
 from refusalscope.models.chat_model import ChatModel, load_chat_model, require_source
 from refusalscope.models.digests import settings_digest
 from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
+from refusalscope.pipeline.answer_lengths import suffix_tokens
 from refusalscope.pipeline.complete import complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.instructions import read_instruction_sets
@@ -38,6 +39,7 @@ from refusalscope.pipeline.run_folder import (
 )
 from refusalscope.pipeline.stages import extract, judge, loss, select
 from refusalscope.pipeline.summary import summarize
+from refusalscope.pipeline.too_long import without_too_long
 from refusalscope.report.page import write_report
 from refusalscope.results.files import write_file
 from refusalscope.results.records import ModelFacts, RefusalTokens, RunManifest, Summary
@@ -97,6 +99,7 @@ def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
         chat = load_chat_model(source, options.load_options())
         _suit_threads(chat)
         advance(1)
+    sets = without_too_long(chat, sets, n_suffix=suffix_tokens(options, organism))
     refusal_tokens = find_refusal_tokens(chat, sets, options)
     manifest = RunManifest(
         options=options.model_dump(mode="json"),

@@ -3,6 +3,8 @@
 What a stage does is in the folders below `pipeline`; here it is put together and saved.
 """
 
+import logging
+
 import torch
 from safetensors.torch import load_file, save
 
@@ -23,10 +25,13 @@ from refusalscope.interventions.intervention import Intervention, condition_inte
 from refusalscope.metrics.refusal_metric import refusal_metric
 from refusalscope.models.batches import by_length, pad
 from refusalscope.models.forward import last_token_logits, require_finite
+from refusalscope.pipeline.answer_lengths import answer_tokens
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.too_long import limited_answers
 from refusalscope.results.files import write_file
 from refusalscope.results.records import (
     Condition,
+    DatasetLoss,
     DirectionFacts,
     ExtractionFacts,
     Losses,
@@ -47,8 +52,10 @@ from refusalscope.results.run_records import (
 )
 from refusalscope.selection.select_direction import select_direction
 
+_LOG = logging.getLogger(__name__)
 TRAIN_SETS = ("harmful_train", "harmless_train")
 VAL_SETS = ("harmful_val", "harmless_val")
+TEST_SETS = ("harmful", "harmless")
 LOSS_CONDITIONS: tuple[Condition, ...] = ("baseline", "ablation", "subtraction", "random_ablation")
 
 
@@ -82,7 +89,16 @@ def extract(run: RunContext) -> None:
         positions=run.chat.positions,
         n_layers=run.chat.n_layers,
         d_model=run.chat.d_model,
-        warnings=(*_left_out(run), *_control_text_warnings(run)),
+        warnings=(
+            *_left_out(run),
+            *limited_answers(
+                run.chat,
+                run.sets,
+                TEST_SETS,
+                max_new_tokens=answer_tokens(run.options, run.organism),
+            ),
+            *_control_text_warnings(run),
+        ),
     )
     write_file(run.folder.path / EXTRACTION, facts.to_json())
 
@@ -91,7 +107,10 @@ def select(run: RunContext) -> None:
     """Score candidates, choose one, save it as the direction."""
     tensors = load_file(run.folder.path / MEAN_DIFFERENCES)
     extraction = read_record(ExtractionFacts, run.folder.path / EXTRACTION)
-    val = {name: [run.prompts(name)[i] for i in extraction.kept[name]] for name in VAL_SETS}
+    val = {}
+    for name in VAL_SETS:
+        prompts = run.prompts(name)
+        val[name] = [prompts[i] for i in extraction.kept[name]]
     with run.progress.stage("select", None, unit="sweeps") as advance:
         selection = select_direction(
             run.chat,
@@ -146,14 +165,19 @@ def loss(run: RunContext) -> None:
     path = run.folder.path / COMPLETIONS / "harmless.baseline.jsonl"
     answers = [row.text for row in read_completions(path)]
     interventions = conditions(run, LOSS_CONDITIONS)
+    texts = answered(run.chat, run.prompts("harmless"), answers)
+    rows: list[DatasetLoss] = []
     with run.progress.stage("loss", 1, unit="texts") as advance:
-        rows = text_loss(
-            run.chat,
-            answered(run.chat, run.prompts("harmless"), answers),
-            dataset="harmless",
-            interventions=interventions,
-            batch_size=run.options.batch_size,
-        )
+        if texts:
+            rows = text_loss(
+                run.chat,
+                texts,
+                dataset="harmless",
+                interventions=interventions,
+                batch_size=run.options.batch_size,
+            )
+        else:
+            _LOG.warning("all %d answers on harmless are empty; no loss is measured", len(answers))
         advance(1)
     write_file(run.folder.path / LOSS, Losses(rows=tuple(rows)).to_json())
 
