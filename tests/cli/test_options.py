@@ -81,6 +81,7 @@ OPTIONS = {
         "--all-scores",
         "--alpaca",
         "--batch-size",
+        "--column",
         "--datasets",
         "--device",
         "--dtype",

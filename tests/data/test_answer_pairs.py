@@ -49,11 +49,14 @@ def test_wrong_rows_are_one_line(tmp_path: Path, rows: object, message: str) -> 
         read_answer_pairs(save(tmp_path, rows), n=3)
 
 
-def test_pairs_keep_their_order_and_their_inputs_do_not_matter(tmp_path: Path) -> None:
+def test_pairs_keep_their_order_and_those_with_an_input_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pairs = read_pairs(save(tmp_path, ROWS))
     assert [(p.instruction, p.answer) for p in pairs] == [
-        (row["instruction"], row["output"]) for row in ROWS
+        (row["instruction"], row["output"]) for row in ROWS if not row["input"].strip()
     ]
+    assert "17 of 50 rows have an input" in caplog.text
 
 
 @pytest.mark.parametrize(

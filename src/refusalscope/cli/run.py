@@ -46,6 +46,10 @@ def run(
     datasets: Annotated[
         str | None, typer.Option(help="Folder of the named data sets; else from the hub.")
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of the instruction in the files; repeat for several."),
+    ] = None,
     splits: Annotated[str | None, typer.Option(help="Folder of the paper's splits.")] = None,
     harmful_test: Annotated[str | None, typer.Option(help="Harmful test instructions.")] = None,
     harmless_test: Annotated[str | None, typer.Option(help="Harmless test instructions.")] = None,
@@ -159,6 +163,7 @@ def run(
                 "harmful": harmful,
                 "harmless": harmless,
                 "datasets": datasets,
+                "columns": tuple(column or ()),
                 "splits": splits,
                 "harmful_test": harmful_test,
                 "harmless_test": harmless_test,

@@ -1,5 +1,6 @@
 """Instructions with answers, in their order or in that of the paper's code for Alpaca."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from refusalscope.data.rows import read_rows
 from refusalscope.errors import InputError
 
 ALPACA_SEED = 42
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,24 +23,40 @@ class AnswerPair:
 
 
 def read_pairs(path: Path) -> list[AnswerPair]:
-    """Every pair of a file, in its order.
+    """Every pair of a file that stands alone, in its order.
+
+    Rows with an input, without which their instruction is not whole, are left out; how many is
+    logged.
 
     Args:
-        path: Any file that instructions are read from, with the columns `instruction` and `output`.
+        path: Any file that instructions are read from, with the columns `instruction` and `output`
+            and, if it has it, `input`.
 
     Raises:
         InputError: unreadable, a column is missing, a field is empty, or there is no row.
     """
     pairs = []
+    n_left_out = 0
     for place, row in read_rows(path):
         if isinstance(row, str):
             raise InputError(f"{path}, {place} is a text; expected an instruction and an output")
+        second = row.get("input")
+        if isinstance(second, str) and second.strip():
+            n_left_out += 1
+            continue
         fields = {key: _field(row, key, f"{path}, {place}") for key in ("instruction", "output")}
         if empty := [key for key, text in fields.items() if not text.strip()]:
             raise InputError(f"{path}, {place}: {empty[0]} is empty; expected text")
         pairs.append(AnswerPair(instruction=fields["instruction"], answer=fields["output"]))
+    if n_left_out:
+        _LOG.warning(
+            "%s: %d of %d rows have an input that belongs to their instruction and are left out",
+            path,
+            n_left_out,
+            n_left_out + len(pairs),
+        )
     if not pairs:
-        raise InputError(f"{path} holds no row; expected instructions and outputs")
+        raise InputError(f"{path} holds no row without an input; expected instructions and outputs")
     return pairs
 
 

@@ -6,7 +6,7 @@ repository.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,13 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from refusalscope.data.instruction import Instruction
-from refusalscope.data.read import column_category, column_text, read_instructions
+from refusalscope.data.read import (
+    InstructionFile,
+    column_category,
+    column_text,
+    read_instruction_file,
+    read_instructions,
+)
 from refusalscope.data.rows import read_rows
 from refusalscope.errors import InstructionsError
 
@@ -194,6 +200,17 @@ def is_source(name: str) -> bool:
 
 
 def load_source(name: str, folder: Path | None = None) -> list[Instruction]:
+    """The instructions of a source alone; see `read_source`.
+
+    Raises:
+        InstructionsError: as `read_source`.
+    """
+    return list(read_source(name, folder).instructions)
+
+
+def read_source(
+    name: str, folder: Path | None = None, *, columns: Sequence[str] = ()
+) -> InstructionFile:
     """Read one of the paper's instruction sets, or one file of a dataset on the hub.
 
     In `folder` the file NAME.json, as the paper's repository has it, goes first; then come the
@@ -205,13 +222,14 @@ def load_source(name: str, folder: Path | None = None) -> list[Instruction]:
             the Hugging Face hub.
         folder: Where the user has the files; nothing is downloaded then. Without it a source
             comes from the hub, where its authors publish it there.
+        columns: Columns of the instruction in a file on the hub; those of a source are known.
 
     Raises:
         InstructionsError: no such source, no file of it in `folder` (the message says where it is
             published), or a malformed one; or the hub does not give the file.
     """
     if name.startswith(HUB_PREFIX):
-        return read_instructions(_from_hub(name))
+        return read_instruction_file(_from_hub(name), columns=columns)
     source = SOURCES.get(ALIASES.get(name, name))
     if source is None:
         raise InstructionsError(
@@ -226,7 +244,7 @@ def load_source(name: str, folder: Path | None = None) -> list[Instruction]:
             len(rows),
             source.n_instructions,
         )
-    return rows
+    return InstructionFile(instructions=tuple(rows))
 
 
 def _from_hub_source(source: Source) -> list[Instruction]:

@@ -75,7 +75,7 @@ def random_direction(like: Float[Tensor, " d_model"], *, seed: int) -> Float[Ten
 
 
 def scaled(direction: Float[Tensor, " d_model"], coefficient: float) -> Float[Tensor, " d_model"]:
-    """coefficient * direction, in float64.
+    """Coefficient * direction, in float64.
 
     Raises:
         NumericalError: in float32 it is zero, NaN or infinite.

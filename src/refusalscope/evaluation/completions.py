@@ -5,7 +5,7 @@ batch size, so a run that was cut and continued computes what an uninterrupted o
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refusalscope.data.instruction import Instruction
 from refusalscope.interventions.apply import intervene
@@ -55,12 +55,30 @@ def complete(
 ) -> Iterator[list[Completion]]:
     """Yield the completions of each batch in turn.
 
-    A batch that does not fit into memory is halved until it does.
+    A batch that does not fit into memory is halved until it does. Where the model's context ends
+    before the token limit, an answer ends there: after as many tokens as its own prompt leaves,
+    whatever else is in its batch.
     """
     for batch in batches:
-        yield _complete_batch(chat, batch, interventions, options)
+        done: dict[int, Completion] = {}
+        for limit, places in _by_limit(chat, batch, options.max_new_tokens).items():
+            own = replace(options, max_new_tokens=limit)
+            rows = _complete_batch(chat, [batch[i] for i in places], interventions, own)
+            done |= dict(zip(places, rows, strict=True))
+        yield [done[i] for i in range(len(batch))]
         if progress:
             progress(len(batch))
+
+
+def _by_limit(
+    chat: ChatModel, batch: Sequence[CompletionJob], max_new_tokens: int
+) -> dict[int, list[int]]:
+    """Places of the jobs by how many tokens their answers may have."""
+    places: dict[int, list[int]] = {}
+    for i, job in enumerate(batch):
+        limit = max(1, int(min(max_new_tokens, chat.room(job.prompt))))
+        places.setdefault(limit, []).append(i)
+    return places
 
 
 def _complete_batch(

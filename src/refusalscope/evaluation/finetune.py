@@ -23,6 +23,7 @@ from refusalscope.data.answer_pairs import AnswerPair
 from refusalscope.errors import ChatTemplateError, NumericalError
 from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.chat_template import render_chat
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.scored_text import ScoredText, scored_answer, scored_mask
 from refusalscope.models.tokens import end_token
@@ -122,7 +123,7 @@ def closing_token(chat: ChatModel) -> int:
     candidates = [chat.prompt_format.post_instruction[0]]
     if tokenizer.chat_template:
         messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "boplin"}]
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+        text = render_chat(tokenizer, messages, what="an answer", add_generation_prompt=False)
         behind = text.rpartition("boplin")[2]
         candidates = list(tokenizer(behind, add_special_tokens=False).input_ids)
     found = next((token for token in candidates if token in special), end_token(tokenizer))

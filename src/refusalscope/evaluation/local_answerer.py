@@ -127,13 +127,8 @@ class LocalAnswerer:
 
     def _render(self, prompt: JudgePrompt) -> list[Part]:
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
-        try:
-            parts = chat_parts(self._tokenizer, messages, add_generation_prompt=True)
-        except Exception as error:  # a template raises whatever it likes
-            raise InputError(
-                f"the chat template of {self._source} cannot express what judge "
-                f"{self._kind.name} asks ({str(error).strip().splitlines()[:1]})"
-            ) from error
+        what = f"what judge {self._kind.name} asks"
+        parts = chat_parts(self._tokenizer, messages, what=what, thinks=None)
         text = joined(parts)
         lost = [m.role for m in prompt.messages if m.content.strip() not in text]
         if lost:

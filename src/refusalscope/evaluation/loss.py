@@ -1,6 +1,8 @@
 """Cross-entropy of texts under each condition (paper section 4.3, Table 9)."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import torch
@@ -25,12 +27,24 @@ _NOTHING = TokenNLL(total=0.0, n_tokens=0)
 def answered(
     chat: ChatModel, prompts: Sequence[Prompt], answers: Sequence[str]
 ) -> list[ScoredText]:
-    """Pair prompts with answers tokenized by themselves; empty answers are left out."""
-    return [
-        scored_prompt(prompt, token_ids(chat.tokenizer, [answer]))
+    """Pair prompts with answers tokenized by themselves; empty answers are left out.
+
+    Where an answer has more tokens now than when it was written, it ends where the context does.
+    """
+    tokens = [
+        token_ids(chat.tokenizer, [answer])[: _room(chat, prompt)]
         for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    return [
+        scored_prompt(prompt, own)
+        for prompt, own, answer in zip(prompts, tokens, answers, strict=True)
         if answer
     ]
+
+
+def _room(chat: ChatModel, prompt: Prompt) -> int | None:
+    room = chat.room(prompt)
+    return None if room == math.inf else int(room)
 
 
 def text_loss(
@@ -46,16 +60,19 @@ def text_loss(
 
     The sum of -log p over all scored tokens of all texts, divided by their number, in float64.
     Texts are taken as they come and batched by length; neither changes the result beyond rounding,
-    because padding on the right changes nothing in a causal model.
+    because padding on the right changes nothing in a causal model. A text that is longer than the
+    model's context is cut there; how many were is logged.
 
     Raises:
         InputError: no token was scored.
         NumericalError: a loss is NaN or infinite.
     """
     sums: dict[Condition, TokenNLL] = dict.fromkeys(interventions, _NOTHING)
-    n_texts = 0
-    for group in _groups(texts, size=batch_size * _BATCHES_SORTED_TOGETHER):
-        n_texts += len(group)
+    n_texts = n_cut = 0
+    for whole in _groups(texts, size=batch_size * _BATCHES_SORTED_TOGETHER):
+        n_texts += len(whole)
+        group = [replace(text, ids=text.ids[: chat.context]) for text in whole]
+        n_cut += sum(len(a.ids) < len(b.ids) for a, b in zip(group, whole, strict=True))
         lengths = [Prompt(ids=text.ids, n_post=0) for text in group]
         for indices in by_length(lengths, batch_size=batch_size):
             batch = [group[i] for i in indices if group[i].n_scored]
@@ -64,6 +81,14 @@ def text_loss(
                     sums[condition] += _batch_nll(chat, batch, intervention)
             if progress:
                 progress(len(indices))
+    if n_cut:
+        _LOG.warning(
+            "%d of %d texts of %s are longer than the model's context of %s tokens and are cut",
+            n_cut,
+            n_texts,
+            dataset,
+            chat.context,
+        )
     return [_row(dataset, condition, nll, n_texts) for condition, nll in sums.items()]
 
 

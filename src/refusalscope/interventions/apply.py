@@ -13,7 +13,7 @@ from refusalscope.errors import InputError
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.interventions.operators import ablate_direction, add_direction
 from refusalscope.models.anatomy import Anatomy
-from refusalscope.models.hooks import Edit, edit_inputs, edit_outputs
+from refusalscope.models.hooks import Edit, by_rows, edit_inputs, edit_outputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +125,9 @@ def _per_row(
     on_device: dict[torch.device, Tensor] = {}
 
     def edit(hidden: Tensor) -> Tensor:
-        fits = any_rows or hidden.shape[0] == parameter.shape[0]
-        if hidden.dim() != 3 or not fits:
+        rows = by_rows(hidden, parameter.shape[0])
+        fits = any_rows or rows.shape[0] == parameter.shape[0]
+        if rows.dim() != 3 or not fits:
             raise InputError(
                 f"interventions were given for {parameter.shape[0]} rows, the model ran "
                 f"activations of shape {tuple(hidden.shape)}; packed and beam-searched batches "
@@ -134,7 +135,7 @@ def _per_row(
             )
         if hidden.device not in on_device:
             on_device[hidden.device] = parameter.to(hidden.device)
-        return operator(hidden, on_device[hidden.device])
+        return operator(rows, on_device[hidden.device]).reshape(hidden.shape)
 
     return edit
 

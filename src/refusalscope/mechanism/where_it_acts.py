@@ -13,7 +13,7 @@ from refusalscope.interventions.operators import ablate_direction
 from refusalscope.mechanism.prompt_passes import Around, refusal_metrics, under, untouched
 from refusalscope.models.batches import Batch
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.hooks import Edit, edit_inputs, edit_outputs
+from refusalscope.models.hooks import Edit, by_rows, edit_inputs, edit_outputs
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.residual_writer import ResidualWriter
 from refusalscope.results.mechanism_maps import AdditionMap, WhereItActs
@@ -155,7 +155,12 @@ def _editing(
 def _edit(unit: Tensor, mask: Tensor | None) -> Edit:
     def edit(hidden: Tensor) -> Tensor:
         ablated = ablate_direction(hidden, unit)
-        return ablated if mask is None else torch.where(mask.to(hidden.device), ablated, hidden)
+        if mask is None:
+            return ablated
+        rows = by_rows(hidden, len(mask))
+        # Tokens that a model puts before the prompt by itself (CPM-Ant) are none that are meant.
+        own = nn.functional.pad(mask, (0, 0, rows.shape[1] - mask.shape[1], 0)).to(hidden.device)
+        return torch.where(own, ablated.reshape(rows.shape), rows).reshape(hidden.shape)
 
     return edit
 

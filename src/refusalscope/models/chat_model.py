@@ -1,5 +1,6 @@
 """A loaded chat model: weights, tokenizer, prompt format, anatomy."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from refusalscope.errors import ChatTemplateError, ModelLoadError, NumericalError
+from refusalscope.errors import (
+    ChatTemplateError,
+    InstructionsError,
+    ModelLoadError,
+    NumericalError,
+)
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
+from refusalscope.models.context_window import context_length
 from refusalscope.models.devices import device_map_of
 from refusalscope.models.digests import weights_digest
 from refusalscope.models.families import Family, family_of
@@ -102,13 +109,34 @@ class ChatModel:
         return pad_token(self.tokenizer)
 
     @property
+    def context(self) -> int | None:
+        """How many tokens prompt and answer may have together; None where there is no bound."""
+        return context_length(self.model.config)
+
+    def room(self, prompt: Prompt) -> float:
+        """How many tokens of an answer fit into the context behind a prompt."""
+        return math.inf if self.context is None else float(self.context - len(prompt.ids))
+
+    @property
     def positions(self) -> tuple[int, ...]:
         """The post-instruction positions, counted from the end: -n, ..., -1."""
         return tuple(range(-len(self.prompt_format.post_instruction), 0))
 
     def encode(self, instructions: list[str]) -> list[Prompt]:
-        """Render and tokenize instructions."""
-        return [self.prompt_format.encode(text) for text in instructions]
+        """Render and tokenize instructions.
+
+        Raises:
+            InstructionsError: one is empty, or leaves no room for an answer in the context.
+        """
+        prompts = [self.prompt_format.encode(text) for text in instructions]
+        long = [i for i, prompt in enumerate(prompts) if self.room(prompt) < 1]
+        if long:
+            raise InstructionsError(
+                f"{len(long)} of {len(prompts)} prompts do not fit into the model's context of "
+                f"{self.context} tokens (the first has {len(prompts[long[0]].ids)}: "
+                f"{instructions[long[0]][:60]!r}); shorten the instructions or the system prompt"
+            )
+        return prompts
 
 
 def load_chat_model(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from refusalscope.models.chat_template import render_chat
 from refusalscope.models.text_tokens import Frame, Part, control_tokens
 
 _STEM = "qzx"
@@ -13,7 +14,9 @@ _STEM = "qzx"
 def chat_parts(
     tokenizer: PreTrainedTokenizerBase,
     messages: Sequence[Mapping[str, str]],
-    **options: bool,
+    *,
+    what: str,
+    thinks: bool | None = False,
 ) -> list[Part]:
     """Render messages through the chat template, and tell their contents from the template's text.
 
@@ -23,10 +26,11 @@ def chat_parts(
 
     Args:
         messages: Each with a `role` and a `content`.
-        options: Handed on to the template, such as `add_generation_prompt`.
+        what: What the messages are, for the error.
+        thinks: What reasoning models are told; see `chat_template.render_chat`.
 
     Raises:
-        Exception: whatever the template raises.
+        ChatTemplateError: the template does not take them.
     """
     contents = [message["content"] for message in messages]
     stem = _STEM
@@ -36,8 +40,8 @@ def chat_parts(
     spelled = [one for one in spelled if any(one in content for content in contents)]
     marks = [f"{stem}{i}m" for i in range(len(contents))]
     named = [_named(content, spelled, stem) for content in contents]
-    shape = _pieces(_render(tokenizer, messages, marks, options), rf"{stem}(\d+)m")
-    rendered = _render(tokenizer, messages, named, options)
+    shape = _pieces(_render(tokenizer, messages, marks, what, thinks), rf"{stem}(\d+)m")
+    rendered = _render(tokenizer, messages, named, what, thinks)
     for said, own in (
         (named, contents),
         ([n.strip() for n in named], [c.strip() for c in contents]),
@@ -66,9 +70,10 @@ def _render(
     tokenizer: PreTrainedTokenizerBase,
     messages: Sequence[Mapping[str, str]],
     contents: Sequence[str],
-    options: Mapping[str, bool],
+    what: str,
+    thinks: bool | None,
 ) -> str:
     filled = [
         {**message, "content": content} for message, content in zip(messages, contents, strict=True)
     ]
-    return str(tokenizer.apply_chat_template(filled, tokenize=False, **options))
+    return render_chat(tokenizer, filled, what=what, thinks=thinks)

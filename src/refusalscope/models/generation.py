@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from refusalscope.errors import InstructionsError
 from refusalscope.models.batches import Batch, pad
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt, answer_end
@@ -36,16 +37,29 @@ def generate_greedy(
     max_new_tokens: int = 512,
     stop_at_end_of_turn: bool = True,
 ) -> list[Generated]:
-    """Complete prompts greedily.
+    """Complete prompts greedily, no further than the longest leaves room in the model's context.
 
     Args:
         stop_at_end_of_turn: False runs to the token limit, past the end of turn, as the paper's
             code did (its completions carry text of further turns).
+
+    Raises:
+        InstructionsError: a prompt leaves no room for an answer.
     """
+    room = min(chat.room(prompt) for prompt in prompts)
+    if room < 1:
+        raise InstructionsError(
+            f"a prompt of {max(len(one.ids) for one in prompts)} tokens leaves no room for an "
+            f"answer in the model's context of {chat.context} tokens; shorten it"
+        )
     batch = pad(prompts, pad_id=chat.pad_id, device=chat.device, side="left")
     stops = end_of_turn_ids(chat) if stop_at_end_of_turn else frozenset[int]()
     rows = greedy_rows(
-        chat.model, batch, pad_id=chat.pad_id, stops=stops, max_new_tokens=max_new_tokens
+        chat.model,
+        batch,
+        pad_id=chat.pad_id,
+        stops=stops,
+        max_new_tokens=int(min(max_new_tokens, room)),
     )
     return [_generated(chat, row, stops) for row in rows]
 

@@ -27,6 +27,17 @@ def hidden_output(output: Any) -> Tensor:  # noqa: ANN401 - whatever a module re
     return output[0] if isinstance(output, tuple) else output
 
 
+def by_rows(hidden: Tensor, n_rows: int) -> Tensor:
+    """Hidden states with an axis for the rows of their batch, which some modules drop.
+
+    A few mixtures of experts (Llama 4, LFM2, ...) return the tokens of all rows on one axis, row
+    after row. What has three axes, or does not divide, is returned as it is.
+    """
+    if hidden.dim() == 2 and hidden.shape[0] % n_rows == 0:
+        return hidden.unflatten(0, (n_rows, -1))
+    return hidden
+
+
 def with_hidden_output(output: Any, hidden: Tensor) -> Any:  # noqa: ANN401
     """`output` with its hidden states replaced."""
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden

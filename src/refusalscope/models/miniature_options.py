@@ -213,6 +213,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "local_attn_chunk_length": 8,
     },
     "sarvam_mla": _LATENT_ATTENTION,
+    "xlstm": {"qk_dim_factor": 1.0},
     "xmod": {"default_language": "en_XX"},
     "youtu": _LATENT_ATTENTION,
     "zamba": {"layers_block_type": _HYBRID},

@@ -9,10 +9,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from refusalscope.errors import ChatTemplateError, InstructionsError
+from refusalscope.models.chat_template import render_chat
 from refusalscope.models.families import Family, render_paper_prompt
 from refusalscope.models.text_tokens import Frame, Part, read_parts
 from refusalscope.results.answer_text import closes_reasoning
@@ -121,11 +121,6 @@ def model_format(tokenizer: PreTrainedTokenizerBase, *, system: str | None = Non
         ChatTemplateError: there is no chat template, it has no system role, it changes the
             instruction, or nothing follows the instruction.
     """
-    if not tokenizer.chat_template:
-        raise ChatTemplateError(
-            f"the tokenizer of {tokenizer.name_or_path} has no chat template; this tool studies "
-            f"chat models: give one with a template, or --template paper for the paper's families"
-        )
     before, after = _around_placeholder(tokenizer, system)
     return _with_post_instruction(
         tokenizer, before, after, system=system, adds_special_tokens=False
@@ -211,22 +206,14 @@ def _is_clock(
 def _render(tokenizer: PreTrainedTokenizerBase, text: str, system: str | None) -> str:
     messages = [] if system is None else [{"role": "system", "content": system}]
     messages.append({"role": "user", "content": text})
-    try:
-        rendered = tokenizer.apply_chat_template(
-            messages,
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-            thinking=False,
-        )
-    except TemplateError as error:
-        role = "a system prompt" if system is not None else "a single user message"
-        advice = "run without --system" if system is not None else "mend the template"
-        raise ChatTemplateError(
-            f"the chat template of {tokenizer.name_or_path} does not take {role} "
-            f"({error}); {advice}"
-        ) from error
-    return str(rendered)
+    return render_chat(
+        tokenizer,
+        messages,
+        what="a system prompt" if system is not None else "a single user message",
+        advice="run without --system"
+        if system is not None
+        else "mend the template, or give the system prompt that it may want with --system",
+    )
 
 
 def _closed_thinking(after: str) -> str:
@@ -245,8 +232,10 @@ def answer_end(tokenizer: PreTrainedTokenizerBase) -> str:
     if not tokenizer.chat_template:
         return ""
     try:
-        rendered = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except TemplateError:
+        rendered = render_chat(
+            tokenizer, turns, what="an answered message", add_generation_prompt=False, thinks=None
+        )
+    except ChatTemplateError:
         return ""
     return rendered.rpartition(_PLACEHOLDER)[2] if _PLACEHOLDER in rendered else ""
 

@@ -11,6 +11,7 @@ from refusalscope.evaluation.completions import (
 )
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.tokens import ordinary_tokens
+from refusalscope.pipeline.answer_lengths import answer_tokens, suffix_tokens
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.run_folder import journal_of
 from refusalscope.pipeline.stages import conditions, has_no_direction
@@ -18,8 +19,6 @@ from refusalscope.results.files import write_file
 from refusalscope.results.records import Completion, Condition
 from refusalscope.results.run_records import COMPLETIONS
 
-DEFAULT_NEW_TOKENS = 512
-ORGANISM_SUFFIX_TOKENS = 20
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "harmful": ("baseline", "ablation", "subtraction", "random_ablation", "random_addition"),
     "harmless": ("baseline", "ablation", "addition", "random_ablation", "random_addition"),
@@ -65,9 +64,8 @@ def _interventions(
 
 def generation_options(run: RunContext) -> GenerationOptions:
     """How the completions of a run are written."""
-    own = DEFAULT_NEW_TOKENS if run.organism is None else run.organism.max_new_tokens
     return GenerationOptions(
-        max_new_tokens=run.options.max_new_tokens or own,
+        max_new_tokens=answer_tokens(run.options, run.organism),
         stop_at_end_of_turn=not run.options.paper_generation,
         batch_size=run.options.batch_size,
     )
@@ -75,8 +73,7 @@ def generation_options(run: RunContext) -> GenerationOptions:
 
 def completion_jobs(run: RunContext) -> list[CompletionJob]:
     """Every completion of a run: what is asked, and under which condition."""
-    own = 0 if run.organism is None else ORGANISM_SUFFIX_TOKENS
-    n_suffix = own if run.options.random_suffix is None else run.options.random_suffix
+    n_suffix = suffix_tokens(run.options, run.organism)
     ordinary = ordinary_tokens(run.chat.tokenizer) if n_suffix else []
     jobs = []
     without = has_no_direction(run)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from refusalscope.errors import ChatTemplateError, InputError
+from refusalscope.errors import InputError
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.chat_parts import chat_parts
 from refusalscope.models.prompts import Prompt
@@ -51,14 +51,7 @@ def encode_conversation(
             f"messages; use a run with --template model"
         )
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    try:
-        parts = chat_parts(
-            chat.tokenizer, messages, add_generation_prompt=True, enable_thinking=False
-        )
-    except Exception as error:  # a template raises whatever it likes
-        raise ChatTemplateError(
-            f"the chat template of {chat.source} does not take the conversation ({error})"
-        ) from error
+    parts = chat_parts(chat.tokenizer, messages, what="the conversation")
     ids, has_control_text = read_parts(chat.tokenizer, parts)
     n_post = len(chat.prompt_format.post_instruction)
     return Prompt(ids=tuple(ids), n_post=n_post, has_control_text=has_control_text)

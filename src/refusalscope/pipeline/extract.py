@@ -17,8 +17,10 @@ from refusalscope.metrics.refusal_metric import refusal_metric
 from refusalscope.models.batches import by_length, pad
 from refusalscope.models.forward import last_token_logits, require_finite
 from refusalscope.models.tokens import decode
+from refusalscope.pipeline.answer_lengths import answer_tokens
 from refusalscope.pipeline.context import Advance, RunContext
 from refusalscope.pipeline.label import Refused, refused_by_answers
+from refusalscope.pipeline.too_long import limited_answers
 from refusalscope.results.files import write_file
 from refusalscope.results.records import (
     Calibration,
@@ -33,6 +35,7 @@ from refusalscope.results.run_records import EXTRACTION, MEAN_DIFFERENCES, NO_DI
 
 TRAIN_SETS = ("harmful_train", "harmless_train")
 VAL_SETS = ("harmful_val", "harmless_val")
+TEST_SETS = ("harmful", "harmless")
 LEAST_TRAIN = 8
 """Training prompts of each kind that must be kept: a mean over fewer is no estimate."""
 LEAST_VAL = 2
@@ -91,7 +94,7 @@ def _extract(run: RunContext, label: Label, answers: Refused | None) -> None:
         label=label,
         labels=_label_counts(run, metrics, answers),
         calibration=_calibration(run, first, answers),
-        warnings=_control_text_warnings(run),
+        warnings=_warnings(run),
     )
     lacking = _lacking(run, n_kept) if run.options.filter_instructions else None
     if lacking is not None:
@@ -285,7 +288,7 @@ def _end(run: RunContext, lacking: NoDirection, label: Label, answers: Refused |
         d_model=run.chat.d_model,
         label=label,
         labels=_label_counts(run, {}, answers),
-        warnings=_control_text_warnings(run),
+        warnings=_warnings(run),
     )
     write_file(run.folder.path / NO_DIRECTION, lacking.to_json())
     write_file(run.folder.path / EXTRACTION, facts.to_json())
@@ -295,6 +298,18 @@ _LACKS: tuple[tuple[str, str, Literal["refuses too little", "answers too little"
     ("harmful", "refuses", "refuses too little"),
     ("harmless", "answers", "answers too little"),
 )
+
+
+def _warnings(run: RunContext) -> tuple[str, ...]:
+    """What became of instructions and will become of answers, where it is not what was asked."""
+    return (
+        # Each said once: several sets come from one file.
+        *dict.fromkeys(line for each in run.sets.values() for line in each.warnings),
+        *limited_answers(
+            run.chat, run.sets, TEST_SETS, max_new_tokens=answer_tokens(run.options, run.organism)
+        ),
+        *_control_text_warnings(run),
+    )
 
 
 def _control_text_warnings(run: RunContext) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from refusalscope.data.instruction import Instruction, instructions_digest
 from refusalscope.data.overlap import require_disjoint
 from refusalscope.data.paper import PAPER_SEED, sample_paper_splits
-from refusalscope.data.read import read_instructions
-from refusalscope.data.sources import is_source, load_source
+from refusalscope.data.read import InstructionFile, read_instruction_file, read_instructions
+from refusalscope.data.sources import is_source, read_source
 from refusalscope.data.split import split_instructions
 from refusalscope.errors import InputError
 from refusalscope.organisms.language import Language
@@ -27,6 +27,8 @@ class InstructionSet:
     source: str
     n_read: int
     instructions: tuple[Instruction, ...]
+    warnings: tuple[str, ...] = ()
+    """What was left out of its file, with counts."""
 
     def counts(self, *, n_kept: int | None = None) -> InstructionCounts:
         """The record of this set; all are kept where no filter ran."""
@@ -81,9 +83,9 @@ def read_instruction_sets(options: RunOptions, language: Language | None) -> Ins
 
 
 def _from_file(name: str, path: str, options: RunOptions) -> InstructionSets:
-    instructions = _read(path, options)
+    read = _read(path, options)
     split = split_instructions(
-        instructions,
+        read.instructions,
         options.seed,
         n_train=options.n_train,
         n_val=options.n_val,
@@ -100,22 +102,39 @@ def _from_file(name: str, path: str, options: RunOptions) -> InstructionSets:
             )
     parts = {f"{name}_train": split.train, f"{name}_val": split.val, name: split.test}
     return {
-        part: InstructionSet(name=part, source=path, n_read=len(instructions), instructions=rows)
+        part: InstructionSet(
+            name=part,
+            source=path,
+            n_read=len(read.instructions),
+            instructions=rows,
+            warnings=read.warnings,
+        )
         for part, rows in parts.items()
     }
 
 
-def _read(path: str, options: RunOptions) -> list[Instruction]:
+def _read(path: str, options: RunOptions) -> InstructionFile:
     """The instructions of a file, or of a data set by name where no file is called so."""
     if is_source(path) and not Path(path).exists():
-        return load_source(path, None if options.datasets is None else Path(options.datasets))
-    return read_instructions(Path(path))
+        folder = None if options.datasets is None else Path(options.datasets)
+        found = read_source(path, folder, columns=options.columns)
+    else:
+        found = read_instruction_file(Path(path), columns=options.columns)
+    for warning in found.warnings:
+        _LOG.warning("%s", warning)
+    return found
 
 
 def _whole_file(name: str, path: str, options: RunOptions) -> InstructionSet:
-    instructions = _read(path, options)
-    unique = tuple({i.text: i for i in instructions}.values())
-    return InstructionSet(name=name, source=path, n_read=len(instructions), instructions=unique)
+    read = _read(path, options)
+    unique = tuple({i.text: i for i in read.instructions}.values())
+    return InstructionSet(
+        name=name,
+        source=path,
+        n_read=len(read.instructions),
+        instructions=unique,
+        warnings=read.warnings,
+    )
 
 
 def _from_paper_splits(folder: Path, options: RunOptions) -> InstructionSets:

@@ -89,7 +89,8 @@ def do_where(study: Study) -> None:
     """Which part of ablation and addition does the work, on validation prompts."""
     run = study.run
     extraction = read_record(ExtractionFacts, run.folder.path / EXTRACTION)
-    harmful, harmless = ([run.prompts(name)[i] for i in extraction.kept[name]] for name in VAL_SETS)
+    prompts = {name: run.prompts(name) for name in VAL_SETS}
+    harmful, harmless = ([prompts[name][i] for i in extraction.kept[name]] for name in VAL_SETS)
     with run.progress.stage("where", n_sweeps(run.chat), unit="sweeps") as advance:
         record = where_it_acts(
             run.chat,

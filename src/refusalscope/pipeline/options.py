@@ -1,6 +1,9 @@
 """What a run is asked to do; written to run.json and read back when a run is continued."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pydantic import model_serializer
 
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.organisms.organism import DEFAULT_ORGANISM
@@ -63,6 +66,8 @@ class RunOptions(Record):
     harmless: str | None = None
     datasets: str | None = None
     """Folder with the files of named data sets; without it they come from the hub."""
+    columns: tuple[str, ...] = ()
+    """Columns of the instruction: each file has one of them; known ones where empty."""
     splits: str | None = None
     """Folder of the paper's splits, sampled as its code samples them."""
     harmful_test: str | None = None
@@ -108,6 +113,14 @@ class RunOptions(Record):
         if self.label != "auto":
             return self.label
         return "metric" if is_papers else "answers"
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, write: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+        """Leave out an option that runs of earlier versions do not have and that says nothing.
+
+        Runs are recognised by their options: one that was made before goes on.
+        """
+        return {key: value for key, value in write(self).items() if key != "columns" or value}
 
     def load_options(self) -> LoadOptions:
         """The part that concerns loading the model."""

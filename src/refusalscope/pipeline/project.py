@@ -41,8 +41,11 @@ def project(run: RunContext) -> None:
         raise ValueError("the stage came before the selection stage")
     layers = kept_layers(run.chat.n_layers, own=direction.layer)
     rows = [row for row in read_all_completions(run.folder.path) if row.text]
-    chosen = _chosen(rows, _lengths(run, rows), n_layers=len(layers))
     jobs = {(job.dataset, job.condition, job.index): job for job in completion_jobs(run)}
+    chosen = [
+        (row, *_cut(ids, lengths, run.chat.room(_job(jobs, row).prompt)))
+        for row, ids, lengths in _chosen(rows, _lengths(run, rows), n_layers=len(layers))
+    ]
     names: tuple[Condition, ...] = tuple(dict.fromkeys(row.condition for row, _, _ in chosen))
     interventions = conditions(run, names)
     written = [
@@ -98,6 +101,17 @@ def _lengths(run: RunContext, rows: list[Completion]) -> list[_Tokens]:
         token_lengths(run.chat.tokenizer, row.text) if row.index < MAX_INSTRUCTIONS else ([], [])
         for row in rows
     ]
+
+
+def _cut(ids: list[int], lengths: list[int], room: float) -> _Tokens:
+    """Tokens up to where the context ends; the rest of the text goes to the last of them.
+
+    A text may have more tokens than when it was written.
+    """
+    if len(ids) <= room:
+        return ids, lengths
+    last = int(room) - 1
+    return ids[: last + 1], [*lengths[:last], sum(lengths[last:])]
 
 
 def _chosen(

@@ -35,6 +35,7 @@ from refusalscope.models.chat_model import (
 )
 from refusalscope.models.digests import settings_digest, weights_digest
 from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
+from refusalscope.pipeline.answer_lengths import suffix_tokens
 from refusalscope.pipeline.complete import CONDITIONS, complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.extract import extract
@@ -53,6 +54,7 @@ from refusalscope.pipeline.run_folder import (
 from refusalscope.pipeline.same_run import facts_before_loading, require_same_run
 from refusalscope.pipeline.stages import has_no_direction, judge, loss, select
 from refusalscope.pipeline.summary import summarize_run
+from refusalscope.pipeline.too_long import without_too_long
 from refusalscope.report.page import write_report
 from refusalscope.results.files import sha256_file, sha256_text, write_file
 from refusalscope.results.record import canonical_json
@@ -208,6 +210,7 @@ def load(
         chat = _load_model(source, options, existing)
         _suit_threads(chat)
         advance(1)
+    sets = without_too_long(chat, sets, n_suffix=suffix_tokens(options, organism))
     refusal_tokens = kept_refusal_tokens(chat, existing, out)
     if refusal_tokens is None:
         refusal_tokens = fixed_refusal_tokens(chat, options)
@@ -317,7 +320,7 @@ def command_line(options: RunOptions, out: Path) -> str:
     words = ["refusalscope", "run", options.model, "--out", str(out)]
     defaults = RunOptions().model_dump(mode="json")
     for name, value in options.model_dump(mode="json").items():
-        if name in ("model", "limits") or value == defaults[name]:
+        if name in ("model", "limits") or value == defaults.get(name):
             continue
         words += _flag(name, value)
     for name, value in options.limits.model_dump(mode="json").items():
@@ -329,8 +332,9 @@ def command_line(options: RunOptions, out: Path) -> str:
 def _flag(name: str, value: object) -> list[str]:
     if name == "filter_instructions":
         return ["--no-filter"]
-    if name == "refusal_tokens" and isinstance(value, list):
-        return [word for token in value for word in ("--refusal-token", str(token))]
+    if name in ("refusal_tokens", "columns") and isinstance(value, list):
+        flag = "--" + name.removesuffix("s").replace("_", "-")
+        return [word for one in value for word in (flag, str(one))]
     flag = "--" + name.replace("_", "-")
     return [flag] if value is True else [flag, str(value)]
 

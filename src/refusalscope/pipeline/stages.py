@@ -5,6 +5,7 @@ What a stage does is in the folders below `pipeline`; here it is put together an
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ from refusalscope.results.files import sha256_text, write_file
 from refusalscope.results.records import (
     Calibration,
     Condition,
+    DatasetLoss,
     DirectionFacts,
     ExtractionFacts,
     Losses,
@@ -57,6 +59,7 @@ from refusalscope.results.run_records import (
 from refusalscope.selection.score_book import ScoreBook
 from refusalscope.selection.select_direction import SelectionPlan, select_direction
 
+_LOG = logging.getLogger(__name__)
 LOSS_CONDITIONS: tuple[Condition, ...] = ("baseline", "ablation", "subtraction", "random_ablation")
 
 
@@ -72,7 +75,10 @@ def select(run: RunContext) -> None:
     tensors = load_file(out / MEAN_DIFFERENCES)
     extraction = read_record(ExtractionFacts, out / EXTRACTION)
     limits = run.options.limits.resolved(run.is_papers, extraction.calibration)
-    val = {name: [run.prompts(name)[i] for i in extraction.kept[name]] for name in VAL_SETS}
+    val = {}
+    for name in VAL_SETS:
+        prompts = run.prompts(name)
+        val[name] = [prompts[i] for i in extraction.kept[name]]
     book = ScoreBook(out / PROMPT_SCORES, key=_book_key(run, limits, tensors, val))
     with run.progress.stage("select", None, unit="sweeps") as advance:
         try:
@@ -195,17 +201,23 @@ def loss(run: RunContext) -> None:
     """Cross-entropy of the model's own harmless completions, under each condition."""
     if has_no_direction(run):
         return
-    rows = read_dataset_completions(run.folder.path, "harmless", "baseline")
-    answers = [row.text for row in rows]
+    answers = [
+        row.text for row in read_dataset_completions(run.folder.path, "harmless", "baseline")
+    ]
     interventions = conditions(run, LOSS_CONDITIONS)
+    texts = answered(run.chat, run.prompts("harmless"), answers)
+    rows: list[DatasetLoss] = []
     with run.progress.stage("loss", 1, unit="texts") as advance:
-        rows = text_loss(
-            run.chat,
-            answered(run.chat, run.prompts("harmless"), answers),
-            dataset="harmless",
-            interventions=interventions,
-            batch_size=run.options.batch_size,
-        )
+        if texts:
+            rows = text_loss(
+                run.chat,
+                texts,
+                dataset="harmless",
+                interventions=interventions,
+                batch_size=run.options.batch_size,
+            )
+        else:
+            _LOG.warning("all %d answers on harmless are empty; no loss is measured", len(answers))
         advance(1)
     write_file(run.folder.path / LOSS, Losses(rows=tuple(rows)).to_json())
 

@@ -1,0 +1,146 @@
+"""What does not fit into the context: a counted line, and a run that ends."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import byte_tokenizer, save_tiny
+from tiny_runs import finish_run, instruction_files
+from transformers import AutoModelForCausalLM, GPT2Config
+
+from refusalscope.data.instruction import Instruction
+from refusalscope.errors import InstructionsError
+from refusalscope.evaluation.completions import CompletionJob, GenerationOptions, complete
+from refusalscope.models.chat_model import ChatModel, load_chat_model
+from refusalscope.pipeline.options import RunOptions
+from refusalscope.pipeline.run import run
+from refusalscope.pipeline.stages import select
+from refusalscope.results.run_records import read_run
+
+
+def save_gpt2(folder: Path, n_positions: int) -> Path:
+    """A model with learned positions, which fails beyond the last."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=261,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=n_positions,
+        bos_token_id=1,
+        eos_token_id=4,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["learned", "rotary"])
+def test_a_run_leaves_out_what_does_not_fit_and_says_what_and_how_many(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    folder = tmp_path / "model"
+    if kind == "learned":
+        save_gpt2(folder, 64)
+    else:
+        save_tiny(folder, max_position_embeddings=64)
+    for path in instruction_files(tmp_path):
+        long = [f"please {path.stem} " * 20 + f"{i}" for i in range(9)]
+        path.write_text(path.read_text() + "".join(f"{text}\n" for text in long))
+    with caplog.at_level(logging.WARNING, logger="refusalscope"):
+        found = read_run(finish_run(tmp_path, folder, tmp_path / "run"))
+    assert found.summary is not None
+    lines = [line for line in found.summary.warnings if "do not fit" in line]
+    assert lines
+    assert all(line in caplog.text for line in lines)
+    assert any(
+        "instructions of harmful_train do not fit into the model's context of 64" in line
+        and 'the first is "please harmful' in line
+        for line in lines
+    )
+    assert not any("please" in row.instruction for row in found.completions)
+
+
+def test_answers_end_where_the_context_does_and_that_is_said(tmp_path: Path) -> None:
+    folder = save_gpt2(tmp_path / "model", 40)
+    instruction_files(tmp_path)
+    found = read_run(finish_run(tmp_path, folder, tmp_path / "run"))
+    assert found.summary is not None
+    assert not any("are cut where it ends" in line for line in found.summary.warnings)
+    options = RunOptions.model_validate(
+        {**found.manifest.options, "max_new_tokens": 30, "paper_generation": True}
+    )
+    summary = run(options, tmp_path / "longer")
+    assert summary is not None
+    (harmful, _harmless) = [line for line in summary.warnings if "are cut where it" in line]
+    assert "3 of 3 prompts of harmful leave less than the 30 tokens" in harmful
+    form = load_chat_model(str(folder)).prompt_format
+    for row in read_run(tmp_path / "longer").completions:
+        assert row.n_tokens == 40 - len(form.encode(row.instruction).ids)
+
+
+def test_how_long_an_answer_may_be_depends_on_its_own_prompt_alone(tmp_path: Path) -> None:
+    chat: ChatModel = load_chat_model(str(save_gpt2(tmp_path / "model", 40)))
+    jobs = [
+        CompletionJob(
+            index=i, dataset="d", condition="baseline", instruction=Instruction(text), prompt=prompt
+        )
+        for i, text in enumerate(["a" * 30, "b", "c" * 20, "d" * 30])
+        for prompt in chat.encode([text])
+    ]
+    options = GenerationOptions(max_new_tokens=25, stop_at_end_of_turn=False)
+    (together,) = complete(chat, [jobs], interventions={"baseline": None}, options=options)
+    alone = [
+        row
+        for batch in complete(
+            chat, [[job] for job in jobs], interventions={"baseline": None}, options=options
+        )
+        for row in batch
+    ]
+    assert together == alone
+    assert [row.n_tokens for row in together] == [6, 25, 16, 6]
+
+
+def test_a_set_of_nothing_but_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
+    folder = save_gpt2(tmp_path / "model", 24)
+    instruction_files(tmp_path)
+    with pytest.raises(InstructionsError, match="6 of 6 instructions of harmful_train do not fit"):
+        finish_run(tmp_path, folder, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_selection_tokenizes_each_validation_prompt_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_tiny(tmp_path / "model")
+    instruction_files(tmp_path)
+    finish_run(tmp_path, folder, tmp_path / "run")
+    sizes: list[int] = []
+    whole = ChatModel.encode
+
+    def counted(chat: ChatModel, instructions: list[str]) -> list:
+        sizes.append(len(instructions))
+        return whole(chat, instructions)
+
+    from refusalscope.pipeline.context import Silent
+    from refusalscope.pipeline.reopen import reopen
+
+    context = reopen(tmp_path / "run", progress=Silent())
+    monkeypatch.setattr(ChatModel, "encode", counted)
+    select(context)
+    assert sum(sizes) == 6
+
+
+def test_a_model_that_answers_nothing_has_a_run_that_ends_without_a_loss(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from refusalscope.models import generation
+
+    folder = save_tiny(tmp_path / "model")
+    instruction_files(tmp_path)
+    monkeypatch.setattr(generation, "end_of_turn_ids", lambda _chat: frozenset(range(261)))
+    found = read_run(finish_run(tmp_path, folder, tmp_path / "run"))
+    assert found.summary is not None
+    assert found.summary.loss == {}
+    assert "all 3 answers on harmless are empty; no loss is measured" in caplog.text
