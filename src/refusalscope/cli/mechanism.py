@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli.terminal import say, say_json
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -76,10 +78,10 @@ def mechanism(
         )
     }
     if as_json:
-        typer.echo(json.dumps({"run": str(run_folder), "refusal": rates}, indent=2))
+        say_json(json.dumps({"run": str(run_folder), "refusal": rates}, indent=2))
         return
     plain, random, adversarial = (rates[name]["rate"] for name in list(rates)[:3])
-    typer.echo(
+    say(
         f"refusal of harmful {plain:.2f}, with a random suffix {random:.2f}, with the adversarial "
         f"suffix {adversarial:.2f}; {run_folder / 'report.html'}"
     )
