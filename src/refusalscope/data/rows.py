@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from refusalscope.data.instruction import quoted
 from refusalscope.errors import InstructionsError
+from refusalscope.results.given_files import given_text, require_regular
 
 INSTRUCTION_COLUMNS = ("instruction", "goal", "Goal", "prompt", "behavior", "Behavior")
 """Columns that are taken for the instruction; a file must have exactly one of them."""
@@ -35,10 +36,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
     Raises:
         InstructionsError: as `read_instructions`, but for what the rows hold.
     """
-    if path.is_dir():
-        raise InstructionsError(f"{path} is a folder; give a file of instructions")
-    if not path.is_file():
-        raise InstructionsError(f"{path} does not exist; give a file of instructions")
+    require_regular(path, error=InstructionsError)
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise InstructionsError(
@@ -54,24 +52,13 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _text_of(path: Path) -> str:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InstructionsError(
-            f"{path} is not text in UTF-8 (byte {error.start}); save it as UTF-8"
-        ) from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    text = given_text(path, error=InstructionsError)
     if found := _BINARY.search(text):
         raise InstructionsError(
             f"{path} holds binary data (character {found.start()}); expected text, as its ending "
             f"{path.suffix} says"
         )
     return text
-
-
-def _unreadable(path: Path, error: OSError) -> InstructionsError:
-    return InstructionsError(f"{path} cannot be read ({error.strerror or error})")
 
 
 def _json(text: str) -> object:

@@ -31,6 +31,7 @@ from refusalscope.models.digests import weights_digest
 from refusalscope.models.families import Family, family_of
 from refusalscope.models.prompts import Prompt, PromptFormat, model_format, paper_format
 from refusalscope.models.tokens import pad_token
+from refusalscope.results.given_files import require_regular
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
@@ -290,6 +291,7 @@ def _from_pretrained(
 
 
 def _require_whole(file: Path) -> None:
+    require_regular(file, error=ModelLoadError)
     try:
         with safe_open(file, framework="pt") as tensors:
             tensors.keys()

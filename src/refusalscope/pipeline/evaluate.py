@@ -19,6 +19,7 @@ from refusalscope.pipeline.context import Progress, Silent
 from refusalscope.pipeline.reopen import refresh_page, refresh_summary
 from refusalscope.results.evaluation_records import Agreement
 from refusalscope.results.files import write_file
+from refusalscope.results.given_files import given_text
 from refusalscope.results.record import Record
 from refusalscope.results.records import Completion, Judgements
 from refusalscope.results.run_records import (
@@ -169,12 +170,7 @@ def make_judge(folder: Path, name: str, options: JudgeOptions, *, key: str | Non
         return RULES[name]()
     rubric = None
     if options.rubric is not None and name == "chat":
-        try:
-            rubric = Path(options.rubric).read_text("utf-8")
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{options.rubric} cannot be read as text ({error}); give a file with a rubric"
-            ) from error
+        rubric = given_text(Path(options.rubric))
     if name not in JUDGES:
         raise _no_judge(name)
     kind = judge_kind(name, rubric=rubric)

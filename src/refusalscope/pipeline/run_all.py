@@ -17,6 +17,7 @@ from refusalscope.report.selection_table import (
     table_csv,
 )
 from refusalscope.results.files import write_file
+from refusalscope.results.given_files import given_text
 from refusalscope.results.record import Record, canonical_json, first_problem
 
 _LOG = logging.getLogger(__name__)
@@ -38,15 +39,14 @@ def read_several_runs(config: Path) -> list[tuple[str, RunOptions]]:
     Raises:
         InputError: no such file, not TOML, an unknown option, or two models of one name.
     """
+    text = given_text(config)
     try:
-        several = SeveralRuns.model_validate(tomllib.loads(config.read_text("utf-8")))
+        several = SeveralRuns.model_validate(tomllib.loads(text))
         runs = [
             (_name(model), RunOptions.model_validate({**several.options, "model": model}))
             for model in (_resolved(model, config.parent) for model in several.models)
         ]
-    except FileNotFoundError as error:
-        raise InputError(f"{config} does not exist; give a TOML file with `models`") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{config} is not TOML: {error}") from error
     except ValidationError as error:
         raise InputError(f"{config}: {first_problem(error)}") from error
