@@ -21,6 +21,7 @@ from refusalscope.cli import (
     weights,
 )
 from refusalscope.cli.edge import guarded
+from refusalscope.cli.given_values import check_values
 from refusalscope.cli.terminal import LineHandler
 
 app = typer.Typer(
@@ -50,5 +51,6 @@ def main() -> None:
 
 def _command() -> None:
     command = get_command(app)
+    check_values(command)
     with command.make_context("refusalscope", sys.argv[1:]) as context:
         command.invoke(context)

@@ -168,6 +168,11 @@ def local_folder(source: str, revision: str | None) -> Path:
     require_source(source)
     folder = Path(source).expanduser()
     if folder.is_dir():
+        if revision is not None:
+            raise ModelLoadError(
+                f"{source} is a folder, which has no revision {revision!r}; leave --revision away, "
+                f"or give the model's id on the hub"
+            )
         return folder
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))

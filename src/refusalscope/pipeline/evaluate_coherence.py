@@ -18,6 +18,7 @@ from refusalscope.pipeline.reopen import refresh_page, reopen, require_same
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
 from refusalscope.results.files import write_file
+from refusalscope.results.numbers import Count
 from refusalscope.results.record import Record
 from refusalscope.results.records import Condition
 from refusalscope.results.run_records import COHERENCE, read_record, read_run
@@ -39,9 +40,9 @@ class CoherenceOptions(Record):
     conditions: tuple[Condition, ...] = COHERENCE_CONDITIONS
     edited: str | None = None
     """Checkpoint whose weights take the place of ablation by hooks."""
-    limit: int | None = None
+    limit: Count | None = None
     chat_template: bool = False
-    batch_size: int = 16
+    batch_size: Count = 16
 
 
 def coherence_of_run(

@@ -4,6 +4,7 @@ from typing import Literal
 
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.organisms.organism import DEFAULT_ORGANISM
+from refusalscope.results.numbers import Count, CountOrZero, Seed
 from refusalscope.results.record import Record
 from refusalscope.results.records import SelectionLimits
 
@@ -26,10 +27,10 @@ class RunOptions(Record):
     harmful_test: str | None = None
     """File of harmful test instructions, in place of the test part of the above."""
     harmless_test: str | None = None
-    n_train: int = 128
-    n_val: int = 32
-    n_test: int = 100
-    seed: int = 0
+    n_train: Count = 128
+    n_val: Count = 32
+    n_test: Count = 100
+    seed: Seed = 0
     filter_instructions: bool = True
     """Keep harmful training and validation prompts whose refusal metric is above 0, harmless ones
     whose is below (paper appendix B)."""
@@ -37,12 +38,12 @@ class RunOptions(Record):
     """Strings of one token each, or ids; proposed or from the registry where empty."""
     limits: SelectionLimits = SelectionLimits()
     all_scores: bool = False
-    max_new_tokens: int | None = None
+    max_new_tokens: Count | None = None
     """None is 512, or what an organism says is enough for its short answers."""
     paper_generation: bool = False
     """Run past the end of turn to the token limit, as the paper's code did."""
-    batch_size: int = 64
-    random_suffix: int | None = None
+    batch_size: Count = 64
+    random_suffix: CountOrZero | None = None
     """Tokens of a random suffix tried on every test instruction; None is 20 for organisms and 0
     for other models."""
     revision: str | None = None

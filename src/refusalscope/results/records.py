@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from refusalscope.errors import RunFolderError
+from refusalscope.results.numbers import Factor
 from refusalscope.results.record import Record
 
 Condition = Literal[
@@ -58,9 +59,9 @@ class CandidateScores(Record):
 class SelectionLimits(Record):
     """The rule that a candidate must pass (paper section 2.3)."""
 
-    max_kl: float = 0.1
-    min_induce: float = 0.0
-    max_layer_fraction: float = 0.8
+    max_kl: Factor = 0.1
+    min_induce: Factor = 0.0
+    max_layer_fraction: Factor = 0.8
     rule: Literal["published", "code"] = "published"
 
 
