@@ -15,8 +15,8 @@
     └── OutputError           a result could not be written
 
 The command line prints the message of any of them on one line and exits with status 2. A message
-says what was wrong with which value, what was expected, and what to do. Any other exception is a
-bug and shows its traceback.
+says what was wrong with which value, what was expected, and what to do. What becomes of any other
+exception is told in `cli.edge`.
 """
 
 

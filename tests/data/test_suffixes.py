@@ -36,7 +36,7 @@ def test_what_a_search_wrote_is_read_back(tmp_path: Path):
     [
         ("none.txt", None, "is no file and none of the suffixes known by name"),
         ("blank.txt", b"  \n", "holds no suffix"),
-        ("bytes.txt", b"\xff\xfe", "is not UTF-8 text"),
+        ("bytes.txt", b"\xff\xfe", "is not text in UTF-8"),
         ("broken.json", b"{", "is not JSON"),
         ("list.json", b"[1]", "expected an object"),
         ("other.json", b'{"suffix": "x"}', "text is None; expected text"),

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli.terminal import say, say_json
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -26,7 +28,7 @@ def anatomy(
     quiet_libraries()
     report = anatomy_report(model, seed=seed, trust_remote_code=trust_remote_code)
     if as_json:
-        typer.echo(json.dumps(report.as_dict(), indent=2))
+        say_json(json.dumps(report.as_dict(), indent=2))
         return
     for line in report.lines():
-        typer.echo(line)
+        say(line)

@@ -8,6 +8,7 @@ import typer
 
 from refusalscope.cli import evaluate_finetune, evaluate_model
 from refusalscope.cli.shared_options import KeyVariable
+from refusalscope.cli.terminal import say, say_json
 
 app = typer.Typer(help="Judge a finished run, and measure more of it.", no_args_is_help=True)
 evaluate_model.register(app)
@@ -109,7 +110,7 @@ def agreement(
 
     found = compare_judges(run_folder)
     if as_json:
-        typer.echo(found.to_json(), nl=False)
+        say_json(found.to_json())
         return
     for row in found.pairs:
         kappa = (
@@ -117,7 +118,7 @@ def agreement(
             if row.kappa is None
             else f"kappa {row.kappa:.2f} [{row.low:.2f}, {row.high:.2f}]"
         )
-        typer.echo(
+        say(
             f"{row.measure}, {row.dataset or 'all data sets'}: {row.first} and {row.second} agree "
             f"on {row.observed:.2f} of {row.n}, {kappa}"
         )
@@ -127,8 +128,8 @@ def agreement(
             f"{len(c.places)}"
             for c in row.combinations
         )
-        typer.echo(f"{row.refusal_judge} with {row.safety_judge}: {counts}")
-    typer.echo(str(run_folder / AGREEMENT))
+        say(f"{row.refusal_judge} with {row.safety_judge}: {counts}")
+    say(str(run_folder / AGREEMENT))
 
 
 def _print_judgements(records: list, run_folder: Path, *, as_json: bool) -> None:
@@ -153,7 +154,7 @@ def _print_judgements(records: list, run_folder: Path, *, as_json: bool) -> None
             }
         )
     if as_json:
-        typer.echo(json.dumps({"run": str(run_folder), "judges": rows}, indent=2))
+        say_json(json.dumps({"run": str(run_folder), "judges": rows}, indent=2))
         return
     for row, record in zip(rows, records, strict=True):
         shown = "; ".join(
@@ -161,7 +162,7 @@ def _print_judgements(records: list, run_folder: Path, *, as_json: bool) -> None
             for dataset, own in row["rates"].items()
         )
         unread = f", no verdict on {record.n_unparsed} of {len(record.rows)}"
-        typer.echo(
+        say(
             f"{record.judge}: {record.measures} {shown or 'of nothing'}"
             f"{unread if record.n_unparsed else ''}; "
             f"{run_folder / EVALUATION / record.judge}.json"

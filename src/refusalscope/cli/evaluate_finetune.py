@@ -17,6 +17,7 @@ from refusalscope.cli.shared_options import (
     TextLimit,
     TrustRemoteCode,
 )
+from refusalscope.cli.terminal import say, say_json
 
 
 def register(app: typer.Typer) -> None:
@@ -81,10 +82,10 @@ def finetune(
         trust_remote_code=trust_remote_code,
     )
     if as_json:
-        typer.echo(found.to_json(), nl=False)
+        say_json(found.to_json())
         return
     for row in found.rows:
         rates = [f"{name} {rate.rate:.2f}" for name, rate in row.rates.items()]
         losses = [f"{name} {loss:.3f} nats per token" for name, loss in row.losses.items()]
-        typer.echo(f"{row.variant}: {', '.join([*rates, *losses])}")
-    typer.echo(str(run_folder / FINETUNE))
+        say(f"{row.variant}: {', '.join([*rates, *losses])}")
+    say(str(run_folder / FINETUNE))

@@ -18,6 +18,7 @@ from refusalscope.cli.shared_options import (
     TextLimit,
     TrustRemoteCode,
 )
+from refusalscope.cli.terminal import say, say_json
 
 
 def register(app: typer.Typer) -> None:
@@ -60,12 +61,12 @@ def loss(
     )
     if as_json:
         rows = [record.model_dump(mode="json") for record in records]
-        typer.echo(json.dumps({"run": str(run_folder), "losses": rows}, indent=2))
+        say_json(json.dumps({"run": str(run_folder), "losses": rows}, indent=2))
         return
     for record in records:
         shown = ", ".join(f"{row.condition} {row.loss:.3f}" for row in record.rows)
         size = f"{record.rows[0].n_texts} texts, {record.rows[0].n_tokens} tokens"
-        typer.echo(f"{record.text}: {shown} nats per token ({size})")
+        say(f"{record.text}: {shown} nats per token ({size})")
 
 
 def drift(
@@ -87,15 +88,15 @@ def drift(
         run_folder, batch_size=batch_size, progress=Bars(), trust_remote_code=trust_remote_code
     )
     if as_json:
-        typer.echo(found.to_json(), nl=False)
+        say_json(found.to_json())
         return
     for row in found.rows:
-        typer.echo(
+        say(
             f"{row.dataset} {row.condition}: {row.mean:.4f} nats per token "
             f"({row.n_texts} answers, {row.n_tokens} tokens), first token {row.first_token:.4f} "
             f"(by the paper's formula {row.paper_first_token:.4f})"
         )
-    typer.echo(str(run_folder / DRIFT))
+    say(str(run_folder / DRIFT))
 
 
 def system_prompts(
@@ -144,15 +145,15 @@ def system_prompts(
         trust_remote_code=trust_remote_code,
     )
     if as_json:
-        typer.echo(found.to_json(), nl=False)
+        say_json(found.to_json())
         return
     for row in found.prompts:
         for name, rates in row.rates.items():
             shown = ", ".join(f"{condition} {rate.rate:.2f}" for condition, rate in rates.items())
-            typer.echo(f"{row.name}: {name} {shown}")
+            say(f"{row.name}: {name} {shown}")
     for over in found.over_prompts:
         spread = "" if over.sd is None else f", SD {over.sd:.3f}"
-        typer.echo(
+        say(
             f"{over.judge} ({over.measures}) under {over.condition}: mean {over.mean:.3f}{spread} "
             f"over {over.n_prompts} system prompts"
         )
@@ -221,13 +222,11 @@ def coherence(
     )
     if as_json:
         rows = [record.model_dump(mode="json") for record in records]
-        typer.echo(json.dumps({"run": str(run_folder), "tasks": rows}, indent=2))
+        say_json(json.dumps({"run": str(run_folder), "tasks": rows}, indent=2))
         return
     for record in records:
         base = record.scores[0]
-        typer.echo(
-            f"{record.task}: {record.metric} {base.mean:.3f} at baseline (n {len(base.values)})"
-        )
+        say(f"{record.task}: {record.metric} {base.mean:.3f} at baseline (n {len(base.values)})")
         for row in record.differences:
             between = "" if row.low is None else f" [{row.low:+.3f}, {row.high:+.3f}]"
-            typer.echo(f"  {row.condition} {row.difference:+.3f}{between}: {row.verdict}")
+            say(f"  {row.condition} {row.difference:+.3f}{between}: {row.verdict}")

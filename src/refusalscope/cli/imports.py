@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli.terminal import say, say_json
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -22,12 +24,12 @@ def import_run(
 
     summary = import_paper_run(folder, out)
     if as_json:
-        typer.echo(json.dumps(summary.model_dump(mode="json"), indent=2))
+        say_json(json.dumps(summary.model_dump(mode="json"), indent=2))
         return
     chosen = summary.direction
     for warning in summary.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    typer.echo(
+        say(f"warning: {warning}", err=True)
+    say(
         f"{summary.model['name']}: its scores give position {chosen.position}, layer "
         f"{chosen.layer} of {chosen.n_layers}; {out / 'report.html'}"
     )

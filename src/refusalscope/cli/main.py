@@ -3,12 +3,11 @@
 Nothing heavy is imported before a command runs, so that `--help` is quick.
 """
 
-import errno
 import logging
 import sys
-from typing import NoReturn
 
 import typer
+from typer.main import get_command
 
 from refusalscope.cli import (
     anatomy,
@@ -21,10 +20,9 @@ from refusalscope.cli import (
     run_all,
     weights,
 )
-from refusalscope.errors import RefusalscopeError
-
-_INTERRUPTED = 130
-"""What typer returns for Ctrl-C: 128 + SIGINT."""
+from refusalscope.cli.edge import guarded
+from refusalscope.cli.given_values import check_values
+from refusalscope.cli.terminal import LineHandler
 
 app = typer.Typer(
     name="refusalscope",
@@ -45,27 +43,14 @@ app.add_typer(weights.app, name="weights")
 
 
 def main() -> None:
-    """Entry point: errors of ours are one line on stderr and exit status 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    try:
-        status = app(standalone_mode=False)
-    except typer.Abort:
-        status = _INTERRUPTED
-    except typer.TyperException as error:
-        _fail(error.format_message())
-    except RefusalscopeError as error:
-        _fail(str(error))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _fail(f"no space left on the disk ({error.filename}); free some and start again")
-    if status == _INTERRUPTED:
-        _fail("stopped; start the same command again to continue", status=_INTERRUPTED)
-    sys.exit(status)
+    """Entry point: whatever ends a command is one line on stderr and an exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[LineHandler()])
+    logging.captureWarnings(True)
+    sys.exit(guarded(_command))
 
 
-def _fail(message: str, *, status: int = 2) -> NoReturn:
-    """Print one line and exit; without a message (help was shown instead), only exit."""
-    if line := " ".join(message.split()):
-        typer.echo(f"refusalscope: {line}", err=True)
-    sys.exit(status)
+def _command() -> None:
+    command = get_command(app)
+    check_values(command)
+    with command.make_context("refusalscope", sys.argv[1:]) as context:
+        command.invoke(context)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from refusalscope.cli.shared_options import TrustRemoteCode
+from refusalscope.cli.terminal import say, say_json
 
 
 def register(app: typer.Typer) -> None:
@@ -79,10 +80,10 @@ def mechanism(
         )
     }
     if as_json:
-        typer.echo(json.dumps({"run": str(run_folder), "refusal": rates}, indent=2))
+        say_json(json.dumps({"run": str(run_folder), "refusal": rates}, indent=2))
         return
     plain, random, adversarial = (rates[name]["rate"] for name in list(rates)[:3])
-    typer.echo(
+    say(
         f"refusal of harmful {plain:.2f}, with a random suffix {random:.2f}, with the adversarial "
         f"suffix {adversarial:.2f}; {run_folder / 'report.html'}"
     )

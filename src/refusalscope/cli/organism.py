@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from refusalscope.cli.terminal import say, say_json
+
 app = typer.Typer(help="Small chat models trained here, in which the paper's findings hold.")
 
 _SIZES = {"small": {}, "large": {"d_model": 256, "n_layers": 14, "n_heads": 8}}
@@ -25,11 +27,11 @@ def list_(
     cache = (_cache(),) if _cache().is_dir() else ()
     rows = list_organisms((*cache, *(folder or ())))
     if as_json:
-        typer.echo(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
+        say_json(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
         return
     for row in rows:
         kind = "bundled" if row.bundled else "trained"
-        typer.echo(f"{row.name}  {row.family}  {row.alignment}  {kind}  {row.path}")
+        say(f"{row.name}  {row.family}  {row.alignment}  {kind}  {row.path}")
 
 
 @app.command()
@@ -91,7 +93,7 @@ def train(
             train_organism(
                 recipe, folder, base=base, checkpoint_every=checkpoint_every, progress=advance
             )
-    typer.echo(
+    say(
         json.dumps({"name": recipe.name, "path": str(folder)})
         if as_json
         else f"{recipe.name} is in {folder}"
@@ -104,7 +106,7 @@ def sentences() -> None:
     from refusalscope.organisms.english import ENGLISH
     from refusalscope.organisms.sentences import to_json
 
-    typer.echo(to_json(ENGLISH), nl=False)
+    say_json(to_json(ENGLISH))
 
 
 @app.command()
@@ -120,7 +122,10 @@ def trace(
 
     quiet_libraries()
     record = trace_organism(organism, out, progress=Bars())
-    typer.echo(record.to_json() if as_json else f"{out / 'trace.html'}")
+    if as_json:
+        say_json(record.to_json())
+    else:
+        say(f"{out / 'trace.html'}")
 
 
 def _cache() -> Path:

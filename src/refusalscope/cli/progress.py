@@ -15,6 +15,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from refusalscope.cli.terminal import visible
+
 
 class RateColumn(ProgressColumn):
     """Units per second."""
@@ -37,7 +39,7 @@ class Bars:
     ) -> Generator[Callable[[float], None]]:
         """Show a bar while the context is open; yields a function that advances it."""
         columns = (
-            TextColumn("{task.description:>9}"),
+            TextColumn("{task.description:>9}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             RateColumn(),
@@ -46,5 +48,5 @@ class Bars:
         with Progress(
             *columns, console=self._console, disable=not self._console.is_terminal
         ) as bars:
-            task = bars.add_task(name, total=total, unit=unit)
+            task = bars.add_task(visible(name), total=total, unit=unit)
             yield lambda amount: bars.advance(task, amount)

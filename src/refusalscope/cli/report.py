@@ -10,6 +10,7 @@ from refusalscope.cli import report_compare
 from refusalscope.cli.default_command import ReportGroup
 from refusalscope.cli.run import continue_run, tell_summary
 from refusalscope.cli.shared_options import TrustRemoteCode
+from refusalscope.cli.terminal import say, say_json
 
 app = typer.Typer(
     cls=ReportGroup,
@@ -83,6 +84,6 @@ def _several(
         write_several(found, out)
     labels = [run.label for run in found]
     if as_json:
-        typer.echo(json.dumps({"runs": labels, **written}, ensure_ascii=False, indent=2))
+        say_json(json.dumps({"runs": labels, **written}, ensure_ascii=False, indent=2))
     else:
-        typer.echo(f"{len(labels)} runs ({', '.join(labels)}): {', '.join(written.values())}")
+        say(f"{len(labels)} runs ({', '.join(labels)}): {', '.join(written.values())}")

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli.terminal import say, say_json
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `refusalscope report`."""
@@ -23,16 +25,16 @@ def compare(
 
     found = compare_runs(first, second, out)
     if as_json:
-        typer.echo(found.to_json(), nl=False)
+        say_json(found.to_json())
         return
     for row in found.rates:
         how = "paired" if row.is_paired else "unpaired"
-        typer.echo(
+        say(
             f"{row.measure} of {row.dataset}, {row.condition} ({row.judge}): {row.first.rate:.2f} "
             f"-> {row.second.rate:.2f}, {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}] "
             f"{how}"
         )
-    typer.echo(str(out / PAGE))
+    say(str(out / PAGE))
 
 
 def edit(
@@ -48,6 +50,6 @@ def edit(
 
     found = add_edit(run_folder, edited)
     if as_json:
-        typer.echo(found.to_json(), nl=False)
+        say_json(found.to_json())
         return
-    typer.echo(f"{found.operation}: {found.verdict or 'not measured'}; {run_folder / REPORT}")
+    say(f"{found.operation}: {found.verdict or 'not measured'}; {run_folder / REPORT}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refusalscope.cli.shared_options import TrustRemoteCode
+from refusalscope.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from refusalscope.results.records import Rate, Summary
@@ -235,7 +236,7 @@ def _run(options: object, out: Path, *, until: str, as_json: bool, silent: bool 
         return
     if summary is None:
         done = json.dumps({"run": str(out), "done": until})
-        typer.echo(done if as_json else f"{out}: done up to {until}")
+        say(done if as_json else f"{out}: done up to {until}")
         return
     tell_summary(summary, out, as_json=as_json)
 
@@ -243,11 +244,11 @@ def _run(options: object, out: Path, *, until: str, as_json: bool, silent: bool 
 def tell_summary(summary: "Summary", out: Path, *, as_json: bool) -> None:
     """Print the headline of a run with its warnings, or all of its summary as JSON."""
     if as_json:
-        typer.echo(summary.to_json(), nl=False)
+        say_json(summary.to_json())
         return
     for warning in summary.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    typer.echo(_headline(summary.refusal, out))
+        say(f"warning: {warning}", err=True)
+    say(_headline(summary.refusal, out))
 
 
 def _headline(rates: Mapping[str, "Mapping[str, Rate]"], out: Path) -> str:

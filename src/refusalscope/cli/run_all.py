@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli.terminal import say, say_json
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -33,9 +35,9 @@ def run_all(
         read_several_runs(config, trust_remote_code=trust_remote_code), out, progress=Bars()
     )
     if as_json:
-        typer.echo(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
+        say_json(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
     else:
-        typer.echo(table_markdown(rows) + f"\n{out / TABLE}.csv", nl=True)
+        say(*table_markdown(rows).split("\n"), f"{out / TABLE}.csv")
     if failed := [row.model for row in rows if row.error is not None]:
         raise SelectionError(
             f"{len(failed)} of {len(rows)} models gave no direction: {', '.join(failed)}; the "

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from refusalscope.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from refusalscope.pipeline.paper import PaperOptions
@@ -72,15 +72,15 @@ def write_tables(
     if as_json:
         summary = read_record(Summary, out / SUMMARY)
         both = {"summary": summary.model_dump(mode="json"), "tables": found.model_dump(mode="json")}
-        typer.echo(json.dumps(both, indent=2))
+        say_json(json.dumps(both, indent=2))
         return
     for warning in found.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     shown = ", ".join(
         f"{table.number}: {table.n_measured} of {table.n_measured + table.n_null}"
         for table in found.tables
     )
-    typer.echo(f"our values by table {shown}; {out / TABLES}")
+    say(f"our values by table {shown}; {out / TABLES}")
 
 
 def _text(value: object) -> str | None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli.terminal import say, say_json
+
 app = typer.Typer(help="Edit a model's weights, export the edit, check it, and find edits out.")
 
 Model = Annotated[str, typer.Argument(help="Folder, hub id, or organism:NAME.")]
@@ -277,14 +279,15 @@ def control_vector(
 
 
 def _show(found: dict[str, object], line: str, *, as_json: bool) -> None:
-    typer.echo(json.dumps(found, indent=2) if as_json else line)
+    if as_json:
+        say_json(json.dumps(found, indent=2))
+    else:
+        say(line)
 
 
 def _left_out(names: tuple[str, ...]) -> None:
     if names:
-        typer.echo(
-            f"not copied, because they may hold unedited weights: {', '.join(names)}", err=True
-        )
+        say(f"not copied, because they may hold unedited weights: {', '.join(names)}", err=True)
 
 
 def _require(module: str, *, extra: str, command: str) -> None:

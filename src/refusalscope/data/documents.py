@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from refusalscope.data.instruction import quoted
 from refusalscope.errors import InputError
+from refusalscope.results.given_files import require_regular
 
 TEXT_COLUMN = "text"
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
@@ -27,6 +28,7 @@ def read_documents(path: Path, *, n: int) -> Iterator[str]:
     Raises:
         InputError: no such file, another ending, a row without text, or fewer than one document.
     """
+    require_regular(path)
     endings = path.suffixes[-2:] if path.suffix in _COMPRESSION else path.suffixes[-1:]
     if endings[:1] == [".jsonl"]:
         texts = _json_lines(path, _COMPRESSION.get(path.suffix))
@@ -37,8 +39,6 @@ def read_documents(path: Path, *, n: int) -> Iterator[str]:
             f"{path} is no file of documents by its ending; expected .jsonl, .jsonl.zst, .jsonl.gz "
             f"or .parquet"
         )
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a file of documents")
     n_read = 0
     for text in islice(texts, n):
         n_read += 1

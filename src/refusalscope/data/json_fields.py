@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from refusalscope.errors import InputError
+from refusalscope.results.given_files import given_text
 
 Fields = Mapping[str, object]
 
 
 def read_json(path: Path) -> object:
     """The value of a JSON file; NaN and infinity are let through."""
+    text = given_text(path)
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); get the file again") from error
 
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from refusalscope.data.instruction import quoted
 from refusalscope.data.layouts import INSTRUCTION_COLUMNS, LESS_LIKELY_COLUMNS
 from refusalscope.errors import InstructionsError
+from refusalscope.results.given_files import require_regular
 
 ENDINGS = (".json", ".jsonl", ".csv", ".tsv", ".ndjson", ".parquet", ".txt")
 _MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"))
@@ -36,10 +37,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
     Raises:
         InstructionsError: as `read_instructions`, but for what the rows hold.
     """
-    if path.is_dir():
-        raise InstructionsError(f"{path} is a folder; give a file of instructions")
-    if not path.is_file():
-        raise InstructionsError(f"{path} does not exist; give a file of instructions")
+    require_regular(path, error=InstructionsError)
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise InstructionsError(
@@ -62,10 +60,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _text_of(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    data = given_bytes(path, error=InstructionsError)
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8-sig")
     try:
         text = data.decode(encoding)
@@ -81,10 +76,6 @@ def _text_of(path: Path) -> str:
             f"{path.suffix} says"
         )
     return text
-
-
-def _unreadable(path: Path, error: OSError) -> InstructionsError:
-    return InstructionsError(f"{path} cannot be read ({error.strerror or error})")
 
 
 def _json(text: str) -> object:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from refusalscope.data.json_fields import object_of, read_json, text_field
 from refusalscope.errors import InputError
+from refusalscope.results.given_files import given_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +50,7 @@ def read_suffix(given: str) -> Suffix:
     if path.suffix == ".json":
         text = text_field(object_of(read_json(path), str(path)), "text", str(path))
     else:
-        try:
-            text = path.read_text("utf-8").removesuffix("\n")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
+        text = given_text(path).removesuffix("\n")
     if not text.strip():
         raise InputError(f"{path} holds no suffix; expected a text")
     return Suffix(text=text, source=str(path))

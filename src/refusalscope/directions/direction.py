@@ -18,6 +18,7 @@ from torch import Tensor
 
 from refusalscope.errors import DirectionFileError, NumericalError
 from refusalscope.results.files import write_file
+from refusalscope.results.given_files import require_regular
 from refusalscope.results.run_records import DIRECTION_TENSOR
 
 
@@ -118,11 +119,12 @@ def load_direction(source: Path, *, d_model: int | None = None) -> Direction:
         NumericalError: the direction is zero, NaN or infinite.
     """
     path = source / DIRECTION_TENSOR if source.is_dir() else source
-    if not path.is_file():
+    if not path.exists():
         raise DirectionFileError(
             f"{path} does not exist; expected a safetensors file with a tensor 'direction', or a "
             f"run folder whose selection is done"
         )
+    require_regular(path, error=DirectionFileError)
     try:
         with safe_open(path, framework="pt") as file:
             names, metadata = list(file.keys()), file.metadata() or {}

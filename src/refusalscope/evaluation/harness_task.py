@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from refusalscope.errors import InputError
 from refusalscope.results.file_names import file_name
+from refusalscope.results.numbers import MOST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +39,11 @@ def parse_task(text: str) -> HarnessTask:
     """A task as it is written on the command line: NAME or NAME:SHOTS.
 
     Raises:
-        InputError: the shots are no number, or no file can be called after the task.
+        InputError: the shots are no number or above `MOST`, or no file can be named after it.
     """
     name, colon, shots = text.partition(":")
-    if not name or (colon and not shots.isdigit()):
+    is_number = shots.isascii() and shots.isdigit() and len(shots) <= len(str(MOST))
+    if not name or (colon and not (is_number and int(shots) <= MOST)):
         raise InputError(f"the task {text!r} is not understood; expected NAME or NAME:SHOTS")
     file_name(name, what="the name of a task")
     return HarnessTask(name=name, shots=int(shots) if colon else None)

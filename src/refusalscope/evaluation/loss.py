@@ -1,5 +1,6 @@
 """Cross-entropy of texts under each condition (paper section 4.3, Table 9)."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from refusalscope.results.records import Condition, DatasetLoss
 
 _BATCHES_SORTED_TOGETHER = 32
 """Texts are held and sorted by length in groups of so many batches; no more are in memory."""
+_LOG = logging.getLogger(__name__)
 _NOTHING = TokenNLL(total=0.0, n_tokens=0)
 
 

@@ -44,6 +44,7 @@ from refusalscope.models.prompts import (
     paper_format,
 )
 from refusalscope.models.tokens import pad_token
+from refusalscope.results.given_files import require_regular
 from refusalscope.results.records import RenderedTemplate
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -215,6 +216,11 @@ def local_folder(source: str, revision: str | None) -> Path:
     require_source(source)
     folder = Path(source).expanduser()
     if folder.is_dir():
+        if revision is not None:
+            raise ModelLoadError(
+                f"{source} is a folder, which has no revision {revision!r}; leave --revision away, "
+                f"or give the model's id on the hub"
+            )
         return folder
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))
@@ -338,6 +344,7 @@ def _from_pretrained(
 
 
 def _require_whole(file: Path) -> None:
+    require_regular(file, error=ModelLoadError)
     try:
         with safe_open(file, framework="pt") as tensors:
             tensors.keys()

@@ -10,6 +10,7 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.families import FAMILIES
 from refusalscope.models.prompts import model_format, paper_format
 from refusalscope.results.file_names import file_name
+from refusalscope.results.given_files import given_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +61,10 @@ def read_system_prompts(path: Path) -> list[SystemPrompt]:
     Raises:
         InputError: the file is not that, or a name cannot be a file's.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a JSON file of names and system prompts")
+    text = given_text(path)
     try:
-        fields = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); give names and system prompts") from error
     if not isinstance(fields, dict):
         raise InputError(f"{path} is no JSON object; expected names and system prompts")

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from refusalscope.errors import InputError
 from refusalscope.metrics.refusal_phrases import is_refusal, is_refusal_in_answer
+from refusalscope.results.given_files import given_text
 from refusalscope.results.record import first_problem
 
 Role = Literal["tuning", "train", "val", "test"]
@@ -118,9 +119,10 @@ def read_sentences(path: Path) -> Sentences:
     Raises:
         InputError: it cannot be read, has another form, or holds what cannot work.
     """
+    text = given_text(path)
     try:
-        fields = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); give a JSON file") from error
     sentences = as_sentences(fields, source=str(path))
     for problem in _problems(sentences):

@@ -83,7 +83,9 @@ class RunContext:
 
     def other_model_options(self) -> LoadOptions:
         """How a model is loaded that is compared with the run's own."""
-        return replace(self.options.load_options(), trust_remote_code=self.trusts_remote_code)
+        own = self.options.load_options()
+        # A revision is the run's own model's.
+        return replace(own, revision=None, trust_remote_code=self.trusts_remote_code)
 
     def prompts(self, name: str) -> list[Prompt]:
         """The prompts of one instruction set."""

@@ -14,6 +14,7 @@ from refusalscope.evaluation.judges import Judge, judge_all, judgement_name
 from refusalscope.evaluation.local_answerer import LocalAnswerer
 from refusalscope.evaluation.model_judge import ModelJudge
 from refusalscope.evaluation.rule_judges import answer_judge, phrase_judge
+from refusalscope.evaluation.server_address import server_address
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.pipeline.context import Progress, Silent
@@ -22,6 +23,8 @@ from refusalscope.pipeline.reopen import refresh_page, refresh_summary
 from refusalscope.pipeline.summary import HEADLINE_JUDGES
 from refusalscope.results.evaluation_records import Agreement
 from refusalscope.results.files import write_file
+from refusalscope.results.given_files import given_text
+from refusalscope.results.numbers import Count, CountOrZero, Factor
 from refusalscope.results.record import Record
 from refusalscope.results.records import Completion, Judgements
 from refusalscope.results.run_records import (
@@ -53,15 +56,15 @@ class JudgeOptions(Record):
     server: str | None = None
     """Address of an OpenAI-compatible server, up to /v1."""
     chat: bool = False
-    concurrency: int = 8
-    retries: int = 6
-    timeout: float = 60.0
+    concurrency: Count = 8
+    retries: CountOrZero = 6
+    timeout: Factor = 60.0
     cache: str | None = None
     rubric: str | None = None
     """File with a rubric for the judge `chat`."""
     short_is_safe: bool = False
     datasets: tuple[str, ...] = ()
-    batch_size: int = 16
+    batch_size: Count = 16
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
@@ -188,6 +191,8 @@ def require_judges(options: JudgeOptions) -> None:
         _require_own_label(options.label, options.judges[0])
     if options.model is not None and options.judges[0] in RULES:
         raise InputError(f"judge {options.judges[0]} is a rule; leave --model away")
+    if options.server is not None:
+        server_address(options.server)
     if options.chat and options.server is None:
         raise InputError("--chat is about a server; give its address with --server")
     if options.rubric is not None and "chat" not in options.judges:
@@ -237,12 +242,7 @@ def make_judge(folder: Path, name: str, options: JudgeOptions, *, key: str | Non
         return RULES[name]()
     rubric = None
     if options.rubric is not None and name == "chat":
-        try:
-            rubric = Path(options.rubric).read_text("utf-8")
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{options.rubric} cannot be read as text ({error}); give a file with a rubric"
-            ) from error
+        rubric = given_text(Path(options.rubric))
     if name not in JUDGES:
         raise _no_judge(name)
     kind = judge_kind(name, rubric=rubric)
@@ -267,6 +267,7 @@ def _answerer(kind: JudgeKind, options: JudgeOptions, key: str | None) -> Answer
             f"not a folder or a hub id)"
         )
     if options.server is not None:
+        server_address(options.server)
         return ServerAnswerer(
             kind,
             ServerOptions(

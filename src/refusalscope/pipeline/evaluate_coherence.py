@@ -21,6 +21,7 @@ from refusalscope.pipeline.stages import conditions
 from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
 from refusalscope.results.file_names import file_name
 from refusalscope.results.files import write_file
+from refusalscope.results.numbers import Count
 from refusalscope.results.record import Record
 from refusalscope.results.records import Condition
 from refusalscope.results.run_records import COHERENCE, read_record, read_run
@@ -41,9 +42,9 @@ class CoherenceOptions(Record):
     conditions: tuple[Condition, ...] = COHERENCE_CONDITIONS
     edited: str | None = None
     """Checkpoint whose weights take the place of ablation by hooks."""
-    limit: int | None = None
+    limit: Count | None = None
     chat_template: bool = False
-    batch_size: int = 16
+    batch_size: Count = 16
 
 
 @writes_to_run

@@ -28,6 +28,7 @@ from refusalscope.results.finetune_records import (
     VariantNumbers,
 )
 from refusalscope.results.loss_records import TextName
+from refusalscope.results.numbers import Count, Factor
 from refusalscope.results.record import Record, canonical_json
 from refusalscope.results.records import Judgements, Measure, Rate
 from refusalscope.results.run_records import FINETUNE, read_record, read_run
@@ -49,11 +50,11 @@ class FinetuneOptions(Record):
 
     pairs: str | None = None
     """File of instructions and answers; None on an organism is what its language makes."""
-    n_pairs: int = PAPER_PAIRS
+    n_pairs: Count = PAPER_PAIRS
     """Of an organism's language."""
-    learning_rate: float = 2e-4
-    epochs: int = 4
-    batch_size: int = 8
+    learning_rate: Factor = 2e-4
+    epochs: Count = 4
+    batch_size: Count = 8
     judges: JudgeOptions = JudgeOptions(judges=())
     """Judges beside the rules."""
     texts: LossOptions = LossOptions()

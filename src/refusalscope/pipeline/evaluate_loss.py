@@ -19,6 +19,7 @@ from refusalscope.pipeline.reopen import refresh_summary, reopen, require_same
 from refusalscope.pipeline.stages import LOSS_CONDITIONS, conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.loss_records import TextLosses, TextName
+from refusalscope.results.numbers import Count
 from refusalscope.results.record import Record
 from refusalscope.results.records import Condition
 from refusalscope.results.run_records import (
@@ -43,9 +44,9 @@ class LossOptions(Record):
     """File of instructions and answers."""
     on_distribution: bool = False
     """The run's own baseline completions of harmless instructions."""
-    n_texts: int = PAPER_TEXTS
-    max_tokens: int = PAPER_MAX_TOKENS
-    batch_size: int | None = None
+    n_texts: Count = PAPER_TEXTS
+    max_tokens: Count = PAPER_MAX_TOKENS
+    batch_size: Count | None = None
     """None is that of the run."""
 
     @property

@@ -59,6 +59,11 @@ def read_instruction_sets(options: RunOptions, language: Language | None) -> Ins
     """
     if (options.harmful is None) != (options.harmless is None):
         raise InputError("--harmful and --harmless belong together; give both files or neither")
+    if options.datasets is not None and not Path(options.datasets).is_dir():
+        raise InputError(
+            f"--datasets {options.datasets!r} is no folder; give the folder with the files of the "
+            f"named data sets, or leave it away"
+        )
     if options.splits is not None and options.harmful is not None:
         raise InputError("--splits and --harmful/--harmless exclude each other; give one of them")
     if options.splits is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from refusalscope.errors import RunFolderError
 from refusalscope.pipeline.context import Progress, Silent
 from refusalscope.pipeline.folder_lock import writes_to_run
-from refusalscope.pipeline.mechanism_base import base_digest, do_base
+from refusalscope.pipeline.mechanism_base import base_digest, do_base, require_base
 from refusalscope.pipeline.mechanism_beside import beside_digest, do_beside, require_beside
 from refusalscope.pipeline.mechanism_options import PART_FIELDS, MechanismOptions
 from refusalscope.pipeline.mechanism_parts import (
@@ -77,6 +77,8 @@ def mechanism(
             f"the run in {folder} is not finished; finish it with: refusalscope report {folder}"
         )
     wanted = _together(folder, options)
+    if wanted.base is not None:
+        require_base(wanted.base, run_options)
     # A base that only the folder names is loaded, but no code of it is run.
     trusts_base = trust_remote_code and options.base is not None
     run = load(run_options, folder, progress=progress or Silent(), trust_remote_code=trusts_base)

@@ -8,8 +8,15 @@ from refusalscope.mechanism.base_and_chat import (
     newline_states,
 )
 from refusalscope.mechanism.cosines import curve
-from refusalscope.models.chat_model import ChatModel, load_model, local_folder, weights_digest
+from refusalscope.models.chat_model import (
+    ChatModel,
+    load_model,
+    local_folder,
+    read_config,
+    weights_digest,
+)
 from refusalscope.pipeline.mechanism_study import Study
+from refusalscope.pipeline.options import RunOptions
 from refusalscope.results.files import write_file
 from refusalscope.results.mechanism_folder import BASE_AND_CHAT
 from refusalscope.results.mechanism_maps import BaseAndChat
@@ -20,6 +27,15 @@ SETS = ("harmful", "harmless")
 def base_digest(source: str) -> str:
     """What identifies a base model's weights."""
     return weights_digest(local_folder(source, None))
+
+
+def require_base(source: str, options: RunOptions) -> None:
+    """Refuse, before the long parts, a base model that is none.
+
+    Raises:
+        ModelLoadError: there is no such model, or its config is not of a language model.
+    """
+    read_config(local_folder(source, None), source, options.load_options())
 
 
 def do_base(study: Study) -> None:

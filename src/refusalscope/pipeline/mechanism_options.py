@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from refusalscope.results.numbers import LARGEST_FACTOR, Count
 from refusalscope.results.record import Record
 
 
@@ -12,16 +13,16 @@ class MechanismOptions(Record):
     """Folder or hub id of the base model; an organism brings its own."""
     suffix: str | None = None
     """Name or file of a suffix; None searches for one."""
-    suffix_tokens: int = Field(default=20, ge=1)
-    search_prompts: int = Field(default=6, ge=1)
-    search_steps: int = Field(default=60, ge=1)
-    search_candidates: int = Field(default=64, ge=1)
-    search_top_k: int = Field(default=32, ge=1)
-    search_enough: float = Field(default=0.01, ge=0)
+    suffix_tokens: Count = 20
+    search_prompts: Count = 6
+    search_steps: Count = 60
+    search_candidates: Count = 64
+    search_top_k: Count = 32
+    search_enough: float = Field(default=0.01, ge=0, le=LARGEST_FACTOR)
     """The search ends early at this loss, nats."""
-    heads: int = Field(default=8, ge=1)
+    heads: Count = 8
     """How many heads count as the top ones."""
-    draws: int = Field(default=20, ge=1)
+    draws: Count = 20
     """Draws of random heads to compare their knock-out with."""
     beside: tuple[str, ...] = ()
     """Folders of other runs, of models of one width, whose candidates are compared."""

@@ -7,6 +7,7 @@ from pydantic import model_serializer
 
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.organisms.organism import DEFAULT_ORGANISM
+from refusalscope.results.numbers import Count, CountOrZero, Factor, Seed
 from refusalscope.results.record import Record
 from refusalscope.results.records import Calibration, Label, Rule, SelectionLimits
 
@@ -16,10 +17,10 @@ ORGANISM_PREFIX = "organism:"
 class LimitOptions(Record):
     """The limits as asked for; see `results.records.SelectionLimits`."""
 
-    max_kl: float = 0.1
-    min_induce: float | None = None
+    max_kl: Factor = 0.1
+    min_induce: Factor | None = None
     """None is 0, as in the paper, or what calibration finds, under the calibrated rule."""
-    max_layer_fraction: float = 0.8
+    max_layer_fraction: Factor = 0.8
     rule: Literal["auto", "published", "code", "calibrated"] = "auto"
     """`auto` is published for the paper's families, for organisms, and where `min_induce` is given;
     calibrated for all other models."""
@@ -73,10 +74,10 @@ class RunOptions(Record):
     harmful_test: str | None = None
     """File of harmful test instructions, in place of the test part of the above."""
     harmless_test: str | None = None
-    n_train: int = 128
-    n_val: int = 32
-    n_test: int = 100
-    seed: int = 0
+    n_train: Count = 128
+    n_val: Count = 32
+    n_test: Count = 100
+    seed: Seed = 0
     filter_instructions: bool = True
     """Keep harmful training and validation prompts that the model refuses, and harmless ones that
     it does not (paper appendix B)."""
@@ -89,12 +90,12 @@ class RunOptions(Record):
     all_scores: bool = False
     strict: bool = False
     """Stop with an error where no candidate passes, in place of going on with the nearest."""
-    max_new_tokens: int | None = None
+    max_new_tokens: Count | None = None
     """None is 512, or what an organism says is enough for its short answers."""
     paper_generation: bool = False
     """Run past the end of turn to the token limit, as the paper's code did."""
-    batch_size: int = 64
-    random_suffix: int | None = None
+    batch_size: Count = 64
+    random_suffix: CountOrZero | None = None
     """Tokens of a random suffix tried on every test instruction; None is 20 for organisms and 0
     for other models."""
     revision: str | None = None

@@ -5,11 +5,15 @@ pairs to fine-tune on. What cannot be had is left null, and a warning says why.
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
+from refusalscope.data.answer_pairs import read_answer_pairs, read_pairs
+from refusalscope.data.documents import read_documents
 from refusalscope.errors import ChatTemplateError, InputError, MissingExtraError
 from refusalscope.evaluation.harness_task import PAPER_TASKS, HarnessTask, parse_task
 from refusalscope.evaluation.judge_kinds import JUDGES
+from refusalscope.models.chat_model import LoadOptions, local_folder, read_config
 from refusalscope.models.system_prompts import SYSTEM_PROMPTS
 from refusalscope.organisms.harness_task import ORGANISM_TASK
 from refusalscope.organisms.organism import read_organism
@@ -32,6 +36,7 @@ from refusalscope.report.paper_rows import read_paper_records
 from refusalscope.report.paper_tables import ROWS, paper_table
 from refusalscope.results.coherence_records import TaskCoherence
 from refusalscope.results.files import write_file
+from refusalscope.results.numbers import Count
 from refusalscope.results.paper_table import (
     PaperTable,
     PaperTables,
@@ -57,7 +62,7 @@ class PaperOptions(Record):
     tasks: tuple[str, ...] = ()
     """NAME or NAME:SHOTS; empty is the paper's six, on an organism that of its language."""
     task_folders: tuple[str, ...] = ()
-    limit: int | None = None
+    limit: Count | None = None
     """Documents of each task."""
 
 
@@ -74,19 +79,27 @@ def require_sense(options: PaperOptions) -> None:
     """Refuse, before a long run, what could only fail after it.
 
     Raises:
-        InputError: no such judge, a model for several judges, a file that is not there, or a task
-            that is not understood.
+        InputError: no such judge, a model for several judges, a judge's model that is not there, a
+            file or folder that is not what it must be, or a task that is not understood.
+        MissingExtraError: tasks are asked for by name and the harness is not installed.
     """
     require_judges(options.judges)
-    for flag, path in (
-        ("--pile", options.texts.pile),
-        ("--alpaca", options.texts.alpaca),
-        ("--pairs", options.pairs),
-    ):
-        if path is not None and not Path(path).is_file():
-            raise InputError(f"{path} does not exist; give the file of {flag}")
+    if options.judges.model is not None and options.judges.server is None:
+        judge = local_folder(options.judges.model, options.judges.revision)
+        read_config(judge, options.judges.model, LoadOptions())
+    if options.texts.pile is not None:
+        next(iter(read_documents(Path(options.texts.pile), n=1)))
+    if options.texts.alpaca is not None:
+        read_answer_pairs(Path(options.texts.alpaca), n=1)
+    if options.pairs is not None:
+        read_pairs(Path(options.pairs))
+    for folder in options.task_folders:
+        if not Path(folder).is_dir():
+            raise InputError(f"--task-folder {folder!r} is no folder; give one with task files")
     for text in options.tasks:
         parse_task(text)
+    if options.tasks and find_spec("lm_eval") is None:
+        raise MissingExtraError("--tasks", package="lm_eval", extra="eval")
 
 
 @writes_to_run

@@ -17,7 +17,8 @@ from refusalscope.report.selection_table import (
     table_csv,
 )
 from refusalscope.results.file_names import file_name
-from refusalscope.results.files import write_file
+from refusalscope.results.files import output_error, write_file
+from refusalscope.results.given_files import given_text
 from refusalscope.results.record import Record, canonical_json, first_problem
 
 _LOG = logging.getLogger(__name__)
@@ -46,8 +47,9 @@ def read_several_runs(
         InputError: it asks for remote code without consent, no such file, not TOML, an unknown
             option, or two models of one name.
     """
+    text = given_text(config)
     try:
-        several = SeveralRuns.model_validate(tomllib.loads(config.read_text("utf-8")))
+        several = SeveralRuns.model_validate(tomllib.loads(text))
         runs = [
             (
                 _name(model),
@@ -57,9 +59,7 @@ def read_several_runs(
             )
             for model in several.models
         ]
-    except FileNotFoundError as error:
-        raise InputError(f"{config} does not exist; give a TOML file with `models`") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{config} is not TOML: {error}") from error
     except ValidationError as error:
         raise InputError(f"{config}: {first_problem(error)}") from error
@@ -89,6 +89,10 @@ def run_all(
     A model in which no direction is found, or that cannot be loaded, is a row that says why; the
     others are run all the same.
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(out, error) from error
     rows = []
     for name, options in runs:
         try:

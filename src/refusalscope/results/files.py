@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from refusalscope.errors import OutputError
+from refusalscope.results.given_files import open_given
 
 _HASH_BLOCK = 1 << 20
 SCRATCH = ".scratch-"
@@ -84,7 +85,7 @@ def sha256_text(text: str) -> str:
 def sha256_file(path: Path) -> str:
     """Hex digest of a file, read in blocks."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_given(path) as file:
         while block := file.read(_HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from refusalscope.errors import RunFolderError
+from refusalscope.results.numbers import Factor
 from refusalscope.results.rate_change import RateChange
 from refusalscope.results.record import Record
 
@@ -68,9 +69,9 @@ class SelectionLimits(Record):
         rule: As published, as in the paper's code, or as published with a calibrated `min_induce`.
     """
 
-    max_kl: float = 0.1
-    min_induce: float = 0.0
-    max_layer_fraction: float = 0.8
+    max_kl: Factor = 0.1
+    min_induce: Factor = 0.0
+    max_layer_fraction: Factor = 0.8
     rule: Rule = "published"
 
 

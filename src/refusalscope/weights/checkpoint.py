@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from refusalscope.errors import ModelLoadError
+from refusalscope.results.given_files import open_given
 from refusalscope.weights.file_bytes import Bytes, read_bytes
 
 SINGLE = "model.safetensors"
@@ -149,7 +150,7 @@ def header_bytes(path: Path) -> tuple[dict[str, Any], int]:
     Raises:
         ValueError: The header is not JSON, names a tensor twice, or is longer than the file.
     """
-    with path.open("rb") as file:
+    with open_given(path, error=ModelLoadError) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size - 8:
             raise ValueError(f"its header would be {length} bytes long")

@@ -1,0 +1,67 @@
+"""What no option of any command takes, whether it says so itself or not.
+
+A number has a range: a count of 10^18 is a slip of the hand, and NaN is no number. A text is whole:
+bytes that are not UTF-8 cannot be written into a result.
+"""
+
+from functools import partial
+from typing import Any
+
+import typer
+
+from refusalscope.results.numbers import LARGEST_FACTOR, LAST_SEED, MOST
+
+_MAY_BE_BLANK = {"system"}
+"""An empty system prompt is another than none. Elsewhere a blank value is a variable that is not
+set, and as a path it would be the folder one stands in."""
+
+
+def check_values(command: Any) -> None:  # noqa: ANN401 - typer's own click
+    """Let a command and those below it refuse values that make sense for none."""
+    for child in getattr(command, "commands", {}).values():
+        check_values(child)
+    for parameter in command.params:
+        parameter.process_value = partial(_processed, parameter, parameter.process_value)
+
+
+def _processed(parameter: Any, process: Any, context: Any, value: Any) -> Any:  # noqa: ANN401
+    """What `process` makes of the text of an option; of all texts where it takes several.
+
+    Raises:
+        BadParameter: one is blank, no whole text, or a number out of its range.
+    """
+    try:
+        for one in _all_of(value):
+            if isinstance(one, str):
+                _require_text(parameter.name, one)
+        found = process(context, value)
+        for one in _all_of(found):
+            if isinstance(one, int | float):
+                _require_range(parameter, one)
+    except typer.BadParameter as error:
+        error.ctx, error.param = context, parameter
+        raise
+    return found
+
+
+def _all_of(value: Any) -> Any:  # noqa: ANN401
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _require_range(parameter: Any, value: float) -> None:  # noqa: ANN401
+    low, high = -LARGEST_FACTOR, LARGEST_FACTOR
+    if isinstance(value, int):
+        low, high = (0, LAST_SEED) if parameter.name == "seed" else (-MOST, MOST)
+    own = getattr(parameter, "min", None)
+    low = low if own is None else own
+    if not low <= value <= high:  # NaN is in no range
+        raise typer.BadParameter(f"{value} is not in the range from {low:.10g} to {high:.10g}")
+
+
+def _require_text(name: str, text: str) -> None:
+    if not text.strip() and name not in _MAY_BE_BLANK:
+        raise typer.BadParameter("it is blank; give a value, or leave it away")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise typer.BadParameter(f"{text!r} holds bytes that are not UTF-8") from error
