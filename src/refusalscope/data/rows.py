@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from refusalscope.data.instruction import quoted
 from refusalscope.data.layouts import INSTRUCTION_COLUMNS, LESS_LIKELY_COLUMNS
 from refusalscope.errors import InstructionsError
-from refusalscope.results.given_files import require_regular
+from refusalscope.results.given_files import given_bytes, require_regular
 
 ENDINGS = (".json", ".jsonl", ".csv", ".tsv", ".ndjson", ".parquet", ".txt")
 _MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"))
