@@ -248,6 +248,13 @@ def tell_summary(summary: "Summary", out: Path, *, as_json: bool) -> None:
         return
     for warning in summary.warnings:
         say(f"warning: {warning}", err=True)
+    chosen = summary.selection
+    if chosen is not None and chosen.no_direction is not None:
+        say(f"no direction: {chosen.no_direction}; {out / 'report.html'}")
+        return
+    if chosen is not None and chosen.nearest:
+        failed = " and ".join(chosen.failed_limits)
+        say(f"no candidate is within every limit: the nearest fails {failed}")
     say(_headline(summary.refusal, out))
 
 

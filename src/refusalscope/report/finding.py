@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from refusalscope.report.change_words import MARGIN, difference_in_words, seen_at_least
+from refusalscope.report.choice import nearest_sentence, no_direction_sentence
 from refusalscope.report.control_warnings import control_warnings, moved_controls
 from refusalscope.report.headline_changes import HeadlineChanges, headline_changes
 from refusalscope.report.visible_text import visible_html
@@ -20,7 +21,7 @@ from refusalscope.results.rate_change import RateChange
 from refusalscope.results.records import Rate, Summary
 from refusalscope.results.run_records import RunRecords
 
-Verdict = Literal["found", "partly", "failed", "not shown", "unknown"]
+Verdict = Literal["found", "partly", "failed", "not shown", "unknown", "no direction"]
 Rates = Mapping[str, Rate]
 
 
@@ -44,6 +45,9 @@ class Finding:
 
 def describe_finding(run: RunRecords) -> Finding:
     """Word what the run found from its headline numbers."""
+    without = no_direction_sentence(run)
+    if without is not None:
+        return Finding(sentence=without, verdict="no direction", warnings=())
     name = Markup("<b><bdi>{}</bdi></b>").format(visible_html(run.manifest.model.name))
     place = _place(run)
     if run.summary is None:
@@ -56,9 +60,12 @@ def describe_finding(run: RunRecords) -> Finding:
         Markup("{}.").format(_adding(adding)),
         _control_sentence(run.summary, changes),
     ]
+    nearest = nearest_sentence(run.selection)
+    sentence = Markup("; ").join(parts[:2]) + Markup(" ") + parts[2]
+    is_clean = nearest is None and not _reservations(run.summary)
     return Finding(
-        sentence=Markup("; ").join(parts[:2]) + Markup(" ") + parts[2],
-        verdict=_verdict(removal, adding, is_clean=not _reservations(run.summary)),
+        sentence=sentence if nearest is None else escape(nearest) + Markup(" ") + sentence,
+        verdict=_verdict(removal, adding, is_clean=is_clean),
         warnings=(*control_warnings(run.summary, changes), *_lacks(run.summary)),
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from refusalscope.report.change_words import THREE_WORDINGS
+from refusalscope.report.choice import describe_choice
 from refusalscope.report.completion_board import completion_board
 from refusalscope.report.edit_section import edit_section
 from refusalscope.report.effects_in_short import effects_in_short
@@ -109,6 +110,7 @@ def _selection(run: RunRecords, lines: tuple[PositionLine, ...]) -> dict[str, An
     selection = run.selection
     return {
         "selection": selection,
+        "choice": describe_choice(run),
         "lines": lines,
         "reasons": reason_map(selection) if selection else None,
         "sweeps": sweeps_sentence(selection) if selection else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from refusalscope.report.visible_text import token_label, vocabulary_label
 from refusalscope.report.wording import NOT_MEASURED, NOT_RECORDED, number, position_name, thousands
-from refusalscope.results.records import InstructionCounts, ModelFacts
+from refusalscope.results.records import InstructionCounts, ModelFacts, Rule
 from refusalscope.results.run_records import RunRecords
 
 Facts = tuple[tuple[str, str], ...]
@@ -122,16 +122,23 @@ def _direction_facts(run: RunRecords) -> Facts:
     )
 
 
+_RULES: dict[Rule, str] = {
+    "published": "as the paper states it",
+    "code": "as the paper's code applies it",
+    "calibrated": "as the paper states it, with a calibrated limit of induce",
+}
+
+
 def _limit_facts(run: RunRecords) -> Facts:
     if run.selection is None:
         return (("limits", NOT_MEASURED),)
     limits = run.selection.limits
-    strict = limits.rule == "published"
+    strict = limits.rule != "code"
     return (
         ("KL", f"{'below' if strict else 'at most'} {limits.max_kl:g} nats"),
         ("induce", f"{'above' if strict else 'at least'} {limits.min_induce:g} nats"),
         ("layer", f"below {limits.max_layer_fraction:g} of {run.selection.n_layers} layers"),
-        ("rule", "as the paper states it" if strict else "as the paper's code applies it"),
+        ("rule", _RULES[limits.rule]),
         ("harmful validation prompts", _count(run.selection.n_harmful)),
         ("harmless validation prompts", _count(run.selection.n_harmless)),
     )

@@ -38,6 +38,9 @@ class SelectionRow(Record):
 def selection_row(name: str, summary: Summary) -> SelectionRow:
     """The row of one finished run."""
     direction = summary.direction
+    if direction is None:
+        why = summary.selection.no_direction if summary.selection else None
+        return failed_row(name, why or "no direction")
     changes = [
         abs(rate.rate - rows["baseline"].rate)
         for rows in summary.refusal.values()
