@@ -132,7 +132,17 @@ def test_a_run_killed_while_it_labels_or_selects_equals_an_uninterrupted_one(
     given: RunOptions, tmp_path: Path
 ) -> None:
     run(given, tmp_path / "whole" / "out")
-    order = ("load", "label", "extract", "select", "complete", "judge", "loss", "project")
+    order = (
+        "load",
+        "label",
+        "extract",
+        "select",
+        "complete",
+        "judge",
+        "outcomes",
+        "loss",
+        "project",
+    )
     for stage in ("label", "extract", "select"):
         for n_steps in range(4):
             with pytest.raises(StopHereError):

@@ -35,12 +35,13 @@ FILES = {
     "evaluation/refusal_in_answer.json",
     "evaluation/refusal_phrases.json",
     "evaluation/loss.json",
+    "evaluation/outcomes.json",
     "evaluation/projections.json",
     "summary.json",
     "report.html",
     *(f"completions/{d}.{name}.jsonl" for d, names in CONDITIONS.items() for name in names),
 }
-SHOWN = ("load", "extract", "select", "complete", "judge", "loss", "project")
+SHOWN = ("load", "extract", "select", "complete", "judge", "outcomes", "loss", "project")
 """The stages that show progress, in this run: it labels nothing."""
 RATE = {"rate", "n", "low", "high"}
 

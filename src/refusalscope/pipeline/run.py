@@ -11,8 +11,8 @@ Arditi et al. (2024), https://arxiv.org/abs/2406.11717:
    and do not disturb harmless prompts; where none does, the one that comes nearest.
 5. `complete`: what the model answers unchanged, with the direction ablated, added and subtracted,
    and with a random direction in its place.
-6. `judge`, `loss`, `project`: refusal, safety and cross-entropy of it all, and how far the stream
-   lies along the direction at each token of the answers.
+6. `judge`, `outcomes`, `loss`, `project`: refusal, safety, signs of nonsense and cross-entropy of
+   it all, and how far the stream lies along the direction at each token of the answers.
 7. `report`: one page. A run always ends with what was seen: where the model refuses too little to
    have a direction found, the page says so, with its rates.
 """
@@ -43,6 +43,7 @@ from refusalscope.pipeline.folder_lock import only_writer
 from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
 from refusalscope.pipeline.label import label, needs_answers
 from refusalscope.pipeline.options import CHANGEABLE, ORGANISM_PREFIX, RunOptions
+from refusalscope.pipeline.outcomes import outcomes
 from refusalscope.pipeline.project import project
 from refusalscope.pipeline.refusal_tokens import fixed_refusal_tokens, kept_refusal_tokens
 from refusalscope.pipeline.run_folder import (
@@ -69,6 +70,7 @@ from refusalscope.results.run_records import (
     LOSS,
     MEAN_DIFFERENCES,
     NO_DIRECTION,
+    OUTCOMES,
     PROJECTIONS,
     REPORT,
     RUN,
@@ -81,7 +83,17 @@ from refusalscope.results.versions import package_versions
 _LOG = logging.getLogger(__name__)
 _SMALL_MODEL = 20_000_000
 """Parameters below which one thread is enough."""
-STAGES = ("label", "extract", "select", "complete", "judge", "loss", "project", "report")
+STAGES = (
+    "label",
+    "extract",
+    "select",
+    "complete",
+    "judge",
+    "outcomes",
+    "loss",
+    "project",
+    "report",
+)
 
 
 def run(
@@ -128,8 +140,10 @@ def _do_stages(options: RunOptions, out: Path, *, until: str, progress: Progress
 
 
 def _stages(context: RunContext) -> tuple[str, ...]:
-    """The stages of a run; one that 0.1 began labels nothing."""
-    return STAGES[1:] if _is_of_0_1(context.folder.manifest()) else STAGES
+    """The stages of a run; one that 0.1 began has none that are new."""
+    if _is_of_0_1(context.folder.manifest()):
+        return tuple(stage for stage in STAGES if stage not in ("label", "outcomes"))
+    return STAGES
 
 
 def _is_of_0_1(manifest: RunManifest) -> bool:
@@ -181,6 +195,7 @@ def _files(stage: str, context: RunContext) -> tuple[str, ...]:
         "extract": (MEAN_DIFFERENCES, EXTRACTION),
         "select": (SCORES, DIRECTION, DIRECTION_TENSOR),
         "judge": (COHERENCE_FLAGS,),
+        "outcomes": (OUTCOMES,),
         "loss": (LOSS,),
         "project": (PROJECTIONS,),
         "report": (SUMMARY, REPORT),
@@ -351,6 +366,7 @@ def _do_stage(stage: str, context: RunContext, key: str) -> None:
             "extract": extract,
             "select": select,
             "judge": judge,
+            "outcomes": outcomes,
             "loss": loss,
             "project": project,
         }[stage](context)

@@ -8,6 +8,7 @@ from refusalscope.report.control_warnings import control_warnings
 from refusalscope.report.headline_changes import headline_changes
 from refusalscope.report.judge_differences import judge_notes
 from refusalscope.results.deciding_judge import deciding_record
+from refusalscope.results.outcomes import Signs, outcome_shares
 from refusalscope.results.records import (
     Judgements,
     Losses,
@@ -29,6 +30,7 @@ def summarize_run(run: RunRecords) -> Summary:
         selection=None if run.no_direction else run.selection,
         no_direction=run.no_direction,
         judgements=list(run.judgements),
+        signs=run.signs,
         losses=run.losses,
         warnings=run.extraction.warnings if run.extraction else (),
     )
@@ -40,6 +42,7 @@ def summarize(
     selection: Selection | None,
     no_direction: NoDirection | None = None,
     judgements: list[Judgements],
+    signs: Signs | None = None,
     losses: Losses | None,
     warnings: tuple[str, ...] = (),
 ) -> Summary:
@@ -64,6 +67,7 @@ def summarize(
         safety={**_rates(safety_judge), **named},
         loss=_losses(losses),
         judges={j.judge: _rates(j) for j in judgements},
+        outcomes=outcome_shares(refusal_judge, signs),
         refusal_judge=None if refusal_judge is None else refusal_judge.judge,
         changes={j.judge: changes_from_baseline(j) for j in judgements},
     )

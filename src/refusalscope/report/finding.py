@@ -15,6 +15,7 @@ from refusalscope.report.change_words import MARGIN, difference_in_words, seen_a
 from refusalscope.report.choice import nearest_sentence, no_direction_sentence
 from refusalscope.report.control_warnings import control_warnings, moved_controls
 from refusalscope.report.headline_changes import HeadlineChanges, headline_changes
+from refusalscope.report.outcome_table import is_bypass, nonsense_sentence
 from refusalscope.report.visible_text import visible_html
 from refusalscope.report.wording import percent, position_name, rate_in_full
 from refusalscope.results.rate_change import RateChange
@@ -61,8 +62,13 @@ def describe_finding(run: RunRecords) -> Finding:
         _control_sentence(run.summary, changes),
     ]
     nearest = nearest_sentence(run.selection)
+    nonsense = nonsense_sentence(run.summary)
     sentence = Markup("; ").join(parts[:2]) + Markup(" ") + parts[2]
-    is_clean = nearest is None and not _reservations(run.summary)
+    if nonsense is not None:
+        sentence += Markup(" ") + escape(nonsense)
+    is_clean = nearest is None and nonsense is None and not _reservations(run.summary)
+    if is_bypass(run.summary) is False:
+        is_clean = False
     return Finding(
         sentence=sentence if nearest is None else escape(nearest) + Markup(" ") + sentence,
         verdict=_verdict(removal, adding, is_clean=is_clean),

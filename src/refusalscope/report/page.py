@@ -18,6 +18,7 @@ from refusalscope.report.judge_differences import judge_notes
 from refusalscope.report.judge_tables import judge_tables
 from refusalscope.report.loss_table import loss_table
 from refusalscope.report.mechanism_section import mechanism_section
+from refusalscope.report.outcome_table import outcome_table
 from refusalscope.report.page_parts import environment, page_parts
 from refusalscope.report.projected_text import projection_data
 from refusalscope.report.provenance import all_warnings, describe_provenance
@@ -120,6 +121,7 @@ def _selection(run: RunRecords, lines: tuple[PositionLine, ...]) -> dict[str, An
 
 def _effects(run: RunRecords, beside: EvaluationRecords) -> dict[str, Any]:
     tables = {
+        "outcomes of answers": outcome_table(run.summary, run.signs),
         "incoherent answers": flag_table(run.flags),
         "tasks of lm-evaluation-harness (evaluate coherence)": task_table(beside.coherence),
         "drift along the model's own answers (evaluate drift)": drift_table(beside.drift),

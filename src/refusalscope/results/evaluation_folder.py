@@ -18,6 +18,7 @@ from refusalscope.results.run_records import (
     DRIFT,
     EVALUATION,
     LOSS,
+    OUTCOMES,
     PROJECTIONS,
     SYSTEM_PROMPTS,
     TEXT_LOSSES,
@@ -65,7 +66,7 @@ def measured_beside(folder: Path) -> tuple[str, ...]:
 
     Judgements by rules are the stages' own; those of a model are not.
     """
-    stages = {folder / name for name in (LOSS, COHERENCE_FLAGS, PROJECTIONS)}
+    stages = {folder / name for name in (LOSS, COHERENCE_FLAGS, OUTCOMES, PROJECTIONS)}
     rules = {
         folder / EVALUATION / f"{judged.judge}.json"
         for judged in read_judgements(folder)

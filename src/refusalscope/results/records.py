@@ -420,6 +420,15 @@ class SummaryDirection(Record):
     kl: float | None
 
 
+class OutcomeShares(Record):
+    """Shares of the three outcomes of `n` answers; they add up to 1."""
+
+    refused: float
+    complied: float
+    degenerate: float
+    n: int
+
+
 class SummarySelection(Record):
     """How the direction was chosen.
 
@@ -451,6 +460,8 @@ class Summary(Record):
     judges: dict[str, dict[str, dict[str, Rate]]] = Field(default_factory=dict)
     """Every judge's rates by data set and condition; `refusal` and `safety` show one judge each."""
     selection: SummarySelection | None = None
+    outcomes: dict[str, dict[str, OutcomeShares]] = Field(default_factory=dict)
+    """By data set and condition; refused as `refusal_judge` says."""
     refusal_judge: str | None = None
     """The judge that `refusal` shows; None in summaries of versions that did not say."""
     changes: dict[str, dict[str, dict[str, RateChange]]] = Field(default_factory=dict)

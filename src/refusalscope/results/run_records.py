@@ -9,6 +9,7 @@ from refusalscope.errors import InputError, RunFolderError
 from refusalscope.results.evaluation_records import CoherenceFlags
 from refusalscope.results.file_names import file_name
 from refusalscope.results.loss_records import TextLosses
+from refusalscope.results.outcomes import Signs
 from refusalscope.results.record import Record
 from refusalscope.results.records import (
     Completion,
@@ -44,9 +45,12 @@ COHERENCE_FLAGS = "evaluation/coherence_flags.json"
 AGREEMENT = "evaluation/agreement.json"
 DRIFT = "evaluation/drift.json"
 SYSTEM_PROMPTS = "evaluation/system_prompts.json"
+OUTCOMES = "evaluation/outcomes.json"
 PROJECTIONS = "evaluation/projections.json"
 FINETUNE = "evaluation/finetune.json"
-NOT_JUDGEMENTS = (LOSS, COHERENCE_FLAGS, AGREEMENT, DRIFT, SYSTEM_PROMPTS, FINETUNE, PROJECTIONS)
+NOT_JUDGEMENTS = (
+    *(LOSS, COHERENCE_FLAGS, AGREEMENT, DRIFT, SYSTEM_PROMPTS, FINETUNE, OUTCOMES, PROJECTIONS),
+)
 """Files of `evaluation/` that are no judge's."""
 SUMMARY = "summary.json"
 REPORT = "report.html"
@@ -96,6 +100,7 @@ class RunRecords:
     losses: Losses | None
     summary: Summary | None
     no_direction: NoDirection | None = None
+    signs: Signs | None = None
 
 
 def read_run(folder: Path) -> RunRecords:
@@ -119,6 +124,7 @@ def read_run(folder: Path) -> RunRecords:
         losses=read_losses(folder),
         summary=read_if_there(Summary, folder / SUMMARY),
         no_direction=read_if_there(NoDirection, folder / NO_DIRECTION),
+        signs=read_if_there(Signs, folder / OUTCOMES),
     )
 
 
