@@ -35,7 +35,7 @@ from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.context_window import context_length
 from refusalscope.models.devices import device_map_of
 from refusalscope.models.digests import weights_digest
-from refusalscope.models.families import Family, family_of
+from refusalscope.models.families import Family, family_of, template_family
 from refusalscope.models.prompts import (
     Prompt,
     PromptFormat,
@@ -165,7 +165,8 @@ def load_chat_model(
     tokenizer = _load_tokenizer(folder, source, options)
     family = family_of(config.model_type, source)
     if rendered is None:
-        prompt_format = _prompt_format(tokenizer, family, options)
+        likeness = template_family(config.model_type, source)
+        prompt_format = _prompt_format(tokenizer, likeness, options)
     else:
         prompt_format = kept_format(tokenizer, rendered, system=options.system)
     model = _load_weights(folder, source, config, options)
@@ -285,7 +286,7 @@ def _prompt_format(
     if family is None:
         raise ChatTemplateError(
             "--template paper is for the paper's five families (Qwen, Yi, Gemma, Llama-2, "
-            "Llama-3), this model is none of them: leave the option away"
+            "Llama-3) and those that follow them, this model is none of them: leave the option away"
         )
     return paper_format(tokenizer, family, system=options.system)
 

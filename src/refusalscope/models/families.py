@@ -43,6 +43,9 @@ class Family:
     For Llama-2 that is one more than a real prompt has: its position -6 is the last token of the
     instruction.
     """
+    later_types: tuple[str, ...] = ()
+    """`model_type` of later models that are asked through the same template; they are none of the
+    paper's, and their tokens are their own."""
     default_system_prompt: str | None = None
     """What the paper calls the default; used only where a system prompt is asked for (Table 2)."""
 
@@ -93,6 +96,7 @@ FAMILIES: dict[str, Family] = {
             refusal_tokens=(40, 2121),
             refusal_strings=("I", "As"),
             n_post_instruction_tokens=5,
+            later_types=("qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),
             default_system_prompt="You are a helpful assistant.",
         ),
         Family(
@@ -116,6 +120,7 @@ FAMILIES: dict[str, Family] = {
             refusal_tokens=(235285,),
             refusal_strings=("I",),
             n_post_instruction_tokens=5,
+            later_types=("gemma2", "gemma3", "gemma3_text"),
         ),
         Family(
             name="Llama-2",
@@ -230,6 +235,21 @@ def family_of(config_model_type: str, name: str) -> Family | None:
         if config_model_type in family.model_types and re.match(family.name_pattern, own_name):
             return family
     return None
+
+
+def template_family(config_model_type: str, name: str) -> Family | None:
+    """The family whose template a model can be asked through; None where none fits.
+
+    Its own, or that of the models that it follows: so a base model of a later Gemma, which has no
+    chat template, is asked as the chat models of its line are.
+
+    Args:
+        config_model_type: From config.json.
+        name: Hub id, or path of a local folder.
+    """
+    own = family_of(config_model_type, name)
+    later = (f for f in FAMILIES.values() if config_model_type in f.later_types)
+    return own or next(later, None)
 
 
 def render_paper_prompt(family: Family, instruction: str, system: str | None = None) -> str:

@@ -20,7 +20,7 @@ from refusalscope.models.chat_model import LoadOptions
 from refusalscope.pipeline.context import Progress, Silent
 from refusalscope.pipeline.folder_lock import one_of_several_writers, writes_to_run
 from refusalscope.pipeline.reopen import refresh_page, refresh_summary
-from refusalscope.pipeline.summary import HEADLINE_JUDGES
+from refusalscope.results.deciding_judge import DECIDING_JUDGES
 from refusalscope.results.evaluation_records import Agreement
 from refusalscope.results.files import write_file
 from refusalscope.results.given_files import given_text
@@ -215,7 +215,7 @@ def _require_own_label(label: str, judge: str) -> None:
         [""] if len(JUDGES[judge].measures) == 1 else [f"_{m}" for m in JUDGES[judge].measures]
     )
     others = {
-        *HEADLINE_JUDGES,
+        *DECIDING_JUDGES,
         *(name for name in JUDGE_NAMES if name != judge),
         *(
             f"{kind.name}_{measure}"

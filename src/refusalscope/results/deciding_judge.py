@@ -12,6 +12,10 @@ _ORDER: dict[Measure, tuple[str, ...]] = {
 language, which knows what was done, comes before a model that guesses it."""
 
 
+DECIDING_JUDGES = tuple(name for names in _ORDER.values() for name in names)
+"""Those that come before all others, of either measure."""
+
+
 def deciding_judge(measure: Measure, names: Iterable[str]) -> str | None:
     """The judge that decides among those of a measure, else the first; None without any."""
     own = tuple(names)
