@@ -26,6 +26,7 @@ FILES = {
     "timings.json",
     "directions/extraction.json",
     "directions/mean_differences.safetensors",
+    "selection/controls.json",
     "selection/scores.json",
     "selection/direction.json",
     "selection/direction.safetensors",

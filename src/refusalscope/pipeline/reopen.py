@@ -70,6 +70,7 @@ def refresh_summary(folder: Path) -> None:
         selection=run.selection,
         judgements=list(run.judgements),
         losses=run.losses,
+        controls=run.controls,
         warnings=run.extraction.warnings if run.extraction else (),
     )
     write_file(folder / SUMMARY, summary.to_json())

@@ -9,8 +9,9 @@ Arditi et al. (2024), https://arxiv.org/abs/2406.11717:
    and do not disturb harmless prompts.
 4. `complete`: what the model answers unchanged, with the direction ablated, added and subtracted,
    and with a random direction in its place.
-5. `judge`, `loss`, `project`: refusal, safety and cross-entropy of it all, and how far the stream
-   lies along the direction at each token of the answers.
+5. `judge`, `loss`, `project`: refusal, safety and cross-entropy of it all, the first token under
+   several random directions, and how far the stream lies along the direction at each token of the
+   answers.
 6. `report`: one page.
 """
 
@@ -27,6 +28,7 @@ from refusalscope.organisms.organism import OrganismFacts, bundled_organism, rea
 from refusalscope.pipeline.complete import complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.instructions import read_instruction_sets
+from refusalscope.pipeline.measure_controls import measure_controls
 from refusalscope.pipeline.options import ORGANISM_PREFIX, RunOptions
 from refusalscope.pipeline.project import project
 from refusalscope.pipeline.refusal_tokens import find_refusal_tokens
@@ -164,12 +166,14 @@ def _do_stage(stage: str, context: RunContext, key: str) -> None:
         complete_datasets(context, key=key)
     elif stage == "report":
         _report(context)
+    elif stage == "loss":
+        loss(context)
+        measure_controls(context)
     else:
         {
             "extract": extract,
             "select": select,
             "judge": judge,
-            "loss": loss,
             "project": project,
         }[stage](context)
 
@@ -185,6 +189,7 @@ def _report(context: RunContext) -> None:
         selection=records.selection,
         judgements=list(records.judgements),
         losses=records.losses,
+        controls=records.controls,
         warnings=extraction.warnings if extraction else (),
     )
     write_file(out / SUMMARY, summary.to_json())

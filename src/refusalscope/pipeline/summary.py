@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from refusalscope.evaluation.judges import rates_by_condition
+from refusalscope.metrics.control_ranges import control_ranges
 from refusalscope.metrics.rate_change import changes_from_baseline
 from refusalscope.report.control_warnings import control_warnings
 from refusalscope.report.headline_changes import headline_changes
 from refusalscope.report.judge_differences import judge_notes
+from refusalscope.results.control_records import ControlSpread
 from refusalscope.results.deciding_judge import deciding_record
 from refusalscope.results.records import (
     Judgements,
@@ -25,6 +27,7 @@ def summarize(
     selection: Selection,
     judgements: list[Judgements],
     losses: Losses | None,
+    controls: ControlSpread | None = None,
     warnings: tuple[str, ...] = (),
 ) -> Summary:
     """Put the headline numbers together; controls that moved become warnings."""
@@ -49,6 +52,7 @@ def summarize(
         judges={j.judge: _rates(j) for j in judgements},
         refusal_judge=None if refusal_judge is None else refusal_judge.judge,
         changes={j.judge: changes_from_baseline(j) for j in judgements},
+        controls=control_ranges(controls),
     )
     moved = control_warnings(numbers, headline_changes(numbers, judgements))
     return numbers.model_copy(

@@ -10,6 +10,7 @@ from refusalscope.report.chart import Chart, axis, layout
 from refusalscope.report.headline_changes import MEASURES
 from refusalscope.report.loss_table import text_name
 from refusalscope.report.page_parts import environment, page_parts
+from refusalscope.report.shown_intervals import intervals_of_comparison, intervals_sentence
 from refusalscope.report.table import Table
 from refusalscope.report.visible_text import plot_label, visible_html
 from refusalscope.report.wording import (
@@ -40,6 +41,7 @@ def render_comparison(record: RunComparison) -> str:
             first=record.first,
             second=record.second,
             sentences=sentences(record),
+            intervals=intervals_sentence(intervals_of_comparison(record)),
             one_model=_weights(record),
             tables=comparison_tables(record),
             charts=[chart] if chart else [],

@@ -12,6 +12,7 @@ from refusalscope.report.compared_tables import compared_table, runs_without_row
 from refusalscope.report.page_parts import environment, page_parts, template_style
 from refusalscope.report.several_figures import PaperFigure, paper_figures
 from refusalscope.report.several_runs import OneOfSeveral
+from refusalscope.report.shown_intervals import intervals_of_runs, intervals_sentence
 from refusalscope.report.table_formats import (
     ShownRow,
     column_groups,
@@ -48,6 +49,9 @@ def render_several(runs: Sequence[OneOfSeveral]) -> str:
         .render(
             runs=[_run(run) for run in runs],
             sentence=_sentence(runs),
+            intervals=intervals_sentence(
+                intervals_of_runs([run.summary for run in runs], [run.changes for run in runs])
+            ),
             figures=figures,
             tables=tables,
             chart_data=_chart_data(figures),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from refusalscope.errors import RunFolderError
+from refusalscope.results.control_records import ControlSpread
 from refusalscope.results.evaluation_records import CoherenceFlags
 from refusalscope.results.loss_records import TextLosses
 from refusalscope.results.record import Record
@@ -28,6 +29,7 @@ MEAN_DIFFERENCES = "directions/mean_differences.safetensors"
 SCORES = "selection/scores.json"
 DIRECTION_TENSOR = "selection/direction.safetensors"
 DIRECTION = "selection/direction.json"
+CONTROLS = "selection/controls.json"
 COMPLETIONS = "completions"
 EVALUATION = "evaluation"
 LOSS = "evaluation/loss.json"
@@ -59,6 +61,7 @@ class RunRecords:
     flags: CoherenceFlags | None
     losses: Losses | None
     summary: Summary | None
+    controls: ControlSpread | None = None
 
 
 def read_run(folder: Path) -> RunRecords:
@@ -81,6 +84,7 @@ def read_run(folder: Path) -> RunRecords:
         flags=read_if_there(CoherenceFlags, folder / COHERENCE_FLAGS),
         losses=read_losses(folder),
         summary=read_if_there(Summary, folder / SUMMARY),
+        controls=read_if_there(ControlSpread, folder / CONTROLS),
     )
 
 
