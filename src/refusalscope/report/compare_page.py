@@ -76,7 +76,7 @@ def _sentence(row: RateDifference) -> Markup:
     what = "Refusal of" if row.measure == "refusal" else "Safe answers to"
     verdict = _verdict(row)
     return Markup(
-        "{} {} instructions under {}: {} in the first run, {} in the second; {} ({})."
+        "{} {} instructions under {}: {} in the first run, {} in the second; {} ({}; by {})."
     ).format(
         what,
         visible_html(row.dataset),
@@ -85,6 +85,7 @@ def _sentence(row: RateDifference) -> Markup:
         percent(row.second.rate),
         Markup("<strong>{}</strong>").format(verdict),
         points(row),
+        visible_html(row.judge),
     )
 
 

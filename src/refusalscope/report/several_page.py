@@ -9,6 +9,7 @@ from typing import Any
 
 from refusalscope.report.change_words import THREE_WORDINGS
 from refusalscope.report.compared_tables import compared_table, runs_without_rows
+from refusalscope.report.headline_changes import MEASURES
 from refusalscope.report.page_parts import environment, page_parts, template_style
 from refusalscope.report.several_figures import PaperFigure, paper_figures
 from refusalscope.report.several_runs import OneOfSeveral
@@ -19,6 +20,7 @@ from refusalscope.report.table_formats import (
     plain_heads,
     shown_rows,
 )
+from refusalscope.results.deciding_judge import shown_judge
 from refusalscope.results.paper_table import PaperTable
 from refusalscope.results.published import TABLE_NUMBERS
 from refusalscope.results.rate_change import Change
@@ -89,6 +91,11 @@ def _run(run: OneOfSeveral) -> dict[str, Any]:
         "imported": manifest.imported_from is not None,
         "model": manifest.model,
         "direction": direction,
+        "judges": [
+            f"{measure} by {judge}"
+            for measure in MEASURES
+            if (judge := shown_judge(run.summary, measure)) is not None
+        ],
         "rates": [
             run.rate(measure, dataset, condition)
             for measure, dataset, condition in (
