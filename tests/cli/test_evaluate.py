@@ -67,9 +67,13 @@ def test_judges_through_a_server_and_here_and_their_agreement(
 
     found = refusalscope("evaluate", "agreement", run_folder, "--json")
     agreement = json.loads(found.out)
-    (pair,) = agreement["pairs"]
+    (pair,) = [row for row in agreement["pairs"] if row["measure"] == "safety"]
     assert {pair["first"], pair["second"]} == {"guard_2", "llama_guard_3"}
     assert pair["dataset"] == "harmful"
+    (rules,) = {
+        (row["first"], row["second"]) for row in agreement["pairs"] if row["measure"] == "refusal"
+    }
+    assert rules == ("refusal_in_answer", "refusal_phrases")
     assert {row["safety_judge"] for row in agreement["combinations"]} == {
         "guard_2",
         "llama_guard_3",

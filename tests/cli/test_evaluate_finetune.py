@@ -61,7 +61,7 @@ def test_the_columns_of_table_10_for_four_variants(
 
     shown = refusalscope(*words)
     assert shown.status == 0, shown
-    assert shown.out.startswith("baseline: refusal_phrases ")
+    assert shown.out.startswith("baseline: refusal_in_answer ")
     kept = contents(run_folder)
     adapter = "evaluation/finetune/adapter/adapter_model.safetensors"
     assert kept[adapter] == after[adapter]

@@ -131,7 +131,8 @@ def test_a_base_and_texts_can_be_added_later(refusalscope: Caller, done: Path, t
     assert records.base is not None
     assert records.base.base == str(base)
     assert records.projections is not None
-    assert [t.label for t in records.projections.texts][-1] == "given 1"
+    given = records.projections.texts[-1]
+    assert (given.label, given.is_harmful) == ("given 1", None)
     assert (done / "mechanism" / "suffix_search.json").read_bytes() == search
     assert refusalscope("mechanism", done, *QUICK).status == 0
     assert read_mechanism(done) == records

@@ -64,13 +64,46 @@ def test_an_answer_is_scored_from_the_last_token_of_the_tail(tokenizer) -> None:
         ([9, 1, 2, 3, 5, 1, 2, 3], [1, 2, 3], 3),  # the first occurrence
         ([9, 1, 2, 4, 5], [1, 2, 3], None),
         ([1, 2], [1, 2, 3], None),
-        ([0, 7, 2, 3, 4, 5, 8, 0], [1, 2, 3, 4, 5, 6], 6),  # six tokens: four in place suffice
-        ([0, 7, 2, 3, 4, 9, 8, 0], [1, 2, 3, 4, 5, 6], None),
+        ([0, 7, 2, 3, 4, 5, 8, 0], [1, 2, 3, 4, 5, 6], None),
         ([0, 7, 2, 3, 4, 8, 0], [1, 2, 3, 4, 5], None),
     ],
 )
 def test_where_an_answer_starts(ids: list[int], tail: list[int], start: int | None) -> None:
     assert answer_start(ids, tail) == start
+
+
+@pytest.mark.parametrize(
+    ("ids", "start"), [([0, 7, 2, 3, 4, 5, 8, 0], 6), ([0, 7, 2, 3, 4, 9, 8, 0], None)]
+)
+def test_where_two_may_miss_four_of_six_tokens_suffice(ids: list[int], start: int | None) -> None:
+    assert answer_start(ids, [1, 2, 3, 4, 5, 6], misses=2) == start
+
+
+def test_only_the_tail_of_llama_2_is_found_by_four_of_its_six_tokens() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {letter: i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyz[]/ ")}
+    merged = {"<pad>": 40, "i[": 41, "!y": 42, "!": 43}
+    backend = Tokenizer(
+        models.BPE(vocab={**vocab, **merged}, merges=[("i", "["), ("!", "y")], unk_token=None)
+    )
+    backend.decoder = decoders.Fuse()
+    backend.pre_tokenizer = pre_tokenizers.Split(" ", "isolated")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['content'] }}[/in]!{% endfor %}"
+        "{% if not add_generation_prompt %}end{% endif %}"
+    )
+    form = model_format(tokenizer)
+    assert len(tokenizer(form.after).input_ids) == 6
+    # The tail merges on both sides: "i[" and "!y"; four of its six tokens stand in place.
+    loose = scored_answer(form, "hi", "yes", family=FAMILIES["Llama-2"])
+    assert loose.is_found
+    for family in (None, FAMILIES["Yi"], FAMILIES["Qwen"]):
+        strict = scored_answer(form, "hi", "yes", family=family)
+        assert not strict.is_found
+        assert strict.first < loose.first
 
 
 def test_a_tail_that_merges_with_the_answer_is_counted() -> None:

@@ -27,6 +27,7 @@ FILES = {
     "timings.json",
     "directions/extraction.json",
     "directions/mean_differences.safetensors",
+    "selection/controls.json",
     "selection/prompt_scores.jsonl",
     "selection/scores.json",
     "selection/direction.json",

@@ -399,3 +399,15 @@ def test_deep_models_show_every_so_many_layers():
     (view,) = section(projections=TokenProjections(texts=(deep,))).views
     assert view.layers == tuple(range(0, 80, 4))
     assert view.rows[0][1][-1].value == "76.0"
+
+
+def test_a_given_text_is_of_unknown_harm_and_folded():
+    texts = tuple(
+        ProjectedText(label=label, is_harmful=harm, tokens=("a",), projection=((1.0,),))
+        for label, harm in (("harmless", False), ("given 1", None))
+    )
+    views = section(projections=TokenProjections(texts=texts)).views
+    assert [(view.label, view.is_folded) for view in views] == [
+        ("harmless", False),
+        ("given 1", True),
+    ]

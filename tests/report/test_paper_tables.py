@@ -145,6 +145,15 @@ def test_the_default_prompt_is_the_family_s_and_a_stand_in_is_named() -> None:
         assert own[0].startswith("mine: instructions of harmbench;")
 
 
+def test_hooks_are_not_called_the_same_map_where_norms_lie_between() -> None:
+    rates = sweep(none=1, qwen=3, llama_2=2)
+    for number in (2, 7):
+        table = paper_table(number, [of_family("Gemma", sweep=rates)])
+        (note,) = [text for text in table.notes if "ablation by hooks" in text]
+        assert "which is the same map" not in note
+        assert "another where a norm lies between" in note
+
+
 def test_a_prompt_that_was_not_tried_is_null() -> None:
     run = of_family("Qwen", sweep=sweep(none=1))
     assert only(paper_table(2, [run]))["ortho"] is None

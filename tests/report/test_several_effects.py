@@ -69,3 +69,16 @@ def test_runs_that_show_nothing_and_runs_that_show_no_change_are_told_apart(tmp_
         "in 1 of 4 runs (1 not shown, 1 shown to be absent, 1 the other way); adding it raises "
         "refusal of harmless ones in 0 of 0 runs (4 not measured)"
     ) in page
+
+
+def test_each_run_names_the_judges_of_its_rates(tmp_path: Path) -> None:
+    folder = _run(tmp_path / "run", _flags(60, 47, 100))
+    page = render_several(read_several([folder]))
+    assert "<bdi>safety by llama_guard_2</bdi>" in page
+    path = folder / "summary.json"
+    summary = Summary.from_json(path.read_text("utf-8"), source="summary.json")
+    path.write_text(
+        summary.model_copy(update={"refusal_judge": "refusal_phrases"}).to_json(), "utf-8"
+    )
+    page = render_several(read_several([folder]))
+    assert "<bdi>refusal by refusal_phrases, safety by llama_guard_2</bdi>" in page

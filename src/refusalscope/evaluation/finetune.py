@@ -76,7 +76,9 @@ def fine_tune(
     texts = [
         replace(text, ids=(*text.ids, end))
         for pair in pairs
-        for text in [scored_answer(chat.prompt_format, pair.instruction, pair.answer)]
+        for text in [
+            scored_answer(chat.prompt_format, pair.instruction, pair.answer, family=chat.family)
+        ]
     ]
     with _quiet(), torch.random.fork_rng():
         torch.manual_seed(recipe.seed)

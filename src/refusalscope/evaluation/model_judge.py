@@ -6,6 +6,7 @@ from refusalscope.evaluation.answers import AnswerCache, Answerer, RawAnswer
 from refusalscope.evaluation.judge_kinds import JudgeKind
 from refusalscope.evaluation.judge_prompt import JudgePrompt
 from refusalscope.evaluation.judges import Judged, Verdict, Verdicts
+from refusalscope.results.answer_text import answer_text
 from refusalscope.results.records import Completion, Measure
 
 SHORT = 15
@@ -113,7 +114,7 @@ class ModelJudge:
             measure: verdict
             if verdict.score is not None
             else Verdict(flag=verdict.flag, unparsed=verdict.unparsed, score=answer.score)
-            for measure, verdict in self.kind.read(answer.text).items()
+            for measure, verdict in self.kind.read(answer_text(answer.text).visible).items()
         }
         return Judged(raw=answer.text, verdicts=verdicts)
 

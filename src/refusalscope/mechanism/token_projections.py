@@ -36,7 +36,7 @@ def project_text(
     direction: Float[Tensor, " d_model"],
     *,
     label: str,
-    is_harmful: bool,
+    is_harmful: bool | None,
 ) -> ProjectedText:
     """The record of one prompt, its tokens as text."""
     projected = token_projections(chat, prompt, direction)

@@ -12,9 +12,11 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from refusalscope.models.families import Family
 from refusalscope.models.prompts import Prompt, PromptFormat
 from refusalscope.models.text_tokens import surrounding, token_ids
 
+_LOOSE_FAMILY = "Llama-2"
 _LOOSE_LENGTH = 6
 _LOOSE_MISSES = 2
 
@@ -51,7 +53,9 @@ def scored_document(
     return ScoredText(ids=(*before, *ids, *after), first=0)
 
 
-def scored_answer(form: PromptFormat, instruction: str, answer: str) -> ScoredText:
+def scored_answer(
+    form: PromptFormat, instruction: str, answer: str, *, family: Family | None = None
+) -> ScoredText:
     """An instruction in its template with the answer behind it, tokenized as one text, uncut.
 
     What counts begins at the last token of the template's tail, which predicts the first token of
@@ -59,26 +63,32 @@ def scored_answer(form: PromptFormat, instruction: str, answer: str) -> ScoredTe
     where it is not found, because its end and the answer's beginning are one token, the paper's
     code stops with an error; here the answer begins at the first token that the prompt alone does
     not have.
+
+    Args:
+        family: The paper's family of the model; for Llama-2 four of the tail's six tokens are
+            enough, as in the paper's code.
     """
     prompt, special = form.parts(instruction), form.adds_special_tokens
     ids = tuple(token_ids(form.tokenizer, [*prompt, answer], adds_special_tokens=special))
     tail = tuple(form.tokenizer(form.after, add_special_tokens=False).input_ids)
-    start = answer_start(ids, tail)
+    is_loose = family is not None and family.name == _LOOSE_FAMILY and len(tail) == _LOOSE_LENGTH
+    start = answer_start(ids, tail, misses=_LOOSE_MISSES if is_loose else 0)
     if start is not None:
         return ScoredText(ids=ids, first=start)
     alone = token_ids(form.tokenizer, prompt, adds_special_tokens=special)
     return ScoredText(ids=ids, first=max(0, _n_common(ids, alone) - 1), is_found=False)
 
 
-def answer_start(ids: Sequence[int], tail: Sequence[int]) -> int | None:
+def answer_start(ids: Sequence[int], tail: Sequence[int], *, misses: int = 0) -> int | None:
     """Position of the last token of the first occurrence of `tail` in `ids`; None without one.
 
-    As in the paper's code, a tail of six tokens also occurs where four of them stand in place:
-    Llama-2's tail merges with its neighbours on both sides. There the first token of an answer is
-    not scored.
+    Args:
+        misses: So many of its tokens may differ. In the paper's code two of Llama-2's six may,
+            which merge with their neighbours on both sides; there the first token of an answer is
+            not scored.
     """
     width = len(tail)
-    enough = width - _LOOSE_MISSES if width == _LOOSE_LENGTH else width
+    enough = width - misses
     for i in range(len(ids) - width + 1):
         if sum(a == b for a, b in zip(ids[i : i + width], tail, strict=True)) >= enough:
             return i + width - 1

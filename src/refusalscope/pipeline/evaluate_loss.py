@@ -206,7 +206,10 @@ def _loss(
 
 def _scored(run: RunContext, text: _Text, piece: str | AnswerPair) -> ScoredText:
     if isinstance(piece, AnswerPair):
-        return scored_answer(run.chat.prompt_format, piece.instruction, piece.answer)
+        chat = run.chat
+        return scored_answer(
+            chat.prompt_format, piece.instruction, piece.answer, family=chat.family
+        )
     return scored_document(
         run.chat.tokenizer, piece, max_tokens=text.max_tokens or PAPER_MAX_TOKENS
     )

@@ -117,7 +117,7 @@ def do_projections(study: Study) -> None:
     """The token view: a harmful prompt, plain and with the suffix, a harmless one, given ones."""
     run, direction = study.run, study.direction.vector
     first = {name: study.kept[name][0] for name in ("harmful", "harmless")}
-    shown: list[tuple[str, bool, Prompt]] = [
+    shown: list[tuple[str, bool | None, Prompt]] = [
         ("harmful", True, study.conditions["harmful"][first["harmful"]].prompt),
         (
             "harmful with the suffix",
@@ -127,7 +127,7 @@ def do_projections(study: Study) -> None:
         ("harmless", False, study.conditions["harmless"][first["harmless"]].prompt),
     ]
     given = run.chat.encode(list(study.options.texts))
-    shown += [(f"given {i}", True, prompt) for i, prompt in enumerate(given, 1)]
+    shown += [(f"given {i}", None, prompt) for i, prompt in enumerate(given, 1)]
     with run.progress.stage("tokens", len(shown), unit="texts") as advance:
         texts = []
         for label, is_harmful, prompt in shown:

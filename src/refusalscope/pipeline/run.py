@@ -12,7 +12,8 @@ Arditi et al. (2024), https://arxiv.org/abs/2406.11717:
 5. `complete`: what the model answers unchanged, with the direction ablated, added and subtracted,
    and with a random direction in its place.
 6. `judge`, `outcomes`, `loss`, `project`: refusal, safety, signs of nonsense and cross-entropy of
-   it all, and how far the stream lies along the direction at each token of the answers.
+   it all, the first token under several random directions, and how far the stream lies along the
+   direction at each token of the answers.
 7. `report`: one page. A run always ends with what was seen: where the model refuses too little to
    have a direction found, the page says so, with its rates.
 """
@@ -42,6 +43,7 @@ from refusalscope.pipeline.extract import extract
 from refusalscope.pipeline.folder_lock import only_writer
 from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
 from refusalscope.pipeline.label import label, needs_answers
+from refusalscope.pipeline.measure_controls import measure_controls
 from refusalscope.pipeline.options import CHANGEABLE, ORGANISM_PREFIX, RunOptions
 from refusalscope.pipeline.outcomes import outcomes
 from refusalscope.pipeline.project import project
@@ -361,13 +363,15 @@ def _do_stage(stage: str, context: RunContext, key: str) -> None:
         complete_datasets(context, key=key)
     elif stage == "report":
         _report(context)
+    elif stage == "loss":
+        loss(context)
+        measure_controls(context)
     else:
         {
             "extract": extract,
             "select": select,
             "judge": judge,
             "outcomes": outcomes,
-            "loss": loss,
             "project": project,
         }[stage](context)
 

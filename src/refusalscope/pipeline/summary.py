@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from refusalscope.evaluation.judges import rates_by_condition
+from refusalscope.metrics.control_ranges import control_ranges
 from refusalscope.metrics.rate_change import changes_from_baseline
 from refusalscope.report.control_warnings import control_warnings
 from refusalscope.report.headline_changes import headline_changes
 from refusalscope.report.judge_differences import judge_notes
+from refusalscope.results.control_records import ControlSpread
 from refusalscope.results.deciding_judge import deciding_record
 from refusalscope.results.outcomes import Signs, outcome_shares
 from refusalscope.results.records import (
@@ -32,6 +34,7 @@ def summarize_run(run: RunRecords) -> Summary:
         judgements=list(run.judgements),
         signs=run.signs,
         losses=run.losses,
+        controls=run.controls,
         warnings=run.extraction.warnings if run.extraction else (),
     )
 
@@ -44,6 +47,7 @@ def summarize(
     judgements: list[Judgements],
     signs: Signs | None = None,
     losses: Losses | None,
+    controls: ControlSpread | None = None,
     warnings: tuple[str, ...] = (),
 ) -> Summary:
     """Put the headline numbers together; controls that moved become warnings."""
@@ -70,6 +74,7 @@ def summarize(
         outcomes=outcome_shares(refusal_judge, signs),
         refusal_judge=None if refusal_judge is None else refusal_judge.judge,
         changes={j.judge: changes_from_baseline(j) for j in judgements},
+        controls=control_ranges(controls),
     )
     moved = control_warnings(numbers, headline_changes(numbers, judgements))
     return numbers.model_copy(

@@ -10,6 +10,7 @@ from refusalscope.report.chart import Chart, axis, layout
 from refusalscope.report.headline_changes import MEASURES
 from refusalscope.report.loss_table import text_name
 from refusalscope.report.page_parts import environment, page_parts
+from refusalscope.report.shown_intervals import intervals_of_comparison, intervals_sentence
 from refusalscope.report.table import Table
 from refusalscope.report.visible_text import plot_label, visible_html
 from refusalscope.report.wording import (
@@ -40,6 +41,7 @@ def render_comparison(record: RunComparison) -> str:
             first=record.first,
             second=record.second,
             sentences=sentences(record),
+            intervals=intervals_sentence(intervals_of_comparison(record)),
             one_model=_weights(record),
             tables=comparison_tables(record),
             charts=[chart] if chart else [],
@@ -74,7 +76,7 @@ def _sentence(row: RateDifference) -> Markup:
     what = "Refusal of" if row.measure == "refusal" else "Safe answers to"
     verdict = _verdict(row)
     return Markup(
-        "{} {} instructions under {}: {} in the first run, {} in the second; {} ({})."
+        "{} {} instructions under {}: {} in the first run, {} in the second; {} ({}; by {})."
     ).format(
         what,
         visible_html(row.dataset),
@@ -83,6 +85,7 @@ def _sentence(row: RateDifference) -> Markup:
         percent(row.second.rate),
         Markup("<strong>{}</strong>").format(verdict),
         points(row),
+        visible_html(row.judge),
     )
 
 

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from refusalscope.report.change_words import MARGIN, difference_in_words, seen_at_least
 from refusalscope.report.choice import nearest_sentence, no_direction_sentence
-from refusalscope.report.control_warnings import control_warnings, moved_controls
+from refusalscope.report.control_warnings import control_warnings, moved_controls, moved_draws
 from refusalscope.report.headline_changes import HeadlineChanges, headline_changes
 from refusalscope.report.outcome_table import is_bypass, nonsense_sentence
 from refusalscope.report.visible_text import visible_html
@@ -212,7 +212,7 @@ def _verdict(removal: _Effect | None, adding: _Effect | None, *, is_clean: bool)
 def _reservations(summary: Summary) -> list[str]:
     """What speaks against a finding on refusal; controls that move safety do not."""
     moved = [one.control for one in moved_controls(summary) if one.measure == "refusal"]
-    return [*moved, *_lacks(summary)]
+    return [*moved, *(row.control for row in moved_draws(summary)), *_lacks(summary)]
 
 
 def _lacks(summary: Summary) -> list[str]:

@@ -54,7 +54,8 @@ class TokenView:
     """A text token by token."""
 
     label: str
-    is_harmful: bool
+    is_folded: bool
+    """Harmful, or a given text, of which that is not known."""
     layers: tuple[int, ...]
     rows: tuple[tuple[str, tuple[TokenCell, ...]], ...]
 
@@ -72,7 +73,7 @@ def _view(text: ProjectedText, largest: float) -> TokenView:
     layers = tuple(range(0, n_layers, -(-n_layers // _MAX_COLUMNS)))
     return TokenView(
         label=text.label,
-        is_harmful=text.is_harmful,
+        is_folded=text.is_harmful is not False,
         layers=layers,
         rows=tuple(
             (token_label(token), tuple(_cell(row[layer], largest) for layer in layers))

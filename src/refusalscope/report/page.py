@@ -9,6 +9,7 @@ from typing import Any
 from refusalscope.report.change_words import THREE_WORDINGS
 from refusalscope.report.choice import describe_choice
 from refusalscope.report.completion_board import completion_board
+from refusalscope.report.control_table import control_table
 from refusalscope.report.edit_section import edit_section
 from refusalscope.report.effects_in_short import effects_in_short
 from refusalscope.report.finding import describe_finding
@@ -30,6 +31,7 @@ from refusalscope.report.score_charts import (
     position_lines,
     score_charts,
 )
+from refusalscope.report.shown_intervals import intervals_of_run, intervals_sentence
 from refusalscope.report.side_effects import drift_charts, drift_table, flag_table, task_table
 from refusalscope.results.evaluation_folder import EvaluationRecords, read_evaluation
 from refusalscope.results.files import write_file
@@ -93,14 +95,17 @@ def render_report(
 
 def _findings(run: RunRecords, beside: EvaluationRecords) -> dict[str, Any]:
     finding = describe_finding(run)
+    changes = headline_changes(run.summary, run.judgements)
     return {
         "model": run.manifest.model,
         "imported": run.manifest.imported_from is not None,
         "finding": finding,
         "three_wordings": THREE_WORDINGS,
+        "intervals": intervals_sentence(intervals_of_run(run, beside, changes)),
         "warnings": all_warnings(run, (*finding.warnings, *judge_notes(run.judgements))),
         "effects": effects_in_short(run, beside),
-        "headline": headline_table(run.summary, headline_changes(run.summary, run.judgements)),
+        "control_table": control_table(run.summary.controls if run.summary else ()),
+        "headline": headline_table(run.summary, changes),
         "direction": (run.summary.direction if run.summary else None) or run.direction,
         "harmful": run.summary.refusal.get("harmful", {}) if run.summary else {},
         "harmless": run.summary.refusal.get("harmless", {}) if run.summary else {},

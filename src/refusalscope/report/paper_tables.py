@@ -64,7 +64,8 @@ def _notes(number: int, run: PaperRecords) -> list[str]:
     if number in (2, 7):
         return [
             f"{run.run}: instructions of {_test_source(run)}; ablation by hooks in place of "
-            f"orthogonalized weights, which is the same map; a row for each safety judge, what it "
+            f"orthogonalized weights: the same map where what writes to the stream writes "
+            f"directly, another where a norm lies between; a row for each safety judge, what it "
             f"does not call safe is a success.",
             *_stand_in_note(number, run),
         ]

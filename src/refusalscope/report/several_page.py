@@ -9,15 +9,18 @@ from typing import Any
 
 from refusalscope.report.change_words import THREE_WORDINGS
 from refusalscope.report.compared_tables import compared_table, runs_without_rows
+from refusalscope.report.headline_changes import MEASURES
 from refusalscope.report.page_parts import environment, page_parts, template_style
 from refusalscope.report.several_figures import PaperFigure, paper_figures
 from refusalscope.report.several_runs import OneOfSeveral
+from refusalscope.report.shown_intervals import intervals_of_runs, intervals_sentence
 from refusalscope.report.table_formats import (
     ShownRow,
     column_groups,
     plain_heads,
     shown_rows,
 )
+from refusalscope.results.deciding_judge import shown_judge
 from refusalscope.results.paper_table import PaperTable
 from refusalscope.results.published import TABLE_NUMBERS
 from refusalscope.results.rate_change import Change
@@ -48,6 +51,9 @@ def render_several(runs: Sequence[OneOfSeveral]) -> str:
         .render(
             runs=[_run(run) for run in runs],
             sentence=_sentence(runs),
+            intervals=intervals_sentence(
+                intervals_of_runs([run.summary for run in runs], [run.changes for run in runs])
+            ),
             figures=figures,
             tables=tables,
             chart_data=_chart_data(figures),
@@ -85,6 +91,11 @@ def _run(run: OneOfSeveral) -> dict[str, Any]:
         "imported": manifest.imported_from is not None,
         "model": manifest.model,
         "direction": direction,
+        "judges": [
+            f"{measure} by {judge}"
+            for measure in MEASURES
+            if (judge := shown_judge(run.summary, measure)) is not None
+        ],
         "rates": [
             run.rate(measure, dataset, condition)
             for measure, dataset, condition in (

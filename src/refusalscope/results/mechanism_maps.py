@@ -114,10 +114,15 @@ class WhereItActs(Record):
 
 
 class ProjectedText(Record):
-    """The projection of every token of a prompt on the unit direction, by layer."""
+    """The projection of every token of a prompt on the unit direction, by layer.
+
+    Attributes:
+        is_harmful: Whether it is of a set of harmful instructions; None for a text that was given,
+            of which that is not known.
+    """
 
     label: str
-    is_harmful: bool
+    is_harmful: bool | None
     tokens: tuple[str, ...]
     projection: tuple[tuple[float, ...], ...]
     """Token x layer."""

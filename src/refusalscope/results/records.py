@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from refusalscope.errors import RunFolderError
+from refusalscope.results.control_records import ControlRange
 from refusalscope.results.numbers import Factor
 from refusalscope.results.rate_change import RateChange
 from refusalscope.results.record import Record
@@ -466,4 +467,6 @@ class Summary(Record):
     """The judge that `refusal` shows; None in summaries of versions that did not say."""
     changes: dict[str, dict[str, dict[str, RateChange]]] = Field(default_factory=dict)
     """Every judge's changes from baseline, paired, by data set and condition."""
+    controls: tuple[ControlRange, ...] = ()
+    """The range over several random directions, of the first token's refusal metric."""
     warnings: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from refusalscope.errors import InputError, RunFolderError
+from refusalscope.results.control_records import ControlSpread
 from refusalscope.results.evaluation_records import CoherenceFlags
 from refusalscope.results.file_names import file_name
 from refusalscope.results.loss_records import TextLosses
@@ -36,6 +37,7 @@ PROMPT_SCORES = "selection/prompt_scores.jsonl"
 SCORES = "selection/scores.json"
 DIRECTION_TENSOR = "selection/direction.safetensors"
 DIRECTION = "selection/direction.json"
+CONTROLS = "selection/controls.json"
 COMPLETIONS = "completions"
 EVALUATION = "evaluation"
 LOSS = "evaluation/loss.json"
@@ -101,6 +103,7 @@ class RunRecords:
     summary: Summary | None
     no_direction: NoDirection | None = None
     signs: Signs | None = None
+    controls: ControlSpread | None = None
 
 
 def read_run(folder: Path) -> RunRecords:
@@ -125,6 +128,7 @@ def read_run(folder: Path) -> RunRecords:
         summary=read_if_there(Summary, folder / SUMMARY),
         no_direction=read_if_there(NoDirection, folder / NO_DIRECTION),
         signs=read_if_there(Signs, folder / OUTCOMES),
+        controls=read_if_there(ControlSpread, folder / CONTROLS),
     )
 
 

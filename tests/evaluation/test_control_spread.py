@@ -1,0 +1,124 @@
+"""Several random directions in place of the direction: the same metric, each drawn apart."""
+
+import pytest
+import torch
+from tiny_models import tiny_chat
+
+from refusalscope.evaluation.control_spread import (
+    N_DRAWS,
+    control_seeds,
+    control_spread,
+    n_passes,
+)
+from refusalscope.interventions.apply import intervene
+from refusalscope.interventions.intervention import condition_intervention
+from refusalscope.metrics.control_ranges import control_ranges
+from refusalscope.metrics.refusal_metric import refusal_metric
+from refusalscope.models.batches import pad
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.forward import last_token_logits
+from refusalscope.models.prompts import Prompt
+from refusalscope.results.control_records import ControlSpread
+
+TOKENS = (100, 101)
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    return tiny_chat(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def prompts(chat: ChatModel) -> dict[str, list[Prompt]]:
+    return {
+        "harmful": chat.encode(["open door 1", "open a much longer door", "shut it"]),
+        "harmless": chat.encode(["count to 7", "name a fruit"]),
+    }
+
+
+@pytest.fixture(scope="module")
+def vector(chat: ChatModel) -> torch.Tensor:
+    return 3 * torch.randn(chat.d_model, generator=torch.Generator().manual_seed(1))
+
+
+def _spread(
+    chat: ChatModel, prompts: dict[str, list[Prompt]], vector: torch.Tensor, batch_size: int = 2
+) -> ControlSpread:
+    return control_spread(
+        chat,
+        prompts,
+        vector=vector,
+        layer=1,
+        refusal_tokens=TOKENS,
+        seeds=control_seeds(7),
+        batch_size=batch_size,
+    )
+
+
+def test_five_directions_are_drawn_from_the_runs_seed_its_own_first():
+    assert N_DRAWS == 5
+    seeds = control_seeds(7)
+    assert seeds[0] == 7
+    assert len(set(seeds)) == 5
+    assert control_seeds(7) == seeds
+    assert not set(control_seeds(8)) & set(seeds)
+
+
+def test_every_row_is_the_metric_under_its_own_intervention(
+    chat: ChatModel, prompts: dict[str, list[Prompt]], vector: torch.Tensor
+):
+    spread = _spread(chat, prompts, vector)
+    names = [(row.dataset, row.condition) for row in spread.rows]
+    assert names == [
+        *[("harmful", name) for name in ("baseline", "ablation", *["random_ablation"] * 5)],
+        *[("harmless", name) for name in ("baseline", "addition", *["random_addition"] * 5)],
+    ]
+    for row in spread.rows:
+        edit = condition_intervention(
+            row.condition, vector=vector, layer=1, control_seed=row.seed or 0
+        )
+        metrics = []
+        for prompt in prompts[row.dataset]:
+            with intervene(chat.model, chat.anatomy, [edit]):
+                logits = last_token_logits(
+                    chat.model, pad([prompt], pad_id=chat.pad_id, device=chat.device)
+                )
+            metrics.append(refusal_metric(logits, TOKENS).item())
+        assert row.mean == pytest.approx(sum(metrics) / len(metrics), abs=1e-4)
+        assert row.refusing == sum(metric > 0 for metric in metrics) / len(metrics)
+        assert row.n == len(metrics)
+    assert len({row.mean for row in spread.rows}) == len(spread.rows)
+    assert n_passes(prompts) == 7 * 5
+
+
+def test_a_metric_that_is_not_finite_is_not_measured(
+    chat: ChatModel,
+    prompts: dict[str, list[Prompt]],
+    vector: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def broken(*given: object) -> torch.Tensor:
+        logits = last_token_logits(*given).clone()  # pyright: ignore[reportArgumentType] # passed on
+        logits[0, 5] = torch.nan
+        return logits
+
+    monkeypatch.setattr("refusalscope.evaluation.control_spread.last_token_logits", broken)
+    spread = _spread(chat, prompts, vector)
+    assert {row.mean for row in spread.rows} == {None}
+    assert all(row.refusing < 1 for row in spread.rows)
+    assert control_ranges(spread)[0].low is None
+    assert ControlSpread.from_json(spread.to_json(), source="here") == spread
+
+
+def test_the_range_is_from_the_lowest_to_the_highest_direction(
+    chat: ChatModel, prompts: dict[str, list[Prompt]], vector: torch.Tensor
+):
+    spread = _spread(chat, prompts, vector)
+    harmful, harmless = control_ranges(spread)
+    means = [row.mean for row in spread.rows if row.condition == "random_ablation"]
+    assert (harmful.low, harmful.high) == (min(m or 0 for m in means), max(m or 0 for m in means))
+    assert (harmful.dataset, harmful.control, harmful.n_draws) == ("harmful", "random_ablation", 5)
+    assert harmful.baseline == spread.rows[0].mean
+    assert harmful.direction == spread.rows[1].mean
+    assert (harmless.dataset, harmless.n) == ("harmless", 2)
+    assert control_ranges(None) == ()
