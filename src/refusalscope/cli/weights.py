@@ -283,7 +283,9 @@ def _show(found: dict[str, object], line: str, *, as_json: bool) -> None:
 def _left_out(names: tuple[str, ...]) -> None:
     if names:
         typer.echo(
-            f"not copied, because they may hold unedited weights: {', '.join(names)}", err=True
+            "not copied, because they may hold unedited weights or are no files of the folder: "
+            f"{', '.join(names)}",
+            err=True,
         )
 
 

@@ -19,7 +19,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from refusalscope.directions.direction import Direction, scaled
 from refusalscope.errors import AnatomyError, InputError, NumericalError
-from refusalscope.models.anatomy import Anatomy, measure_anatomy
+from refusalscope.models.anatomy import measure_anatomy
 from refusalscope.models.miniature import build_miniature, shrunken_config
 from refusalscope.results.edit_records import BiasAddition, EditRecord
 from refusalscope.results.versions import package_versions

@@ -1,6 +1,7 @@
 """What an edit does to a checkpoint: directions by stored tensor, found before any writing."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from refusalscope.weights.tensor_edit import (
     upstream_directions,
 )
 from refusalscope.weights.tied import told_apart
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +126,7 @@ def examine_checkpoint(source: ModelFolder, *, seed: int = 0) -> ExaminedCheckpo
     config = read_config(source.folder, str(source.folder), options)
     _require_unquantized(source.folder)
     checkpoint = open_checkpoint(source.folder)
+    _warn_of_adapter(source.folder)
     try:
         miniature = build_miniature(shrunken_config(config), seed=seed)
     except ValueError as error:
@@ -237,6 +241,17 @@ def _check_copies(checkpoint: Checkpoint, shared: str, copy: str) -> None:
         raise ModelLoadError(
             f"{checkpoint.folder}: the config ties {copy} to {shared}, but both are "
             "stored and differ; it is unclear which one the model uses"
+        )
+
+
+def _warn_of_adapter(folder: Path) -> None:
+    """The folder's own weights are the model, whatever adapter lies beside them."""
+    found = sorted(path.name for path in folder.glob("adapter_*"))
+    if found:
+        _log.warning(
+            "%s: %s beside the weights is ignored; to work with the adapter, merge it first",
+            folder,
+            found[0],
         )
 
 

@@ -32,6 +32,7 @@ def along_parts(checkpoint: Checkpoint, parts: tuple[PlannedPart, ...]) -> dict[
 def beside_original(
     edited: Checkpoint,
     original: Checkpoint,
+    *,
     planned: PlannedPart,
     before: StoredTensor,
     now: AlongSpan,

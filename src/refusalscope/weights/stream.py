@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from refusalscope.directions.direction import Direction
-from refusalscope.errors import AnatomyError
+from refusalscope.errors import AnatomyError, RunFolderError
 from refusalscope.results.edit_records import (
     EDIT,
     AnatomyProof,
@@ -119,9 +119,23 @@ def finish(record: EditRecord, scratch: Path, *, source: Path) -> EditRecord:
     """Write model card and record, the record last; returns it with the card's digest."""
     write_file(scratch / CARD, model_card(record, source=source))
     digests = {**record.digests, CARD: sha256_file(scratch / CARD)}
-    record = record.model_copy(update={"digests": dict(sorted(digests.items()))})
+    record = record.model_copy(
+        update={"digests": dict(sorted(digests.items())), "earlier": _earlier(source)}
+    )
     write_file(scratch / EDIT, record.to_json())
     return record
+
+
+def _earlier(source: Path) -> tuple[EditRecord, ...]:
+    """The edits that a folder has been through; none where its record is not one of ours."""
+    path = source / EDIT
+    if not path.is_file():
+        return ()
+    try:
+        last = EditRecord.from_json(path.read_text("utf-8", errors="replace"), source=str(path))
+    except RunFolderError:
+        return ()
+    return (*last.earlier, last.model_copy(update={"earlier": ()}))
 
 
 def source_facts(examined: ExaminedCheckpoint, written: Rewritten) -> EditSource:
