@@ -154,7 +154,22 @@ def stored_width(examined: ExaminedCheckpoint) -> int:
     part = stored_parts(examined.miniature, [(feeder.parameter, feeder.axis)])[
         feeder.parameter, feeder.axis
     ][0]
-    return examined.checkpoint.stored(part.name).shape[part.axis]
+    return width_of(examined.checkpoint, part)
+
+
+def width_of(checkpoint: Checkpoint, part: StoredPart) -> int:
+    """The size of a stored tensor along the axis that is d_model.
+
+    Raises:
+        ModelLoadError: It has no such axis, or no numbers.
+    """
+    stored = checkpoint.plain(part.name)
+    if len(stored.shape) <= part.axis or 0 in stored.shape:
+        raise ModelLoadError(
+            f"{checkpoint.folder}: {part.name} has the shape {stored.shape}, which is none of its "
+            "architecture; get the checkpoint anew"
+        )
+    return stored.shape[part.axis]
 
 
 def plan_checkpoint(examined: ExaminedCheckpoint, what: Removal, *, untie: bool) -> CheckpointPlan:
@@ -228,7 +243,7 @@ def _check(checkpoint: Checkpoint, plan: CheckpointPlan, what: Removal) -> None:
 def _check_part(checkpoint: Checkpoint, part: StoredPart, what: Removal) -> None:
     stored = checkpoint.plain(part.name)
     width = what.basis[0].shape[0]
-    if len(stored.shape) <= part.axis or stored.shape[part.axis] != width:
+    if width_of(checkpoint, part) != width:
         raise NumericalError(
             f"direction has {width} components; {part.name} of shape {stored.shape} in "
             f"{checkpoint.folder} takes one of its axis {part.axis}: use a direction of this model"

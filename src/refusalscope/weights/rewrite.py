@@ -124,7 +124,7 @@ def _copy_other_files(
         if path.name in (*checkpoint.shards, INDEX, CONFIG) or path.name.startswith("."):
             continue
         is_weights = path.name.endswith(_OTHER_WEIGHTS) or _ADAPTER.fullmatch(path.name)
-        if is_weights or not path.is_file() or not _is_of(checkpoint.folder, path):
+        if is_weights or not path.is_file() or not is_of(checkpoint.folder, path):
             left_out.append(path.name)
             continue
         before[path.name] = sha256_file(path)
@@ -135,7 +135,7 @@ def _copy_other_files(
     return tuple(left_out)
 
 
-def _is_of(folder: Path, path: Path) -> bool:
+def is_of(folder: Path, path: Path) -> bool:
     """Whether a path leads to a file of the folder, or of the hub's cache that it lies in."""
     real, own = path.resolve(), folder.resolve()
     blobs = own.parent.parent / _BLOBS
