@@ -287,7 +287,11 @@ def _show(found: dict[str, object], line: str, *, as_json: bool) -> None:
 
 def _left_out(names: tuple[str, ...]) -> None:
     if names:
-        say(f"not copied, because they may hold unedited weights: {', '.join(names)}", err=True)
+        say(
+            "not copied, because they may hold unedited weights or are no files of the folder: "
+            f"{', '.join(names)}",
+            err=True,
+        )
 
 
 def _require(module: str, *, extra: str, command: str) -> None:

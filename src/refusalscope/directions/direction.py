@@ -20,6 +20,11 @@ from refusalscope.errors import DirectionFileError, NumericalError
 from refusalscope.results.files import write_file
 from refusalscope.results.given_files import require_regular
 from refusalscope.results.run_records import DIRECTION_TENSOR
+from refusalscope.results.tensor_header import header_bytes
+
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_LARGEST = 10**9
+"""No model has so many layers or tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,13 +131,19 @@ def load_direction(source: Path, *, d_model: int | None = None) -> Direction:
         )
     require_regular(path, error=DirectionFileError)
     try:
+        header, _ = header_bytes(path)
         with safe_open(path, framework="pt") as file:
-            names, metadata = list(file.keys()), file.metadata() or {}
-            vector = file.get_tensor("direction") if "direction" in names else None
-    except (SafetensorError, OSError) as error:
+            metadata = file.metadata() or {}
+            vector = file.get_tensor("direction") if "direction" in header else None
+    except (SafetensorError, OSError, ValueError) as error:
         raise DirectionFileError(
             f"{path} is not a whole safetensors file ({error}); copy it again"
         ) from error
+    if vector is not None and vector.dtype not in _DTYPES:
+        raise DirectionFileError(
+            f"the tensor 'direction' of {path} is stored as {header['direction']['dtype']}; "
+            "expected numbers of 16, 32 or 64 bits, as in F32: save it as such"
+        )
     if vector is None or vector.dim() != 1 or vector.shape[0] != (d_model or vector.shape[0]):
         found = "no tensor 'direction'" if vector is None else f"shape {tuple(vector.shape)}"
         raise DirectionFileError(
@@ -157,10 +168,25 @@ def _facts(text: str | None, path: Path) -> dict[str, Any]:
         return {}
     try:
         facts = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DirectionFileError(
             f"the metadata of {path} is not JSON ({error}); save the direction again"
         ) from error
     if not isinstance(facts, dict):
         raise DirectionFileError(f"the metadata of {path} is not a JSON object; save it again")
+    for name, is_right, expected in (
+        ("position", _is_whole, "a whole number"),
+        ("layer", lambda value: _is_whole(value) and value >= 0, "a whole number from 0 up"),
+        ("model", lambda value: isinstance(value, str) and value.isprintable(), "one line of text"),
+    ):
+        value = facts.get(name)
+        if value is not None and not is_right(value):
+            raise DirectionFileError(
+                f"the metadata of {path} says that {name} is {str(value)[:80]!r}; expected "
+                f"{expected}: save the direction again"
+            )
     return facts
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST

@@ -46,7 +46,14 @@ def read_directions(sources: Sequence[str]) -> list[Direction]:
         DirectionFileError: one of them is no direction.
         NumericalError: one of them is zero, NaN or infinite.
     """
-    return [load_direction(Path(source).expanduser()) for source in sources]
+    return [load_direction(_path_of(source)) for source in sources]
+
+
+def _path_of(source: str) -> Path:
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:  # ~NAME of a user that there is not
+        return Path(source)
 
 
 def layer_range(text: str | None) -> tuple[int, int] | None:

@@ -111,6 +111,8 @@ class EditRecord(Record):
     digests: dict[str, str]
     """SHA-256 by file of what was written, BLAKE3 of files of tensors; not of edit.json itself."""
     versions: dict[str, str]
+    earlier: tuple["EditRecord", ...] = ()
+    """Edits that the checkpoint had before this one, the first one first."""
 
 
 class AdapterRecord(Record):

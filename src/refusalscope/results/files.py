@@ -6,15 +6,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from refusalscope.errors import OutputError
 from refusalscope.results.given_files import open_given
+from refusalscope.results.scratch import SCRATCH, remove_abandoned, scratch_folder
 
 _HASH_BLOCK = 1 << 20
-SCRATCH = ".scratch-"
-"""Mark in the name of a file or folder that was being written; a killed run leaves them behind."""
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -48,26 +47,30 @@ def write_file(path: Path, content: str | bytes) -> None:
 def new_folder(target: Path) -> Generator[Path]:
     """Yield a scratch folder that becomes `target` on success and is removed on failure.
 
+    Scratch folders that killed commands have left beside it are removed first.
+
     Raises:
         OutputError: `target` exists already, or the disk is full.
     """
     if target.exists():
         raise OutputError(f"{target} exists already; give the name of a folder that does not exist")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}{SCRATCH}", dir=target.parent))
-    except OSError as error:
-        raise output_error(target, error) from error
-    try:
-        yield scratch
-        scratch.chmod(0o755)
-        scratch.rename(target)
-    except OSError as error:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise output_error(target, error) from error
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+    with ExitStack() as held:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(target.parent)
+            scratch = held.enter_context(scratch_folder(target.name, target.parent))
+        except OSError as error:
+            raise output_error(target, error) from error
+        try:
+            yield scratch
+            scratch.chmod(0o755)
+            scratch.rename(target)
+        except OSError as error:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise output_error(target, error) from error
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

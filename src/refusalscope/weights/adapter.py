@@ -4,7 +4,6 @@ Needs the extra `train`. The adapter is exact: the same numbers are removed, up 
 from the same tensors. What a low-rank product cannot change is refused by name: biases.
 """
 
-import tempfile
 import warnings
 from collections.abc import Sequence
 from io import FileIO
@@ -23,6 +22,7 @@ from refusalscope.models.trace import random_tokens
 from refusalscope.results.edit_records import EDIT, AdapterRecord
 from refusalscope.results.files import new_folder, sha256_file, write_file
 from refusalscope.results.record import canonical_json
+from refusalscope.results.scratch import temporary_folder
 from refusalscope.results.versions import package_versions
 from refusalscope.weights.checkpoint import Checkpoint
 from refusalscope.weights.checkpoint_plan import (
@@ -153,8 +153,8 @@ def _prove(
         for edit in plan_edits(anatomy, small, read=model.get_parameter)
     ]
     tokens = random_tokens(model, seed=seed, shape=(2, 6))
-    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        _write(Path(folder), config, products)
+    with temporary_folder() as folder, torch.no_grad():
+        _write(folder, config, products)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

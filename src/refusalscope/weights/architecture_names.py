@@ -1,12 +1,11 @@
 """What a model of an architecture stores, found by saving a miniature."""
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 from transformers import PreTrainedModel
 
+from refusalscope.results.scratch import temporary_folder
 from refusalscope.weights.checkpoint import open_checkpoint
 from refusalscope.weights.stored_names import stored_parts
 
@@ -35,9 +34,9 @@ def architecture_names(model: PreTrainedModel, *, tied_as: str | None = None) ->
     is_tied = unembedding == embedding
     own = {embedding} if unembedding is None else {embedding, unembedding}
     parts = stored_parts(model, [(name, 0) for name in sorted(own)])
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         model.save_pretrained(folder)
-        stored = frozenset(open_checkpoint(Path(folder)).tensors)
+        stored = frozenset(open_checkpoint(folder).tensors)
     return ArchitectureNames(
         stored=stored,
         embedding=parts[embedding, 0][0].name,

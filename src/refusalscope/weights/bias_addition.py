@@ -29,6 +29,7 @@ from refusalscope.weights.checkpoint_plan import (
     ExaminedCheckpoint,
     ModelFolder,
     examine_checkpoint,
+    width_of,
 )
 from refusalscope.weights.rewrite import edited_folder, rewrite
 from refusalscope.weights.shard_copy import AddedTensor, RowEdit
@@ -197,7 +198,7 @@ def _tensors(
     added: list[tuple[str, AddedTensor]] = []
     for bias, weight in beside.items():
         place = checkpoint.plain(stored[weight].name)
-        size = place.shape[stored[weight].axis]
+        size = width_of(checkpoint, stored[weight])
         numbers = vector if bias == carrier.parameter else torch.zeros(size)
         _require_width(stored[bias].name, size, numbers)
         tensor = AddedTensor(
@@ -208,7 +209,7 @@ def _tensors(
         )
         added.append((place.shard, tensor))
     if not beside:
-        _require_width(target, checkpoint.plain(target).shape[0], vector)
+        _require_width(target, width_of(checkpoint, stored[carrier.parameter]), vector)
     return target, added
 
 

@@ -8,7 +8,6 @@ dtype, its shape and its place in the bytes that follow
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
@@ -21,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from refusalscope.errors import ModelLoadError
-from refusalscope.results.given_files import open_given
+from refusalscope.results.tensor_header import header_bytes, without_repeats
 from refusalscope.weights.file_bytes import Bytes, read_bytes
 
 SINGLE = "model.safetensors"
@@ -144,20 +143,6 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     )
 
 
-def header_bytes(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file, and the place of its first tensor byte.
-
-    Raises:
-        ValueError: The header is not JSON, names a tensor twice, or is longer than the file.
-    """
-    with open_given(path, error=ModelLoadError) as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size - 8:
-            raise ValueError(f"its header would be {length} bytes long")
-        text = file.read(length).decode("utf-8")
-    return json.loads(text, object_pairs_hook=_without_repeats), 8 + length
-
-
 def as_tensor(data: Bytes, stored: StoredTensor) -> Float[Tensor, "..."]:
     """The bytes of a tensor of plain numbers as that tensor; no copy."""
     return data.view(FLOATS[stored.dtype]).view(stored.shape)
@@ -166,7 +151,7 @@ def as_tensor(data: Bytes, stored: StoredTensor) -> Float[Tensor, "..."]:
 def _read_index(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        index = json.loads(text, object_pairs_hook=_without_repeats)
+        index = json.loads(text, object_pairs_hook=without_repeats)
         shards = index["weight_map"].values()
         plain = all(isinstance(shard, str) and Path(shard).name == shard for shard in shards)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -176,13 +161,6 @@ def _read_index(path: Path) -> dict[str, Any]:
     if not plain or not shards:
         raise ModelLoadError(f"{path} does not name a file of its folder for every tensor")
     return index
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-    if repeated:
-        raise ValueError(f"{repeated[0]} is named twice")
-    return dict(pairs)
 
 
 def _read_header(folder: Path, shard: str) -> list[StoredTensor]:

@@ -1,6 +1,7 @@
 """What an edit does to a checkpoint: directions by stored tensor, found before any writing."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from refusalscope.weights.tensor_edit import (
     upstream_directions,
 )
 from refusalscope.weights.tied import told_apart
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +126,7 @@ def examine_checkpoint(source: ModelFolder, *, seed: int = 0) -> ExaminedCheckpo
     config = read_config(source.folder, str(source.folder), options)
     _require_unquantized(source.folder)
     checkpoint = open_checkpoint(source.folder)
+    _warn_of_adapter(source.folder)
     try:
         miniature = build_miniature(shrunken_config(config), seed=seed)
     except ValueError as error:
@@ -150,7 +154,22 @@ def stored_width(examined: ExaminedCheckpoint) -> int:
     part = stored_parts(examined.miniature, [(feeder.parameter, feeder.axis)])[
         feeder.parameter, feeder.axis
     ][0]
-    return examined.checkpoint.stored(part.name).shape[part.axis]
+    return width_of(examined.checkpoint, part)
+
+
+def width_of(checkpoint: Checkpoint, part: StoredPart) -> int:
+    """The size of a stored tensor along the axis that is d_model.
+
+    Raises:
+        ModelLoadError: It has no such axis, or no numbers.
+    """
+    stored = checkpoint.plain(part.name)
+    if len(stored.shape) <= part.axis or 0 in stored.shape:
+        raise ModelLoadError(
+            f"{checkpoint.folder}: {part.name} has the shape {stored.shape}, which is none of its "
+            "architecture; get the checkpoint anew"
+        )
+    return stored.shape[part.axis]
 
 
 def plan_checkpoint(examined: ExaminedCheckpoint, what: Removal, *, untie: bool) -> CheckpointPlan:
@@ -224,7 +243,7 @@ def _check(checkpoint: Checkpoint, plan: CheckpointPlan, what: Removal) -> None:
 def _check_part(checkpoint: Checkpoint, part: StoredPart, what: Removal) -> None:
     stored = checkpoint.plain(part.name)
     width = what.basis[0].shape[0]
-    if len(stored.shape) <= part.axis or stored.shape[part.axis] != width:
+    if width_of(checkpoint, part) != width:
         raise NumericalError(
             f"direction has {width} components; {part.name} of shape {stored.shape} in "
             f"{checkpoint.folder} takes one of its axis {part.axis}: use a direction of this model"
@@ -237,6 +256,17 @@ def _check_copies(checkpoint: Checkpoint, shared: str, copy: str) -> None:
         raise ModelLoadError(
             f"{checkpoint.folder}: the config ties {copy} to {shared}, but both are "
             "stored and differ; it is unclear which one the model uses"
+        )
+
+
+def _warn_of_adapter(folder: Path) -> None:
+    """The folder's own weights are the model, whatever adapter lies beside them."""
+    found = sorted(path.name for path in folder.glob("adapter_*"))
+    if found:
+        _log.warning(
+            "%s: %s beside the weights is ignored; to work with the adapter, merge it first",
+            folder,
+            found[0],
         )
 
 

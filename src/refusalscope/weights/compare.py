@@ -111,8 +111,7 @@ def compare_checkpoints(
         edited,
         text=verdict.text,
         detail=verdict.detail,
-        pairing=pairing,
-        notes=[*_prefix_notes(original, other), *pairing.notes],
+        pairing=replace(pairing, notes=(*_prefix_notes(original, other), *pairing.notes)),
         plan=plan,
         changes=changes,
         shared=shared if verdict.n_directions is not None else None,
@@ -234,7 +233,6 @@ def _comparison(
     text: str,
     detail: str,
     pairing: Pairing | None = None,
-    notes: Sequence[str] = (),
     plan: CheckpointPlan | None = None,
     changes: Sequence[Change] = (),
     shared: _Shared | None = None,
@@ -264,7 +262,7 @@ def _comparison(
         coverage=coverage(rows) if rows else None,
         leftover=largest(rows) if rows else None,
         untied=None if pairing is None else pairing.untied,
-        notes=tuple(notes),
+        notes=() if pairing is None else pairing.notes,
         tensors=tuple(_row(change, shared, given, left or {}) for change in changes),
     )
 

@@ -6,7 +6,6 @@ block l - 1: so the tensor is `direction.{l - 1}`, and layers 0 and 1 cannot be 
 vector only adds; ablation needs the weights or an adapter.
 """
 
-import tempfile
 from pathlib import Path
 
 from gguf import GGUFWriter
@@ -17,6 +16,7 @@ from refusalscope.directions.direction import Direction, scaled
 from refusalscope.errors import InputError, NumericalError, OutputError
 from refusalscope.models.chat_model import LoadOptions, read_config
 from refusalscope.results.files import write_file
+from refusalscope.results.scratch import temporary_folder
 from refusalscope.weights.checkpoint_plan import ModelFolder
 
 _ARCHITECTURE = "controlvector"
@@ -100,8 +100,8 @@ def write_control_vector(
         raise OutputError(f"{target} exists already; give the name of a file that does not exist")
     name = f"direction.{layer - 1}"
     numbers = scaled(vector, coefficient).float().contiguous().numpy()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "vector.gguf"
+    with temporary_folder() as folder:
+        path = folder / "vector.gguf"
         writer = GGUFWriter(path, _ARCHITECTURE)
         writer.add_string(f"{_ARCHITECTURE}.model_hint", model_type)
         writer.add_uint32(f"{_ARCHITECTURE}.layer_count", n_layers)

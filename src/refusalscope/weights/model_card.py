@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 from refusalscope.results.edit_records import AdapterRecord, EditRecord
 
@@ -12,14 +11,12 @@ _KEPT_KEYS = re.compile(r"^(license|license_name|license_link|language|library_n
 _URL = "https://arxiv.org/abs/2406.11717"
 
 
-def model_card(record: EditRecord, *, source: Path) -> str:
+def model_card(record: EditRecord, *, old: str) -> str:
     """The card, in Markdown with the front matter that model hubs read.
 
     Args:
-        source: The folder of the old model; licence and text of its card are kept.
+        old: The card of the old model; its licence and text are kept.
     """
-    path = source / CARD
-    old = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     name = record.model.source.rstrip("/").rsplit("/", 1)[-1]
     parts = [
         "---",

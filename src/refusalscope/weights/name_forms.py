@@ -45,7 +45,7 @@ def renamed(checkpoint: Checkpoint, wanted: Iterable[str], *, prefix: str) -> Re
         prefix: The architecture's own word for what is below its head.
     """
     leading = (*_LEADING, prefix)
-    free = [name for name in checkpoint.tensors]
+    free = list(checkpoint.tensors)
     named = set(free)
     sought = _unique({name: _core(name, leading) for name in wanted if name not in named})
     held = set(wanted)

@@ -32,6 +32,7 @@ def along_parts(checkpoint: Checkpoint, parts: tuple[PlannedPart, ...]) -> dict[
 def beside_original(
     edited: Checkpoint,
     original: Checkpoint,
+    *,
     planned: PlannedPart,
     before: StoredTensor,
     now: AlongSpan,
@@ -49,7 +50,7 @@ def beside_original(
         return unmeasured(expected=abs(kept), after=now.size, rounding=now.rounding)
     return leftover_of(
         before=float(old.double().norm()),
-        after=now.size,
+        after=float(new.double().norm()),
         rounding=now.rounding,
         expected=abs(kept),
         misfit=float((new.double() - kept * old.double()).norm()),

@@ -1,6 +1,7 @@
 """A checkpoint's folder written anew, file by file: what every edit on disk has in common."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ from refusalscope.weights.tensor_hash import HashedTensor, digest_of, hash_shard
 
 CONFIG = "config.json"
 _OTHER_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".msgpack", ".h5")
-_OF_AN_EARLIER_EDIT = "edit.before.json"
+_ADAPTER = re.compile(r"adapter_config\.json|adapter_model\..*")
+_BLOBS = "blobs"
+"""Where a hub's cache keeps the files that its snapshots link to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,20 +113,43 @@ def file_digests(checkpoint: Checkpoint) -> dict[str, str]:
 def _copy_other_files(
     checkpoint: Checkpoint, scratch: Path, before: dict[str, str], after: dict[str, str]
 ) -> tuple[str, ...]:
-    """Copy tokenizer and the like; weights in other files would be unedited ones."""
+    """Copy tokenizer and the like.
+
+    Not what would be unedited weights, or an adapter of them; and nothing that is no plain file of
+    this folder, since a link may lead to a file that is nobody else's to have.
+    """
     left_out: list[str] = []
-    for path in sorted(checkpoint.folder.iterdir()):
+    paths = sorted(checkpoint.folder.iterdir())
+    for path in paths:
         if path.name in (*checkpoint.shards, INDEX, CONFIG) or path.name.startswith("."):
             continue
-        if path.is_dir() or path.name.endswith(_OTHER_WEIGHTS):
+        is_weights = path.name.endswith(_OTHER_WEIGHTS) or _ADAPTER.fullmatch(path.name)
+        if is_weights or not path.is_file() or not is_of(checkpoint.folder, path):
             left_out.append(path.name)
             continue
         before[path.name] = sha256_file(path)
         if path.name != CARD:
-            name = _OF_AN_EARLIER_EDIT if path.name == EDIT else path.name
+            name = path.name if path.name != EDIT else _name_of_earlier({p.name for p in paths})
             shutil.copyfile(path, scratch / name)
             after[name] = sha256_file(scratch / name)
     return tuple(left_out)
+
+
+def is_of(folder: Path, path: Path) -> bool:
+    """Whether a path leads to a file of the folder, or of the hub's cache that it lies in."""
+    real, own = path.resolve(), folder.resolve()
+    blobs = own.parent.parent / _BLOBS
+    is_snapshot = own.parent.name == "snapshots" and blobs.is_dir()
+    return real.is_relative_to(own) or (is_snapshot and real.is_relative_to(blobs))
+
+
+def _name_of_earlier(taken: set[str]) -> str:
+    """What the record of the edit before is called; that of the first edit is edit.before.json."""
+    number, name = 1, "edit.before.json"
+    while name in taken:
+        number += 1
+        name = f"edit.before.{number}.json"
+    return name
 
 
 def _write_index(

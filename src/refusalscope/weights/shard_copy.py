@@ -20,7 +20,8 @@ from blake3 import blake3
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalscope.weights.checkpoint import FLOATS, Checkpoint, StoredTensor, header_bytes
+from refusalscope.results.tensor_header import header_bytes
+from refusalscope.weights.checkpoint import FLOATS, Checkpoint, StoredTensor
 from refusalscope.weights.file_bytes import Bytes, copy_bytes, memory_of, read_bytes, write_bytes
 from refusalscope.weights.span import Read, Rows, Write
 from refusalscope.weights.tensor_hash import HashedTensor, blocks, hashed_tensor

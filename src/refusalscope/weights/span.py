@@ -86,7 +86,6 @@ def remove_span(
     basis: Float[Tensor, "directions d_model"],
     *,
     strength: float = 1.0,
-    name: str = "the tensor",
 ) -> SpanEdit:
     """Write W - strength * U^T U W, computed in float32 (float64 for float64), in W's dtype.
 
@@ -94,7 +93,6 @@ def remove_span(
 
     Args:
         basis: Orthonormal rows U.
-        name: Of the tensor, for messages.
 
     Raises:
         NumericalError: W has NaN or infinite values, or its dtype cannot hold the result; some of
@@ -120,7 +118,7 @@ def remove_span(
         after.end_block()
         before += 0.0 if along is None else float(along.square().sum())
     found = SpanEdit(before=before**0.5, after=after.result())
-    _require_finite(found, after.dtype, name=name, strength=strength)
+    _require_finite(found, after.dtype, strength)
     return found
 
 
@@ -215,16 +213,16 @@ class _Measure:
         return AlongSpan(size=self._size**0.5, rounding=rounding, norm=self._norm**0.5)
 
 
-def _require_finite(found: SpanEdit, dtype: torch.dtype, *, name: str, strength: float) -> None:
+def _require_finite(found: SpanEdit, dtype: torch.dtype, strength: float) -> None:
     if not isfinite(found.before):
         raise NumericalError(
-            f"{name} has NaN or infinite values, of which nothing can be removed: get the weights "
-            "anew"
+            "the tensor has NaN or infinite values, of which nothing can be removed: get the "
+            "weights anew"
         )
     if not isfinite(found.after.norm):
         raise NumericalError(
-            f"{name} would get values that {str(dtype).removeprefix('torch.')} cannot hold by an "
-            f"edit of strength {strength:g}: choose a smaller one"
+            f"the tensor would get values that {str(dtype).removeprefix('torch.')} cannot hold by "
+            f"an edit of strength {strength:g}: choose a smaller one"
         )
 
 

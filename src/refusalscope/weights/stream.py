@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from refusalscope.directions.direction import Direction
-from refusalscope.errors import AnatomyError
+from refusalscope.errors import AnatomyError, NumericalError, RunFolderError
 from refusalscope.results.edit_records import (
     EDIT,
     AnatomyProof,
@@ -32,7 +32,7 @@ from refusalscope.weights.checkpoint_plan import (
 from refusalscope.weights.leftover import Leftover, coverage, largest, leftover_of, verdict_of
 from refusalscope.weights.model_card import CARD, model_card
 from refusalscope.weights.proof import Proof, prove
-from refusalscope.weights.rewrite import Rewritten, edited_folder, rewrite
+from refusalscope.weights.rewrite import Rewritten, edited_folder, is_of, rewrite
 from refusalscope.weights.shard_copy import AddedTensor, RowEdit
 from refusalscope.weights.span import Read, Rows, SpanEdit, Write, remove_span
 from refusalscope.weights.tensor_edit import Removal, removal
@@ -117,11 +117,28 @@ def proven(examined: ExaminedCheckpoint, *, seed: int) -> Proof:
 
 def finish(record: EditRecord, scratch: Path, *, source: Path) -> EditRecord:
     """Write model card and record, the record last; returns it with the card's digest."""
-    write_file(scratch / CARD, model_card(record, source=source))
+    path = source / CARD
+    is_own = path.is_file() and is_of(source, path)
+    old = path.read_text(encoding="utf-8", errors="replace") if is_own else ""
+    write_file(scratch / CARD, model_card(record, old=old))
     digests = {**record.digests, CARD: sha256_file(scratch / CARD)}
-    record = record.model_copy(update={"digests": dict(sorted(digests.items()))})
+    record = record.model_copy(
+        update={"digests": dict(sorted(digests.items())), "earlier": _earlier(source)}
+    )
     write_file(scratch / EDIT, record.to_json())
     return record
+
+
+def _earlier(source: Path) -> tuple[EditRecord, ...]:
+    """The edits that a folder has been through; none where its record is not one of ours."""
+    path = source / EDIT
+    if not path.is_file() or not is_of(source, path):
+        return ()
+    try:
+        last = EditRecord.from_json(path.read_text("utf-8", errors="replace"), source=str(path))
+    except RunFolderError:
+        return ()
+    return (*last.earlier, last.model_copy(update={"earlier": ()}))
 
 
 def source_facts(examined: ExaminedCheckpoint, written: Rewritten) -> EditSource:
@@ -162,7 +179,10 @@ def _edits(plan: CheckpointPlan, what: Removal, sizes: dict[str, SpanEdit]) -> d
 
     def edit(name: str, basis: Tensor, axis: int) -> RowEdit:
         def apply(read: Read, write: Write, rows: Rows) -> None:
-            sizes[name] = remove_span(read, write, rows, basis, strength=what.strength, name=name)
+            try:
+                sizes[name] = remove_span(read, write, rows, basis, strength=what.strength)
+            except NumericalError as error:
+                raise NumericalError(str(error).replace("the tensor", name, 1)) from error
 
         return RowEdit(axis=axis, apply=apply)
 

@@ -70,8 +70,8 @@ def removal(
         raise InputError("no direction is given; give at least one")
     if not 0 < abs(strength) <= _STRONGEST:
         raise InputError(
-            f"strength is {strength}; expected a number other than 0, at most {_STRONGEST:g} in size; "
-            "1 removes the direction whole"
+            f"strength is {strength}; expected a number other than 0, at most {_STRONGEST:g} in "
+            "size; 1 removes the direction whole"
         )
     if layers is not None and not 0 <= layers[0] <= layers[1]:
         raise InputError(f"layers are {layers[0]} to {layers[1]}; expected first <= last, from 0")

@@ -74,7 +74,7 @@ def verify_checkpoint(
     found = file_digests(examined.checkpoint)
     names = sorted({*record.digests, *found})
     changed = tuple(name for name in names if record.digests.get(name) != found.get(name))
-    place = likely_base or Path(record.model.source).expanduser()
+    place = likely_base or Path(record.model.source)
     if record.operation == "add":
         measured = _addition(examined, record, original, place, seed=seed)
     else:
@@ -123,7 +123,12 @@ def _removal(
         before = original and original.before(name, digest=row and row.digest_before)
         if original is not None and before is not None:
             left[name] = beside_original(
-                examined.checkpoint, original.checkpoint, planned, before, now, what
+                examined.checkpoint,
+                original.checkpoint,
+                planned=planned,
+                before=before,
+                now=now,
+                what=what,
             )
         elif expected[name] == 0.0:
             left[name] = leftover_of_whole_removal(
