@@ -128,7 +128,7 @@ class LocalAnswerer:
     def _render(self, prompt: JudgePrompt) -> list[Part]:
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         try:
-            parts = chat_parts(self._tokenizer, messages, add_generation_prompt=True)
+            parts = chat_parts(self._tokenizer, messages, self._through_template)
         except Exception as error:  # a template raises whatever it likes
             raise InputError(
                 f"the chat template of {self._source} cannot express what judge "
@@ -142,6 +142,13 @@ class LocalAnswerer:
                 f"the template of a {self._kind.name} judge"
             )
         return parts
+
+    def _through_template(self, messages: Sequence[Mapping[str, str]]) -> str:
+        given = [dict(message) for message in messages]
+        text = self._tokenizer.apply_chat_template(
+            given, tokenize=False, add_generation_prompt=True
+        )
+        return str(text)
 
     def _room(self) -> int:
         config: Any = self._net.config.get_text_config()

@@ -1,7 +1,8 @@
 """A conversation as a prompt of a run's model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from refusalscope.errors import ChatTemplateError, InputError
@@ -52,9 +53,7 @@ def encode_conversation(
         )
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
     try:
-        parts = chat_parts(
-            chat.tokenizer, messages, add_generation_prompt=True, enable_thinking=False
-        )
+        parts = chat_parts(chat.tokenizer, messages, partial(_render, chat))
     except Exception as error:  # a template raises whatever it likes
         raise ChatTemplateError(
             f"the chat template of {chat.source} does not take the conversation ({error})"
@@ -62,3 +61,11 @@ def encode_conversation(
     ids, has_control_text = read_parts(chat.tokenizer, parts)
     n_post = len(chat.prompt_format.post_instruction)
     return Prompt(ids=tuple(ids), n_post=n_post, has_control_text=has_control_text)
+
+
+def _render(chat: ChatModel, messages: Sequence[Mapping[str, str]]) -> str:
+    given = [dict(message) for message in messages]
+    text = chat.tokenizer.apply_chat_template(
+        given, tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    return str(text)
