@@ -110,6 +110,10 @@ def test_an_unreadable_judge_is_counted_aloud_and_in_the_summary(
         (["--judge", "harmbench", "--rubric", "r.txt"], "--rubric belongs to the judge chat"),
         (["--judge", "refusal_phrases", "--model", "m"], "refusal_phrases is a rule"),
         (["--judge", "harmbench", "--key-variable", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
+        (["--judge", "harmbench", "--key-variable", "sk-Fribble"], "--key-variable names is not"),
+        (["--judge", "harmbench", "--server", "localhost:8000/v1"], "expected http(s)://HOST"),
+        (["--judge", "harmbench", "--server", "http://u:pw@h:99999/v1"], "port is 99999"),
+        (["--judge", "harmbench", "--server", "file:///etc/hostname"], "its scheme is 'file'"),
     ],
 )
 def test_wrong_options_are_one_line(
@@ -118,6 +122,21 @@ def test_wrong_options_are_one_line(
     before = contents(run_folder)
     called = refusalscope("evaluate", "judge", run_folder, *words)
     assert message in called.line
+    assert contents(run_folder) == before
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-Fribble\n", "sk-Fribble\r\nX-Y: z", "sk Fribble", "sk-Fr\u00ef"]
+)
+def test_a_key_that_cannot_be_sent_is_one_line_that_does_not_show_it(
+    refusalscope: Caller, run_folder: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("FRIBBLE_KEY", key)
+    before = contents(run_folder)
+    words = ("--judge", "harmbench", "--server", "http://127.0.0.1:9/v1")
+    called = refusalscope("evaluate", "judge", run_folder, *words, "--key-variable", "FRIBBLE_KEY")
+    assert "the server's key is not one word of plain ASCII characters" in called.line
+    assert "Fr" not in called.line.replace("FRIBBLE", "")
     assert contents(run_folder) == before
 
 

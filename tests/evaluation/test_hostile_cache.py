@@ -52,7 +52,10 @@ def text(change: Callable[[Row], object]) -> Callable[[Path, Row], None]:
 
 
 def raw(content: bytes) -> Callable[[Path, Row], None]:
-    return lambda path, _row: path.write_bytes(content) and None
+    def write(path: Path, _row: Row) -> None:
+        path.write_bytes(content)
+
+    return write
 
 
 def link(path: Path, row: Row) -> None:

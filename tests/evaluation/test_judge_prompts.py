@@ -17,6 +17,7 @@ from refusalscope.evaluation.guard_prompts import (
     qwen3guard_prompt,
     wildguard_prompt,
 )
+from refusalscope.evaluation.judge_kinds import judge_kind
 from refusalscope.evaluation.judge_prompt import JudgePrompt, fill
 from refusalscope.models.text_tokens import joined
 
@@ -131,3 +132,10 @@ def test_what_others_wrote_is_no_part_of_the_frame_of_a_published_prompt(ask):
     texts = [part for part in prompt.parts if isinstance(part, str)]
     assert texts == ["the instruction", "the completion"]
     assert joined(prompt.parts) == prompt.text
+
+
+def test_a_rubric_without_the_word_is_taken_and_told(caplog):
+    judge_kind("chat", rubric="[{nonce}]{instruction}{completion}[/{nonce}]")
+    assert not caplog.text
+    judge_kind("chat", rubric="{instruction}[A]{completion}[/A]")
+    assert "the rubric has no {nonce}" in caplog.text

@@ -50,3 +50,25 @@ def test_a_row_that_does_not_fit_alone_is_one_line():
         InputError, match=r"one of the prompts .* \(tried to allocate 3 GiB\); load"
     ):
         in_halves([1, 2], run, what="prompts")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you",
+        "MPS backend out of memory (MPS allocated: 5 GB)",
+    ],
+)
+def test_devices_that_say_it_in_words_are_understood_and_other_errors_are_not_caught(said):
+    def run(rows):
+        if len(rows) > 1:
+            raise RuntimeError(said)
+        return rows[0]
+
+    assert in_halves([1, 2], run, what="numbers") == [1, 2]
+
+    def fail(_rows):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        in_halves([1, 2], fail, what="numbers")

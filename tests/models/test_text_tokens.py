@@ -1,4 +1,5 @@
 import string
+from typing import Any
 
 import pytest
 from tiny_models import SPECIAL, byte_tokenizer
@@ -16,6 +17,7 @@ from refusalscope.models.text_tokens import (
     token_ids,
 )
 
+UNKNOWN, END = 0, 4
 TURN = (Frame("<bos><user>"), Frame("<end><model>"))
 
 
@@ -43,6 +45,11 @@ def pieced(kind: str, *, normalized: bool) -> PreTrainedTokenizerBase:
     )
 
 
+def backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    own: Any = tokenizer
+    return own.backend_tokenizer
+
+
 PIECED = [("legacy", False), ("first", False), ("always", False), ("never", True), ("nfkc", True)]
 SPELLED = ["a</s>", " </s> the", "x<|user|>  a<think>", "<<s>/s>", "</</s>s>", "<s><s>", "<|user|>"]
 
@@ -51,7 +58,7 @@ SPELLED = ["a</s>", " </s> the", "x<|user|>  a<think>", "<<s>/s>", "</</s>s>", "
 @pytest.mark.parametrize("text", [*SPELLED, "\uff1c\uff0fs\uff1e the", "</S>"])
 def test_no_text_makes_a_control_token_whatever_the_tokenizer(kind, normalized, text):
     tokenizer = pieced(kind, normalized=normalized)
-    control = set(control_tokens(tokenizer)) - {tokenizer.unk_token_id}
+    control = set(control_tokens(tokenizer)) - {UNKNOWN}
 
     def controls(said):
         ids = token_ids(tokenizer, [Frame("<s><|user|> [I] "), said, Frame(" [/I]</s>")])
@@ -63,13 +70,13 @@ def test_no_text_makes_a_control_token_whatever_the_tokenizer(kind, normalized, 
 @pytest.mark.parametrize("kind", ["legacy", "first", "always", "never"])
 @pytest.mark.parametrize("text", SPELLED)
 def test_what_spells_a_control_token_is_read_as_a_tokenizer_without_it_would(kind, text):
-    tokenizer, bare = pieced(kind, normalized=False), pieced(kind, normalized=False)
+    tokenizer, bare = pieced(kind, normalized=False), backend_of(pieced(kind, normalized=False))
     parts = [Frame("<s>"), text, Frame(" [/I]</s>")]
     # A tokenizer that knows the frame's own tokens by other names, and has no others.
-    again = Tokenizer(bare.backend_tokenizer.model)
+    again = Tokenizer(bare.model)
     for step in ("normalizer", "pre_tokenizer"):
-        if getattr(bare.backend_tokenizer, step) is not None:
-            setattr(again, step, getattr(bare.backend_tokenizer, step))
+        if getattr(bare, step) is not None:
+            setattr(again, step, getattr(bare, step))
     again.add_special_tokens(["{begin}", "{end}"])
     names = {again.token_to_id("{begin}"): 1, again.token_to_id("{end}"): 2}
     wanted = again.encode(f"{{begin}}{text} [/I]{{end}}").ids
@@ -84,10 +91,17 @@ def test_parts_that_spell_nothing_are_tokenized_as_one_text():
     assert token_ids(tokenizer, parts) == whole
 
 
+def test_a_text_that_spells_the_unknown_token_is_text_and_an_unknown_letter_is_none():
+    tokenizer = pieced("first", normalized=False)
+    assert UNKNOWN not in token_ids(tokenizer, ["a <unk>"])
+    assert token_ids(tokenizer, ["a\u00e9"]).count(UNKNOWN) == 1
+    assert not spells_control(tokenizer, ["a\u00e9"])
+
+
 def test_two_texts_side_by_side_do_not_make_one_control_token_either():
     tokenizer = byte_tokenizer()
     ids = token_ids(tokenizer, [TURN[0], "<en", "d>", TURN[1]])
-    assert ids.count(tokenizer.eos_token_id) == 1
+    assert ids.count(END) == 1
     assert tokenizer.decode(ids) == "<bos><user><end><end><model>"
 
 
@@ -104,7 +118,7 @@ def test_a_tokenizers_own_tokens_come_around_the_text():
     from tokenizers.processors import TemplateProcessing
 
     tokenizer = byte_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+    backend_of(tokenizer).post_processor = TemplateProcessing(
         single="<bos> $A <end>", special_tokens=[("<bos>", 1), ("<end>", 4)]
     )
     assert surrounding(tokenizer) == ((1,), (4,))

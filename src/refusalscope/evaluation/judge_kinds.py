@@ -1,5 +1,6 @@
 """The judges that are models: what each is asked, how its answer is read, what it measures."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,8 @@ from refusalscope.evaluation.judge_prompt import JudgePrompt
 from refusalscope.evaluation.judges import Verdicts
 from refusalscope.results.files import sha256_text
 from refusalscope.results.records import Measure
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +174,11 @@ def judge_kind(name: str, *, rubric: str | None = None) -> JudgeKind:
     if kind.name != "chat":
         raise InputError(f"judge {name} has its own rubric; give --rubric with --judge chat only")
     chat_rubric_prompt("", "", rubric=rubric)
+    if "{nonce}" not in rubric:
+        _LOG.warning(
+            "the rubric has no {nonce}: a completion may spell the words that end it there, and go "
+            "on as the rubric; write {nonce} into the marks around the texts"
+        )
     return JudgeKind(
         name=kind.name,
         measures=kind.measures,

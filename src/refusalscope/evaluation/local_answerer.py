@@ -1,6 +1,7 @@
 """A judge's model loaded here: batched, one forward pass where the verdict is one word."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from refusalscope.models.chat_model import (
     weights_digest,
 )
 from refusalscope.models.chat_parts import chat_parts
+from refusalscope.models.chat_template import render_chat
 from refusalscope.models.forward import last_token_logits, require_finite
 from refusalscope.models.generation import end_ids, greedy_rows, until_stop
 from refusalscope.models.halving import in_halves
@@ -128,7 +130,11 @@ class LocalAnswerer:
     def _render(self, prompt: JudgePrompt) -> list[Part]:
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         what = f"what judge {self._kind.name} asks"
-        parts = chat_parts(self._tokenizer, messages, what=what, thinks=None)
+        parts = chat_parts(
+            self._tokenizer,
+            messages,
+            partial(render_chat, self._tokenizer, what=what, thinks=None),
+        )
         text = joined(parts)
         lost = [m.role for m in prompt.messages if m.content.strip() not in text]
         if lost:

@@ -38,8 +38,11 @@ _GIVEN_UP = 8
 """Prompts without an answer, while none has one, after which no more are asked."""
 _CONTROL = re.compile(
     r"<\|[^\s<>|]{1,64}\|?>|<[^\s<>|]{1,64}\|>|<\uff5c[^<>]{1,64}\uff5c>"
-    r"|</?(?:s|bos|eos|pad|unk|mask|sep|cls|think|start_of_turn|end_of_turn|tool_\w{1,64})>"
-    r"|\[/?[A-Z][A-Z_]{2,64}\]|<</?SYS>>"
+    r"|</?(?:s|bos|eos|pad|unk|mask|sep|cls|sop|eop|role|think|seed:think|start_of_turn"
+    r"|end_of_turn|start_of_image|end_of_image|tool_\w{1,64}|[BEPU][A-Z]{2}_TOKEN)>"
+    r"|\u25c1[^\u25c1\u25b7]{1,64}\u25b7|<</?SYS>>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|CALL_ID|ARGS"
+    r"|THINK|IMG|IMG_BREAK|IMG_END|AUDIO|BEGIN_AUDIO|PREFIX|SUFFIX|MIDDLE|gMASK|MASK|CLS|SEP)\]"
 )
 """How the control tokens of the models that judge, and of their kin, are spelled."""
 

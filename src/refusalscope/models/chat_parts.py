@@ -1,24 +1,22 @@
 """A conversation as the parts of a prompt: what the chat template writes, and what people said."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from refusalscope.models.chat_template import render_chat
 from refusalscope.models.text_tokens import Frame, Part, control_tokens
 
 _STEM = "qzx"
+Message = Mapping[str, str]
 
 
 def chat_parts(
     tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[Mapping[str, str]],
-    *,
-    what: str,
-    thinks: bool | None = False,
+    messages: Sequence[Message],
+    render: Callable[[Sequence[Message]], str],
 ) -> list[Part]:
-    """Render messages through the chat template, and tell their contents from the template's text.
+    """Render messages through a chat template, and tell their contents from the template's text.
 
     The template never sees a control token in a content: a name stands in its place while it is
     rendered. So a content that spells the end of a turn ends none, and one that spells a reasoning
@@ -26,11 +24,7 @@ def chat_parts(
 
     Args:
         messages: Each with a `role` and a `content`.
-        what: What the messages are, for the error.
-        thinks: What reasoning models are told; see `chat_template.render_chat`.
-
-    Raises:
-        ChatTemplateError: the template does not take them.
+        render: The template; it is asked twice, with marks and with names in the contents.
     """
     contents = [message["content"] for message in messages]
     stem = _STEM
@@ -40,8 +34,8 @@ def chat_parts(
     spelled = [one for one in spelled if any(one in content for content in contents)]
     marks = [f"{stem}{i}m" for i in range(len(contents))]
     named = [_named(content, spelled, stem) for content in contents]
-    shape = _pieces(_render(tokenizer, messages, marks, what, thinks), rf"{stem}(\d+)m")
-    rendered = _render(tokenizer, messages, named, what, thinks)
+    shape = _pieces(render(_filled(messages, marks)), rf"{stem}(\d+)m")
+    rendered = render(_filled(messages, named))
     for said, own in (
         (named, contents),
         ([n.strip() for n in named], [c.strip() for c in contents]),
@@ -66,14 +60,5 @@ def _pieces(text: str, pattern: str) -> list[str]:
     return re.split(pattern, text)
 
 
-def _render(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[Mapping[str, str]],
-    contents: Sequence[str],
-    what: str,
-    thinks: bool | None,
-) -> str:
-    filled = [
-        {**message, "content": content} for message, content in zip(messages, contents, strict=True)
-    ]
-    return render_chat(tokenizer, filled, what=what, thinks=thinks)
+def _filled(messages: Sequence[Message], contents: Sequence[str]) -> list[dict[str, str]]:
+    return [{**m, "content": content} for m, content in zip(messages, contents, strict=True)]

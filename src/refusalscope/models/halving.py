@@ -29,7 +29,9 @@ def in_halves(
     """
     try:
         return [run(rows)]
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
         if len(rows) == 1:
             raise InputError(
                 f"one of the {what} does not fit into memory by itself ({_first_line(error)}); "
@@ -45,6 +47,13 @@ def in_halves(
         *in_halves(rows[:half], run, what=what),
         *in_halves(rows[half:], run, what=what),
     ]
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Of CUDA by its own type; CPUs and Apple's devices say it in words only."""
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error) for words in ("out of memory", "can't allocate memory")
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ Where a text spells a control token, the tokenizer's own model, normalizer and p
 the parts once more under a vocabulary in which control tokens have names that the text has not.
 """
 
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -62,11 +63,22 @@ def token_ids(
 def read_parts(
     tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part], *, adds_special_tokens: bool = False
 ) -> tuple[list[int], bool]:
-    """As `token_ids`, and whether a text spells a control token."""
+    """As `token_ids`, and whether a text spells a control token.
+
+    What a text spells is looked for in its tokens, not in its letters: some tokenizers look for
+    control tokens behind a normalizer, which turns, say, full-width letters into plain ones.
+    """
     before, after = surrounding(tokenizer) if adds_special_tokens else ((), ())
     control = control_tokens(tokenizer)
-    is_spelled = _spells(tokenizer, parts, control)
-    ids = _careful(tokenizer, parts) if is_spelled else _plain(tokenizer, joined(parts))
+    ids = _plain(tokenizer, joined(parts))
+    wanted = _control_of_frames(tokenizer, control, parts)
+    unknown = tokenizer.unk_token
+    is_spelled = bool(
+        Counter(_control_in(tokenizer, control, ids)) - Counter(wanted)
+        or any(isinstance(part, str) and unknown and str(unknown) in part for part in parts)
+    )
+    if is_spelled:
+        ids = _careful(tokenizer, parts, control, wanted)
     return [*before, *ids, *after], is_spelled
 
 
@@ -78,39 +90,20 @@ def text_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> TextTokens:
     """
     if not tokenizer.is_fast:
         return TextTokens(ids=tuple(token_ids(tokenizer, [text])), ends=None)
-    if not spells_control(tokenizer, [text]):
+    ids, is_spelled = read_parts(tokenizer, [text])
+    if not is_spelled:
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ends = tuple(end for _, end in encoded["offset_mapping"])
         return TextTokens(ids=tuple(encoded.input_ids), ends=ends)
     renamed = _Renamed(tokenizer, stem=_stem(text))
     encoding = renamed.backend.encode(text, add_special_tokens=False)
-    ids = token_ids(tokenizer, [text])
     ends = tuple(end for _, end in encoding.offsets)
     return TextTokens(ids=tuple(ids), ends=ends if len(ends) == len(ids) else None)
 
 
 def spells_control(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> bool:
-    """Whether tokenizing the joined parts would make control tokens that no frame spells.
-
-    Looked for in the text, and where the tokenizer looks for some behind its normalizer (which
-    turns, say, full-width letters into plain ones), in the tokens too.
-    """
-    return _spells(tokenizer, parts, control_tokens(tokenizer))
-
-
-def _spells(
-    tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part], control: Mapping[int, AddedToken]
-) -> bool:
-    text = joined(parts)
-    frames = [part.text for part in parts if isinstance(part, Frame)]
-    for token in control.values():
-        spelled = token.content
-        if spelled in text and text.count(spelled) > sum(f.count(spelled) for f in frames):
-            return True
-    if not any(token.normalized for token in control.values()):
-        return False
-    found = _control_in(tokenizer, control, _plain(tokenizer, text))
-    return found != _control_of_frames(tokenizer, control, parts)
+    """Whether tokenizing the joined parts would make control tokens that no frame spells."""
+    return read_parts(tokenizer, parts)[1]
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, AddedToken]:
@@ -143,9 +136,13 @@ def _plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def _careful(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> list[int]:
-    control = control_tokens(tokenizer)
-    wanted = _control_of_frames(tokenizer, control, parts)
+def _careful(
+    tokenizer: PreTrainedTokenizerBase,
+    parts: Sequence[Part],
+    control: Mapping[int, AddedToken],
+    wanted: Sequence[int],
+) -> list[int]:
+    """The tokens of all parts, where the control tokens are those that frames want, and no more."""
     if tokenizer.is_fast:
         renamed = _Renamed(tokenizer, stem=_stem(joined(parts)))
         ids = renamed.ids(parts)
@@ -156,7 +153,7 @@ def _careful(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> list[
     for part in parts:
         pieces = [part.text] if isinstance(part, Frame) else _cut_inside(part, spelled)
         ids += [i for piece in pieces if piece for i in _plain(tokenizer, piece)]
-    if _control_in(tokenizer, control, ids) != wanted:
+    if Counter(_control_in(tokenizer, control, ids)) - Counter(wanted):
         text = next((part for part in parts if isinstance(part, str) and part), "")
         raise InputError(
             f"the tokenizer of {tokenizer.name_or_path} reads a part of the text {text[:60]!r} as "

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from refusalscope.errors import InputError
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.chat_parts import chat_parts
+from refusalscope.models.chat_template import render_chat
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.system_prompts import SystemPrompt, with_system_prompt
 from refusalscope.models.text_tokens import read_parts
@@ -51,7 +53,8 @@ def encode_conversation(
             f"messages; use a run with --template model"
         )
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    parts = chat_parts(chat.tokenizer, messages, what="the conversation")
+    render = partial(render_chat, chat.tokenizer, what="the conversation")
+    parts = chat_parts(chat.tokenizer, messages, render)
     ids, has_control_text = read_parts(chat.tokenizer, parts)
     n_post = len(chat.prompt_format.post_instruction)
     return Prompt(ids=tuple(ids), n_post=n_post, has_control_text=has_control_text)
