@@ -1,6 +1,6 @@
 """What a run is asked to do; written to run.json and read back when a run is continued."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.organisms.organism import DEFAULT_ORGANISM
@@ -12,6 +12,9 @@ ORGANISM_PREFIX = "organism:"
 
 class RunOptions(Record):
     """Options of a run. Paths are kept as given."""
+
+    mend: ClassVar[str] = "continue it with that version, or start it again in a new folder"
+    is_exact: ClassVar[bool] = True
 
     model: str = ORGANISM_PREFIX + DEFAULT_ORGANISM
     """A folder, a hub id, or `organism:NAME` for a bundled organism."""

@@ -1,5 +1,6 @@
 """A run folder read back: what the report, comparisons and imports work from."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -8,6 +9,7 @@ from refusalscope.errors import InputError, RunFolderError
 from refusalscope.results.evaluation_records import CoherenceFlags
 from refusalscope.results.file_names import file_name
 from refusalscope.results.loss_records import TextLosses
+from refusalscope.results.plain_folder import record_text, require_plain_folder
 from refusalscope.results.record import Record
 from refusalscope.results.records import (
     Completion,
@@ -95,11 +97,13 @@ def read_run(folder: Path) -> RunRecords:
     """Read every record of a run folder.
 
     Raises:
-        RunFolderError: `folder` is not a run, or one of its files is not what its name says.
+        RunFolderError: `folder` is not a run, one of its files is not what its name says, or it
+            leads out of itself.
     """
     manifest = read_if_there(RunManifest, folder / RUN)
     if manifest is None:
         raise RunFolderError(f"{folder} is not a run folder: it has no {RUN}")
+    require_plain_folder(folder)
     return RunRecords(
         folder=folder,
         manifest=manifest,
@@ -121,11 +125,11 @@ def read_completions(path: Path) -> list[Completion]:
         RunFolderError: a line is not a completion, or the file is absent; the message names file
             and line.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise RunFolderError(f"{path} does not exist; write it with: refusalscope complete RUN")
     return [
         Completion.from_json(line, source=f"{path}, line {number}")
-        for number, line in enumerate(path.read_text("utf-8").split("\n")[:-1], 1)
+        for number, line in enumerate(record_text(path).split("\n")[:-1], 1)
     ]
 
 
@@ -186,6 +190,6 @@ def read_if_there(kind: type[R], path: Path) -> R | None:
     Raises:
         RunFolderError: it is not what its name says.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    return kind.from_json(path.read_text("utf-8", errors="replace"), source=str(path))
+    return kind.from_json(record_text(path), source=str(path))
