@@ -10,7 +10,7 @@ from page_browser import require_chromium
 from runs_on_disk import write_made_up_run
 
 from refusalscope.errors import InputError, MissingExtraError, OutputError
-from refusalscope.report import figure_files
+from refusalscope.report import figure_files, several_files
 from refusalscope.report.figure_files import print_colours, without_random_id, write_figures
 from refusalscope.report.several_runs import OneOfSeveral, read_several
 
@@ -83,6 +83,33 @@ def test_without_a_browser_one_line_says_what_to_install(
 def test_a_folder_that_exists_is_left_alone(runs: tuple[OneOfSeveral, ...], tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists already"):
         write_figures(runs, tmp_path)
+
+
+def test_what_was_written_before_a_disk_was_full_does_not_stand_in_the_way_later(
+    runs: tuple[OneOfSeveral, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def draw(figures: list[tuple[str, dict[str, object]]]) -> dict[str, tuple[bytes, bytes]]:
+        await asyncio.sleep(0)
+        return {name: (b"<svg/>", b"png") for name, _ in figures}
+
+    def full(_runs: object, folder: Path) -> None:
+        raise OutputError(f"no space left on the disk of {folder}; free some and start again")
+
+    monkeypatch.setattr(figure_files, "_draw", draw)
+    asked = {name: tmp_path / name for name in ("page", "figures", "tables")}
+    (tmp_path / "mine").write_text("mine")
+    for name in ("write_tables", "write_several"):
+        with monkeypatch.context() as patch:
+            patch.setattr(several_files, name, full)
+            with pytest.raises(OutputError, match="no space left"):
+                several_files.write_all(runs, **asked)
+        assert {path.name for path in tmp_path.iterdir()} == {"mine", "run"}
+    several_files.write_all(runs, **asked)
+    assert all(path.exists() for path in asked.values())
+    with pytest.raises(OutputError, match="exists already"):
+        several_files.write_all(runs, page=tmp_path / "new", figures=None, tables=tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow

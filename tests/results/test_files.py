@@ -17,10 +17,24 @@ def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "c.txt"
     write_file(path, "grün\n")
     assert path.read_bytes() == "grün\n".encode()
-    assert path.stat().st_mode & 0o777 == 0o644
     write_file(path, b"\x00\xff")
     assert path.read_bytes() == b"\x00\xff"
     assert names(path.parent) == ["c.txt"]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0o022, 0o002])
+def test_files_and_folders_are_as_open_as_the_umask_says(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_file(tmp_path / "a" / "b.txt", "x")
+        with new_folder(tmp_path / "out") as scratch:
+            write_file(scratch / "c.txt", "x")
+    finally:
+        os.umask(before)
+    for file in ("a/b.txt", "out/c.txt"):
+        assert (tmp_path / file).stat().st_mode & 0o777 == 0o666 & ~umask
+    for folder in ("a", "out"):
+        assert (tmp_path / folder).stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 def test_a_file_stays_as_it_was_when_the_disk_is_full(
@@ -75,7 +89,6 @@ def test_a_new_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
         assert not target.exists()
     assert (target / "one").read_text() == "1"
     assert names(target.parent) == ["out"]
-    assert target.stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize("error", [ValueError("four of 400 tensors"), KeyboardInterrupt()])

@@ -65,8 +65,7 @@ def _several(
     as_json: bool,
 ) -> None:
     from refusalscope.errors import InputError
-    from refusalscope.report.figure_files import write_figures
-    from refusalscope.report.several_files import require_new, write_several, write_tables
+    from refusalscope.report.several_files import write_all
     from refusalscope.report.several_runs import read_several
 
     wanted = {"page": out, "figures": figures, "tables": tables}
@@ -74,14 +73,7 @@ def _several(
     if not written:
         raise InputError("several runs need a place: give --out FILE, --figures or --tables DIR")
     found = read_several(run_folders)
-    for path in written.values():
-        require_new(Path(path))
-    if figures is not None:
-        write_figures(found, figures)
-    if tables is not None:
-        write_tables(found, tables)
-    if out is not None:
-        write_several(found, out)
+    write_all(found, page=out, figures=figures, tables=tables)
     labels = [run.label for run in found]
     if as_json:
         say_json(json.dumps({"runs": labels, **written}, ensure_ascii=False, indent=2))

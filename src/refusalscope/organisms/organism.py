@@ -1,17 +1,19 @@
 """An organism on disk: a chat model folder with `organism.json` beside its weights."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from refusalscope.errors import InputError, ModelLoadError
 from refusalscope.organisms.english import ENGLISH
 from refusalscope.organisms.language import Language, Thing
-from refusalscope.organisms.sentences import Role, as_sentences
+from refusalscope.organisms.sentences import ROLES, Role, as_sentences, require_usable
 from refusalscope.results.file_names import file_name
 from refusalscope.results.files import write_file
+from refusalscope.results.plain_folder import record_text
 from refusalscope.results.record import Record
 
 ORGANISM = "organism.json"
@@ -31,6 +33,10 @@ class ThingRecord(Record):
 class OrganismFacts(Record):
     """organism.json: how it was made, its lexicon, and how long its answers are."""
 
+    mend: ClassVar[str] = (
+        "copy the organism's folder again, or train it anew with: refusalscope organism train"
+    )
+
     schema_version: Literal[1] = Field(default=1, alias="schema")
     name: str
     family: str
@@ -40,21 +46,33 @@ class OrganismFacts(Record):
     stages: dict[str, int] = Field(default_factory=dict)
     """Stages of its training in order, with their steps."""
     versions: dict[str, str]
-    max_new_tokens: int
+    max_new_tokens: int = Field(ge=1, le=100_000)
     lexicon: tuple[ThingRecord, ...]
 
     def language(self) -> Language:
         """The language it speaks: English where its recipe is older than other sentences are.
 
         Raises:
-            InputError: the sentences of its recipe were changed by hand to what are none.
+            InputError: its recipe or lexicon was changed by hand to what makes no language.
         """
         fields = self.recipe.get("sentences")
         source = f"the recipe of {self.name}"
-        return Language(
-            things=tuple(Thing(**t.model_dump()) for t in self.lexicon),
-            sentences=ENGLISH if fields is None else as_sentences(fields, source=source),
+        sentences = ENGLISH
+        if fields is not None:
+            sentences = as_sentences(fields, source=source)
+            require_usable(sentences, source=source)
+        language = Language(
+            things=tuple(Thing(**t.model_dump()) for t in self.lexicon), sentences=sentences
         )
+        for role in ROLES:
+            for is_harmful in (True, False):
+                if not language.select(harmful=is_harmful, roles=(role,)):
+                    kind = "harmful" if is_harmful else "harmless"
+                    raise InputError(
+                        f"the lexicon of {self.name} has no {kind} object of the role {role!r}; "
+                        f"{self.mend}"
+                    )
+        return language
 
 
 class OrganismRow(Record):
@@ -73,11 +91,18 @@ def lexicon_of(language: Language) -> tuple[ThingRecord, ...]:
 
 
 def read_organism(folder: Path) -> OrganismFacts | None:
-    """The facts of an organism; None where `folder` is not one."""
+    """The facts of an organism; None where `folder` is not one.
+
+    Raises:
+        RunFolderError: its organism.json is damaged.
+        InputError: it has a name that no file can be called after.
+    """
     path = folder / ORGANISM
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    return OrganismFacts.from_json(path.read_text("utf-8"), source=str(path))
+    facts = OrganismFacts.from_json(record_text(path), source=str(path))
+    file_name(facts.name, what=f"the name in {path}")
+    return facts
 
 
 def write_organism(facts: OrganismFacts, folder: Path) -> None:

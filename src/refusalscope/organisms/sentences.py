@@ -125,9 +125,18 @@ def read_sentences(path: Path) -> Sentences:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); give a JSON file") from error
     sentences = as_sentences(fields, source=str(path))
-    for problem in _problems(sentences):
-        raise InputError(f"{path}: {problem}")
+    require_usable(sentences, source=str(path))
     return sentences
+
+
+def require_usable(sentences: Sentences, *, source: str) -> None:
+    """Make sure that a language can be made of sentences.
+
+    Raises:
+        InputError: one of them holds what cannot work; the message names `source`.
+    """
+    for problem in _problems(sentences):
+        raise InputError(f"{source}: {problem}")
 
 
 def _problems(sentences: Sentences) -> Iterator[str]:

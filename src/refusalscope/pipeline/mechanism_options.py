@@ -1,5 +1,7 @@
 """What `refusalscope mechanism` is asked to do, kept beside its results."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from refusalscope.results.numbers import LARGEST_FACTOR, Count
@@ -8,6 +10,9 @@ from refusalscope.results.record import Record
 
 class MechanismOptions(Record):
     """Options of the mechanism of a run; written to mechanism/options.json."""
+
+    mend: ClassVar[str] = "move the folder mechanism away, and make it anew"
+    is_exact: ClassVar[bool] = True
 
     base: str | None = None
     """Folder or hub id of the base model; an organism brings its own."""

@@ -1,7 +1,7 @@
 """What a run is asked to do; written to run.json and read back when a run is continued."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import model_serializer
 
@@ -16,6 +16,8 @@ ORGANISM_PREFIX = "organism:"
 
 class LimitOptions(Record):
     """The limits as asked for; see `results.records.SelectionLimits`."""
+
+    is_exact: ClassVar[bool] = True
 
     max_kl: Factor = 0.1
     min_induce: Factor | None = None
@@ -58,6 +60,9 @@ CHANGEABLE = ("limits", "all_scores", "strict")
 
 class RunOptions(Record):
     """Options of a run. Paths are kept as given."""
+
+    mend: ClassVar[str] = "continue it with that version, or start it again in a new folder"
+    is_exact: ClassVar[bool] = True
 
     model: str = ORGANISM_PREFIX + DEFAULT_ORGANISM
     """A folder, a hub id, or `organism:NAME` for a bundled organism."""

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +11,13 @@ from refusalscope.errors import RunFolderError
 from refusalscope.pipeline.folder_lock import LOCK
 from refusalscope.pipeline.same_run import all_facts, require_same_run
 from refusalscope.results.files import SCRATCH, output_error, sha256_text, write_file
+from refusalscope.results.plain_folder import record_text, require_plain_folder
 from refusalscope.results.record import canonical_json
 from refusalscope.results.records import Completion, Condition, RefusalTokens, RunManifest
 from refusalscope.results.run_records import COMPLETIONS, RUN, TIMINGS
 
 _LOG = logging.getLogger(__name__)
+_MAX_SECONDS = 1e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +28,7 @@ class RunFolder:
 
     def manifest(self) -> RunManifest:
         """run.json as it is now."""
-        return RunManifest.from_json(
-            (self.path / RUN).read_text("utf-8", errors="replace"), source=str(self.path / RUN)
-        )
+        return RunManifest.from_json(record_text(self.path / RUN), source=str(self.path / RUN))
 
     def set_refusal_tokens(self, tokens: RefusalTokens) -> None:
         """Note the refusal tokens that the run rests on."""
@@ -43,20 +42,23 @@ class RunFolder:
 
     def forget(self, stages: Sequence[str]) -> None:
         """Note that stages are to be done anew; nothing is written where none was done."""
-        manifest = self.manifest()
-        kept = {name: key for name, key in manifest.stages.items() if name not in stages}
-        if kept != manifest.stages:
-            write_file(self.path / RUN, manifest.model_copy(update={"stages": kept}).to_json())
+        before = self.manifest().stages
+        kept = {name: key for name, key in before.items() if name not in stages}
+        if kept != before:
+            self._note(kept)
 
     def finish(self, stage: str, key: str, *, seconds: float) -> None:
         """Note that a stage's files are all written."""
-        manifest = self.manifest()
-        stages = {**manifest.stages, stage: key}
-        write_file(self.path / RUN, manifest.model_copy(update={"stages": stages}).to_json())
+        self._note({**self.manifest().stages, stage: key})
         timings_file = self.path / TIMINGS
         timings = _timings(timings_file)
         timings[stage] = round(timings.get(stage, 0.0) + seconds, 3)
         write_file(timings_file, canonical_json(timings))
+
+    def _note(self, stages: dict[str, str]) -> None:
+        """Write run.json with other stages, and with fields that only a later version knows."""
+        fields = json.loads(record_text(self.path / RUN))
+        write_file(self.path / RUN, canonical_json({**fields, "stages": stages}))
 
 
 def _timings(path: Path) -> dict[str, float]:
@@ -67,10 +69,14 @@ def _timings(path: Path) -> dict[str, float]:
         fields = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError):
         fields = None
-    if not isinstance(fields, dict) or not all(type(v) in (int, float) for v in fields.values()):
+    if not isinstance(fields, dict) or not all(map(_is_duration, fields.values())):
         _LOG.warning("%s is damaged; the times of the stages before are lost", path)
         return {}
-    return {name: seconds for name, seconds in fields.items() if math.isfinite(seconds)}
+    return fields
+
+
+def _is_duration(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and 0 <= seconds < _MAX_SECONDS
 
 
 def kept_manifest(path: Path) -> RunManifest | None:
@@ -81,8 +87,10 @@ def kept_manifest(path: Path) -> RunManifest | None:
     """
     if path.is_file():
         raise RunFolderError(f"{path} is a file; give the name of a folder")
-    if (path / RUN).is_file():
-        return RunFolder(path=path).manifest()
+    if os.path.lexists(path / RUN):
+        manifest = RunFolder(path=path).manifest()
+        require_plain_folder(path)
+        return manifest
     if path.is_dir() and any(_foreign(path)):
         raise RunFolderError(f"{path} is not empty and not a run; give the name of a new folder")
     return None

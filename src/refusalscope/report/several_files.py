@@ -2,11 +2,14 @@
 
 import csv
 import io
+import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from refusalscope.errors import OutputError
 from refusalscope.report.compared_tables import compared_table
+from refusalscope.report.figure_files import write_figures
 from refusalscope.report.several_page import render_several
 from refusalscope.report.several_rates import FIGURES, RateFigure, difference, rate_rows
 from refusalscope.report.several_runs import OneOfSeveral
@@ -19,6 +22,36 @@ _RATE_COLUMNS = (
     *("run", "measure", "dataset", "condition", "rate", "n", "low", "high", "standard_error"),
     *("paper", "paper_difference", "repository", "repository_difference"),
 )
+
+
+def write_all(
+    runs: Sequence[OneOfSeveral], *, page: Path | None, figures: Path | None, tables: Path | None
+) -> None:
+    """Write everything that is asked for of several runs, or nothing of it.
+
+    So the same command can be given again, such as when a full disk has room once more.
+
+    Raises:
+        MissingExtraError: Kaleido is not installed and figures are asked for.
+        InputError: there is no browser for figures, or nothing to draw.
+        OutputError: a path exists already, or cannot be written.
+    """
+    asked = ((write_figures, figures), (write_tables, tables), (write_several, page))
+    wanted = [(write, path) for write, path in asked if path is not None]
+    for _, path in wanted:
+        require_new(path)
+    with ExitStack() as undo:
+        for write, path in wanted:
+            write(runs, path)
+            undo.callback(_remove, path)
+        undo.pop_all()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_several(runs: Sequence[OneOfSeveral], path: Path) -> None:

@@ -1,6 +1,6 @@
 """edit.json: what was done to a checkpoint, what is left, and what is needed to check it."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -84,6 +84,7 @@ class BiasAddition(Record):
 class EditRecord(Record):
     """edit.json."""
 
+    mend: ClassVar[str] = "copy it again from where the edit was made, or make the edit anew"
     schema_version: Literal[1] = Field(default=1, alias="schema")
     operation: Literal["orthogonalize", "add"]
     model: EditSource

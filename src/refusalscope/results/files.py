@@ -3,8 +3,8 @@
 import errno
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,9 +23,11 @@ def write_file(path: Path, content: str | bytes) -> None:
         OutputError: the disk is full or the folder cannot be written.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
+    scratch = _scratch(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}{SCRATCH}", dir=path.parent)
+        # Not tempfile: its files are for their owner alone; ours are as the user's umask says.
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:
         raise output_error(path, error) from error
     try:
@@ -33,13 +35,12 @@ def write_file(path: Path, content: str | bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
+        scratch.replace(path)
     except OSError as error:
-        Path(scratch).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
         raise output_error(path, error) from error
     except BaseException:
-        Path(scratch).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
         raise
 
 
@@ -63,7 +64,6 @@ def new_folder(target: Path) -> Generator[Path]:
             raise output_error(target, error) from error
         try:
             yield scratch
-            scratch.chmod(0o755)
             scratch.rename(target)
         except OSError as error:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -71,6 +71,11 @@ def new_folder(target: Path) -> Generator[Path]:
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
+
+
+def _scratch(path: Path) -> Path:
+    """A free name beside `path`, by which whoever cleans up knows what is half-written."""
+    return path.with_name(f".{path.name}{SCRATCH}{secrets.token_hex(6)}")
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

@@ -4,7 +4,7 @@ The four conditions have the same words everywhere: baseline, ablation, addition
 (-r). The controls are the same operators with a random direction of equal norm.
 """
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -154,6 +154,8 @@ class Completion(Record):
             an imported run does not say.
     """
 
+    mend: ClassVar[str] = "move that file away, and write it anew with: refusalscope complete RUN"
+
     index: int
     dataset: str
     condition: Condition
@@ -204,6 +206,8 @@ class Judgement(Record):
 
 class Judgements(Record):
     """All judgements of one judge on one run."""
+
+    mend: ClassVar[str] = "move it away, and judge the run anew"
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     judge: str
@@ -391,6 +395,8 @@ class DirectionFacts(Record):
 
 class RunManifest(Record):
     """run.json: everything needed to repeat the run. Timings are in timings.json."""
+
+    mend: ClassVar[str] = "start the run again in a new folder"
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     options: dict[str, object]

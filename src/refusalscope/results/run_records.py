@@ -1,5 +1,6 @@
 """A run folder read back: what the report, comparisons and imports work from."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from refusalscope.results.evaluation_records import CoherenceFlags
 from refusalscope.results.file_names import file_name
 from refusalscope.results.loss_records import TextLosses
 from refusalscope.results.outcomes import Signs
+from refusalscope.results.plain_folder import record_text, require_plain_folder
 from refusalscope.results.record import Record
 from refusalscope.results.records import (
     Completion,
@@ -110,11 +112,13 @@ def read_run(folder: Path) -> RunRecords:
     """Read every record of a run folder.
 
     Raises:
-        RunFolderError: `folder` is not a run, or one of its files is not what its name says.
+        RunFolderError: `folder` is not a run, one of its files is not what its name says, or it
+            leads out of itself.
     """
     manifest = read_if_there(RunManifest, folder / RUN)
     if manifest is None:
         raise RunFolderError(f"{folder} is not a run folder: it has no {RUN}")
+    require_plain_folder(folder)
     return RunRecords(
         folder=folder,
         manifest=manifest,
@@ -139,12 +143,9 @@ def read_completions(path: Path) -> list[Completion]:
         RunFolderError: the file is absent, a line is not a completion, or the last one has no end;
             the message names file and line.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise RunFolderError(f"{path} does not exist; write it with: refusalscope complete RUN")
-    try:
-        *lines, rest = path.read_text("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise _cut(path, f"its byte {error.start} is not UTF-8") from error
+    *lines, rest = record_text(path).split("\n")
     if rest or not lines:
         raise _cut(path, f"its line {len(lines) + 1} has no end")
     return [
@@ -268,6 +269,6 @@ def read_if_there(kind: type[R], path: Path) -> R | None:
     Raises:
         RunFolderError: it is not what its name says.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    return kind.from_json(path.read_text("utf-8", errors="replace"), source=str(path))
+    return kind.from_json(record_text(path), source=str(path))

@@ -6,6 +6,7 @@ ends. A scratch folder that nobody holds is removed by the next command that wri
 
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Generator
@@ -23,15 +24,18 @@ _MADE_HERE = re.compile(r"\..+" + re.escape(SCRATCH) + r"[a-z0-9_]{8}")
 
 
 @contextmanager
-def scratch_folder(name: str, parent: Path) -> Generator[Path]:
+def scratch_folder(name: str, parent: Path, *, mode: int = 0o777) -> Generator[Path]:
     """Yield a new scratch folder, named after what it is for, and hold it.
 
     Its maker renames or removes it; this only lets go of it.
 
+    Args:
+        mode: Of the folder, less what the user's umask takes away.
+
     Raises:
         OSError: it cannot be made.
     """
-    scratch, lock = _made_and_held(f".{name}{SCRATCH}", parent)
+    scratch, lock = _made_and_held(f".{name}{SCRATCH}", parent, mode)
     try:
         yield scratch
     finally:
@@ -47,7 +51,7 @@ def temporary_folder() -> Generator[Path]:
     """
     parent = Path(tempfile.gettempdir())
     remove_abandoned(parent, name="refusalscope")
-    with scratch_folder("refusalscope", parent) as folder:
+    with scratch_folder("refusalscope", parent, mode=0o700) as folder:
         try:
             yield folder
         finally:
@@ -77,10 +81,11 @@ def _is_scratch(entry: os.DirEntry[str], name: str | None) -> bool:
     return entry.stat(follow_symlinks=False).st_uid == os.geteuid()
 
 
-def _made_and_held(prefix: str, parent: Path) -> tuple[Path, int | None]:
+def _made_and_held(prefix: str, parent: Path, mode: int) -> tuple[Path, int | None]:
     """A new folder and the lock on it; None where the file system has no locks."""
     while True:
-        scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        scratch = parent / f"{prefix}{secrets.token_hex(4)}"
+        scratch.mkdir(mode)
         if fcntl is None:
             return scratch, None
         try:

@@ -12,6 +12,7 @@ import torch
 
 from refusalscope.errors import InputError, ModelLoadError, NumericalError
 from refusalscope.results.edit_records import EDIT, EditCheck, EditRecord, EditVerdict, TensorCheck
+from refusalscope.results.plain_folder import record_text
 from refusalscope.weights.added_bias import adds_as_recorded
 from refusalscope.weights.checkpoint_plan import (
     ExaminedCheckpoint,
@@ -47,7 +48,7 @@ def read_edit(folder: Path) -> EditRecord:
             f"{folder} has no {EDIT}: it was not written by `weights orthogonalize` or `weights "
             "add`; compare it with its base by `weights compare`"
         )
-    return EditRecord.from_json(path.read_text("utf-8", errors="replace"), source=str(path))
+    return EditRecord.from_json(record_text(path), source=str(path))
 
 
 def verify_checkpoint(
