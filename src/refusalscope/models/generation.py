@@ -96,7 +96,8 @@ def end_of_turn_ids(chat: ChatModel) -> frozenset[int]:
     ids: set[int] = set()
     generation = getattr(chat.model, "generation_config", None)
     for eos in (getattr(generation, "eos_token_id", None), end_token(chat.tokenizer)):
-        ids |= {eos} if isinstance(eos, int) else set(eos or ())
+        own = eos if isinstance(eos, list | tuple) else [eos]
+        ids |= {token for token in own if isinstance(token, int)}
     closing = chat.prompt_format.post_instruction[0]
     if closing in set(chat.tokenizer.all_special_ids):
         ids.add(closing)

@@ -90,6 +90,7 @@ def extract(run: RunContext) -> None:
         n_layers=run.chat.n_layers,
         d_model=run.chat.d_model,
         warnings=(
+            *run.chat.warnings,
             *_left_out(run),
             *limited_answers(
                 run.chat,
