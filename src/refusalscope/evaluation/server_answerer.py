@@ -17,6 +17,7 @@ from refusalscope.errors import InputError
 from refusalscope.evaluation.answers import OnAnswer, RawAnswer
 from refusalscope.evaluation.judge_kinds import JudgeKind
 from refusalscope.evaluation.judge_prompt import JudgePrompt
+from refusalscope.results.event_loop import run_to_end
 
 _LOG = logging.getLogger(__name__)
 _REFUSED_PROMPT = (400, 413, 422)
@@ -105,7 +106,7 @@ class ServerAnswerer:
             InputError: the server refuses us (401, 403, 404), or some prompts got no answer;
                 those that did were handed on.
         """
-        asyncio.run(self._answer_all(prompts, on_answer))
+        run_to_end(lambda: self._answer_all(prompts, on_answer))
 
     async def _answer_all(self, prompts: Sequence[JudgePrompt], on_answer: OnAnswer) -> None:
         options = self._options
