@@ -49,3 +49,16 @@ def test_an_accelerator_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPat
     machine(monkeypatch, 2)
     with pytest.raises(ModelLoadError, match="this machine has cpu, cuda:0, cuda:1"):
         device_map_of("cuda:2")
+
+
+def test_an_accelerator_without_float64_is_not_taken_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine(monkeypatch, 1)
+    apple = torch.device("mps")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_given: apple)
+    for device in ("auto", "cpu", "spread"):
+        assert device_map_of(device) is None
+    for device in ("mps", "mps:0"):
+        with pytest.raises(ModelLoadError, match=f"'{device}', which does not compute in float64"):
+            device_map_of(device)

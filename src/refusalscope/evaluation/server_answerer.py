@@ -27,6 +27,7 @@ from refusalscope.evaluation.judge_prompt import JudgePrompt
 from refusalscope.evaluation.server_address import Redactor, require_key, server_address
 from refusalscope.evaluation.server_reply import UnreadableReplyError, ask, completion_text
 from refusalscope.models.text_tokens import Frame
+from refusalscope.results.event_loop import run_to_end
 
 _LOG = logging.getLogger(__name__)
 _REFUSED_PROMPT = (400, 413, 422)
@@ -136,7 +137,7 @@ class ServerAnswerer:
             InputError: the server refuses us (401, 403, 404), sends what is no answer's size, or
                 some prompts got no answer; those that did were handed on.
         """
-        asyncio.run(self._answer_all(prompts, on_answer))
+        run_to_end(lambda: self._answer_all(prompts, on_answer))
 
     async def _answer_all(self, prompts: Sequence[JudgePrompt], on_answer: OnAnswer) -> None:
         options = self._options

@@ -14,6 +14,7 @@ from torch import nn
 
 from refusalscope.errors import AnatomyError
 from refusalscope.models.anatomy_exceptions import explained
+from refusalscope.models.causes import told
 from refusalscope.models.feeders import find_feeders
 from refusalscope.models.layers import LayerCall, find_layers
 from refusalscope.models.residual_writer import Feeder, ResidualWriter
@@ -82,7 +83,8 @@ def measure_anatomy(model: nn.Module, *, seed: int = 0, with_feeders: bool = Tru
     try:
         with quiet_state(model, requires_grad=with_feeders):
             tokens = random_tokens(model, seed=seed, shape=(2, 6))
-            trace = record_trace(model, tokens, with_graph=with_feeders)
+            with told(_cannot_run):
+                trace = record_trace(model, tokens, with_graph=with_feeders)
             layers = find_layers(trace)
             start = find_embedding_writers(trace, layers[0])
             sums = [find_layer_writers(trace, layer, i) for i, layer in enumerate(layers)]
@@ -101,6 +103,13 @@ def measure_anatomy(model: nn.Module, *, seed: int = 0, with_feeders: bool = Tru
         is_tied=unembedding is not None and _shares_weight(model, unembedding, start),
         final_norm=_final_norm(trace, layers[-1]),
         unembedding=unembedding,
+    )
+
+
+def _cannot_run(why: str, _error: BaseException) -> AnatomyError:
+    return AnatomyError(
+        f"a forward pass of a few tokens fails ({why}); the config does not fit the weights, or "
+        f"the device lacks what the model needs"
     )
 
 

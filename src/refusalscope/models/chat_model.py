@@ -1,8 +1,10 @@
 """A loaded chat model: weights, tokenizer, prompt format, anatomy."""
 
+import logging
 import math
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +14,10 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
-    StrictDataclassError,
 )
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -29,13 +28,16 @@ from refusalscope.errors import (
     ChatTemplateError,
     InstructionsError,
     ModelLoadError,
-    NumericalError,
 )
+from refusalscope.models.adapters import Origin, origin_of, with_adapter, without_adapter
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
+from refusalscope.models.causes import cause, told
 from refusalscope.models.context_window import context_length
 from refusalscope.models.devices import device_map_of
-from refusalscope.models.digests import weights_digest
+from refusalscope.models.digests import adapter_digest, weights_digest
 from refusalscope.models.families import Family, family_of, template_family
+from refusalscope.models.loaded import not_loaded, require_usable
+from refusalscope.models.model_class import loading_class
 from refusalscope.models.prompts import (
     Prompt,
     PromptFormat,
@@ -44,9 +46,11 @@ from refusalscope.models.prompts import (
     paper_format,
 )
 from refusalscope.models.tokens import pad_token
-from refusalscope.results.given_files import require_regular
+from refusalscope.models.weight_files import checked_files, require_possible
+from refusalscope.results.files import sha256_text
 from refusalscope.results.records import RenderedTemplate
 
+_LOG = logging.getLogger(__name__)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.tiktoken", "*.jinja", "*.py"]
@@ -78,6 +82,8 @@ class ChatModel:
     source: str
     folder: Path
     weights_sha256: str
+    warnings: tuple[str, ...] = ()
+    """What was found in its folder and not used."""
 
     @property
     def name(self) -> str:
@@ -128,8 +134,10 @@ class ChatModel:
 
         Raises:
             InstructionsError: one is empty, or leaves no room for an answer in the context.
+            ModelLoadError: the tokenizer gives tokens that the model does not know.
         """
         prompts = [self.prompt_format.encode(text) for text in instructions]
+        self._require_known(max((id_ for prompt in prompts for id_ in prompt.ids), default=0))
         long = [i for i, prompt in enumerate(prompts) if self.room(prompt) < 1]
         if long:
             raise InstructionsError(
@@ -138,6 +146,14 @@ class ChatModel:
                 f"{instructions[long[0]][:60]!r}); shorten the instructions or the system prompt"
             )
         return prompts
+
+    def _require_known(self, largest: int) -> None:
+        n_known = len(self.model.get_input_embeddings().get_parameter("weight"))
+        if largest >= n_known:
+            raise ModelLoadError(
+                f"the tokenizer of {self.source} gives token {largest}, its model knows {n_known} "
+                f"tokens; they do not belong together: copy the tokenizer's files again"
+            )
 
 
 def load_chat_model(
@@ -161,15 +177,17 @@ def load_chat_model(
     """
     options = options or LoadOptions()
     folder = local_folder(source, options.revision)
-    config = read_config(folder, source, options)
-    tokenizer = _load_tokenizer(folder, source, options)
-    family = family_of(config.model_type, source)
+    origin = _origin(folder, source)
+    config = read_config(origin.weights, origin.source, options)
+    own_tokenizer = folder if _has_tokenizer(folder) else origin.weights
+    tokenizer = _load_tokenizer(own_tokenizer, source, options)
+    family = family_of(config.model_type, origin.source)
     if rendered is None:
-        likeness = template_family(config.model_type, source)
+        likeness = template_family(config.model_type, origin.source)
         prompt_format = _prompt_format(tokenizer, likeness, options)
     else:
         prompt_format = kept_format(tokenizer, rendered, system=options.system)
-    model = _load_weights(folder, source, config, options)
+    model = _load_weights(origin, source, config, options)
     return ChatModel(
         model=model,
         tokenizer=tokenizer,
@@ -178,7 +196,8 @@ def load_chat_model(
         family=family,
         source=source,
         folder=folder,
-        weights_sha256=weights_sha256 or weights_digest(folder),
+        weights_sha256=weights_sha256 or _weights_digest(origin),
+        warnings=origin.warnings,
     )
 
 
@@ -190,8 +209,30 @@ def load_model(source: str, options: LoadOptions | None = None) -> PreTrainedMod
         NumericalError: NaN or infinity in the weights.
     """
     options = options or LoadOptions()
-    folder = local_folder(source, options.revision)
-    return _load_weights(folder, source, read_config(folder, source, options), options)
+    origin = _origin(local_folder(source, options.revision), source)
+    config = read_config(origin.weights, origin.source, options)
+    return _load_weights(origin, source, config, options)
+
+
+def _origin(folder: Path, source: str) -> Origin:
+    origin = origin_of(folder, source, lambda base: local_folder(base, None))
+    for warning in origin.warnings:
+        _LOG.warning("%s", warning)
+    return origin
+
+
+def model_digest(source: str, revision: str | None) -> str:
+    """Digest of the weights that a name means, of an adapter too; nothing is loaded.
+
+    Raises:
+        ModelLoadError: there is no model of that name.
+    """
+    return _weights_digest(_origin(local_folder(source, revision), source))
+
+
+def _weights_digest(origin: Origin) -> str:
+    own = weights_digest(origin.weights)
+    return own if origin.adapter is None else sha256_text(own + adapter_digest(origin.adapter))
 
 
 def require_source(source: str) -> None:
@@ -226,9 +267,9 @@ def local_folder(source: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelLoadError(
-            f"model {source!r} is neither a folder here nor to be had from the hub ({reason}); "
+            f"model {source!r} is neither a folder here nor to be had from the hub "
+            f"({cause(error)}); "
             f"check the name, the network, and access to gated models"
         ) from error
 
@@ -243,17 +284,19 @@ def read_config(folder: Path, source: str, options: LoadOptions) -> PretrainedCo
         raise ModelLoadError(
             f"{source} has no config.json; expected the folder of a transformers model"
         )
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
-    except (ValueError, OSError, KeyError, StrictDataclassError) as error:
-        raise ModelLoadError(
-            f"the config.json of {source} cannot be read ({_first_line(error)}); mend it, or pass "
+
+    def as_ours(why: str, _error: BaseException) -> ModelLoadError:
+        return ModelLoadError(
+            f"the config.json of {source} cannot be read ({why}); mend it, or pass "
             f"--trust-remote-code if the model brings its own code and you trust it"
-        ) from error
-    architecture = (config.architectures or ["no architecture"])[0]
-    if config.is_encoder_decoder or not re.search(
-        r"CausalLM|LMHead|ForConditionalGeneration", architecture
-    ):
+        )
+
+    with told(as_ours):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+        architecture = (config.architectures or ["no architecture"])[0]
+        writes = re.search(r"CausalLM|LMHead|ForConditionalGeneration", architecture)
+        config.get_text_config()
+    if config.is_encoder_decoder or not writes:
         raise ModelLoadError(
             f"{source} is a {architecture}, not a decoder-only language model; "
             f"expected a causal LM that answers chat prompts"
@@ -261,21 +304,24 @@ def read_config(folder: Path, source: str, options: LoadOptions) -> PretrainedCo
     return config
 
 
+def _has_tokenizer(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES)
+
+
 def _load_tokenizer(folder: Path, source: str, options: LoadOptions) -> PreTrainedTokenizerBase:
-    if not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
+    if not _has_tokenizer(folder):
         raise ModelLoadError(
             f"{source} has no tokenizer; expected tokenizer.json (or a sentencepiece or tiktoken "
             f"model) beside its weights"
         )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=options.trust_remote_code
+
+    def as_ours(why: str, _error: BaseException) -> ModelLoadError:
+        return ModelLoadError(
+            f"the tokenizer of {source} cannot be read ({why}); copy its files again"
         )
-    except Exception as error:  # the tokenizers package raises bare Exception on damaged files
-        raise ModelLoadError(
-            f"the tokenizer of {source} cannot be read ({_first_line(error)}); copy its files again"
-        ) from error
-    return tokenizer
+
+    with told(as_ours):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
 
 
 def _prompt_format(
@@ -292,35 +338,29 @@ def _prompt_format(
 
 
 def _load_weights(
-    folder: Path, source: str, config: PretrainedConfig, options: LoadOptions
+    origin: Origin, source: str, config: PretrainedConfig, options: LoadOptions
 ) -> PreTrainedModel:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ModelLoadError(
-            f"{source} has no .safetensors file; convert its weights to safetensors first "
-            f"(pickled weights are not loaded)"
-        )
-    for file in files:
-        _require_whole(file)
-    model = _from_pretrained(folder, source, config, options)
-    for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise NumericalError(
-                f"weight {name} of {source} has NaN or infinite values; the checkpoint is damaged: "
-                f"get it again"
-            )
+    require_possible(config, checked_files(origin.weights, origin.source), origin.source)
+    model = _from_pretrained(origin, config, options)
+    if origin.adapter is not None:
+        model = with_adapter(model, origin.adapter, source)
+    require_usable(model, source)
     return model.eval().requires_grad_(False)
 
 
 def _from_pretrained(
-    folder: Path, source: str, config: PretrainedConfig, options: LoadOptions
+    origin: Origin, config: PretrainedConfig, options: LoadOptions
 ) -> PreTrainedModel:
+    source = origin.source
     device_map = device_map_of(options.device)
     dtype = options.dtype
     if dtype == "auto" and device_map is None:
         dtype = "float32"
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+    with (
+        told(partial(not_loaded, config=config, source=source)),
+        without_adapter(origin.weights) as folder,
+    ):
+        loaded: Any = loading_class(config, source).from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -329,11 +369,6 @@ def _from_pretrained(
             trust_remote_code=options.trust_remote_code,
             **({} if device_map is None else {"device_map": device_map}),
         )
-    except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelLoadError(
-            f"the weights of {source} cannot be loaded ({_first_line(error)}); check that the "
-            f"folder is whole"
-        ) from error
     model, loading = loaded
     missing = sorted(loading["missing_keys"])
     if missing:
@@ -342,19 +377,3 @@ def _from_pretrained(
             f"they would be random: get the whole checkpoint"
         )
     return model
-
-
-def _require_whole(file: Path) -> None:
-    require_regular(file, error=ModelLoadError)
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            tensors.keys()
-    except (SafetensorError, OSError) as error:
-        raise ModelLoadError(
-            f"{file} is not a whole safetensors file ({_first_line(error)}); it was cut or "
-            f"damaged: copy it again"
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from refusalscope.models.adapters import ADAPTER_WEIGHTS, full_weights
 from refusalscope.results.files import sha256_file, sha256_text
 
 _NOT_SETTINGS = ("*.index.json", "edit.json", "organism.json")
@@ -10,8 +11,16 @@ _NOT_SETTINGS = ("*.index.json", "edit.json", "organism.json")
 
 
 def weights_digest(folder: Path) -> str:
-    """One digest over all weight files; hub blobs are named by theirs and need no reading."""
-    return _digest(sorted(folder.glob("*.safetensors")))
+    """One digest over all weight files but an adapter's.
+
+    Hub blobs are named by theirs and need no reading.
+    """
+    return _digest(full_weights(folder))
+
+
+def adapter_digest(folder: Path) -> str:
+    """One digest over the weights of an adapter."""
+    return _digest([folder / ADAPTER_WEIGHTS])
 
 
 def settings_digest(folder: Path) -> str:

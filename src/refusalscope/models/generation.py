@@ -141,7 +141,8 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froze
     ids: set[int] = set()
     generation = getattr(model, "generation_config", None)
     for eos in (getattr(generation, "eos_token_id", None), end_token(tokenizer)):
-        ids |= {eos} if isinstance(eos, int) else set(eos or ())
+        own = eos if isinstance(eos, list | tuple) else [eos]
+        ids |= {token for token in own if isinstance(token, int)}
     return frozenset(ids)
 
 

@@ -3,12 +3,13 @@
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from refusalscope.errors import ModelLoadError
 from refusalscope.models.miniature_options import COUNTS, NOT_BUILT, OVERRIDES, SMALL
+from refusalscope.models.model_class import class_of_files
 
 
 def causal_lm_classes() -> dict[str, str]:
@@ -39,7 +40,10 @@ def shrunken_config(config: PreTrainedConfig) -> PreTrainedConfig:
     """
     kept = {**SMALL, **OVERRIDES.get(config.model_type, {})}
     widths = {key: value for key, value in kept.items() if key not in COUNTS}
-    return type(config).from_dict(_merged(config.to_dict(), _small(config, widths)))
+    before = config.to_dict()
+    return type(config).from_dict(
+        _with_rotary_sections(_merged(before, _small(config, widths)), before)
+    )
 
 
 def build_miniature(config: PreTrainedConfig, *, seed: int = 0) -> PreTrainedModel:
@@ -50,7 +54,7 @@ def build_miniature(config: PreTrainedConfig, *, seed: int = 0) -> PreTrainedMod
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config).float().eval()
+        model = class_of_files(config, "this model").from_config(config).float().eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim == 1 or bool((parameter == parameter.flatten()[0]).all()):
@@ -70,6 +74,30 @@ def _small(config: PreTrainedConfig, options: dict[str, Any]) -> dict[str, Any]:
         if isinstance(inner, PreTrainedConfig):
             found[key] = _small(inner, options)
     return found
+
+
+def _with_rotary_sections(small: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """`small` with the sections of rotary positions (time, height, width) as wide as its heads."""
+    for key, value in small.items():
+        if (
+            key.endswith("_config")
+            and isinstance(value, dict)
+            and isinstance(before.get(key), dict)
+        ):
+            small[key] = _with_rotary_sections(value, before[key])
+    rope = small.get("rope_parameters")
+    sections = rope.get("mrope_section") if isinstance(rope, dict) else None
+    if not sections or not _head_width(before):
+        return small
+    total = sum(sections) * _head_width(small) // _head_width(before)
+    fitted = [total * section // sum(sections) for section in sections]
+    fitted[0] += total - sum(fitted)
+    return {**small, "rope_parameters": {**rope, "mrope_section": fitted}}
+
+
+def _head_width(config: dict[str, Any]) -> int:
+    width, n_heads = config.get("hidden_size"), config.get("num_attention_heads")
+    return config.get("head_dim") or (width // n_heads if width and n_heads else 0)
 
 
 def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -303,6 +303,7 @@ _LACKS: tuple[tuple[str, str, Literal["refuses too little", "answers too little"
 def _warnings(run: RunContext) -> tuple[str, ...]:
     """What became of instructions and will become of answers, where it is not what was asked."""
     return (
+        *run.chat.warnings,
         # Each said once: several sets come from one file.
         *dict.fromkeys(line for each in run.sets.values() for line in each.warnings),
         *limited_answers(

@@ -32,9 +32,10 @@ from refusalscope.models.chat_model import (
     ChatModel,
     load_chat_model,
     local_folder,
+    model_digest,
     require_source,
 )
-from refusalscope.models.digests import settings_digest, weights_digest
+from refusalscope.models.digests import settings_digest
 from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
 from refusalscope.pipeline.answer_lengths import suffix_tokens
 from refusalscope.pipeline.complete import CONDITIONS, complete_datasets
@@ -294,7 +295,7 @@ def _require_same_files(
                 options,
                 package_versions(),
                 tuple(each.counts() for each in sets.values()),
-                weights_digest(folder),
+                model_digest(source, options.revision),
                 settings_digest(folder),
             ),
         )

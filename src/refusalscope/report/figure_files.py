@@ -3,7 +3,6 @@
 An SVG has the same bytes every time: what Plotly names at random is numbered.
 """
 
-import asyncio
 import importlib.util
 import logging
 import re
@@ -17,6 +16,7 @@ from refusalscope.report.chart import Chart
 from refusalscope.report.several_figures import paper_figures
 from refusalscope.report.several_runs import OneOfSeveral
 from refusalscope.report.visible_text import plot_label
+from refusalscope.results.event_loop import run_to_end
 from refusalscope.results.files import new_folder, write_file
 
 WIDTH, HEIGHT = 720, 400
@@ -46,7 +46,7 @@ def write_figures(runs: Sequence[OneOfSeveral], folder: Path) -> None:
     colours = print_colours()
     prepared = [(chart.id, _for_print(chart, len(runs), colours)) for chart in charts]
     with new_folder(folder) as scratch:
-        for name, (svg, png) in asyncio.run(_draw(prepared)).items():
+        for name, (svg, png) in run_to_end(lambda: _draw(prepared)).items():
             write_file(scratch / f"{name}.svg", without_random_id(svg.decode("utf-8")))
             write_file(scratch / f"{name}.png", png)
 

@@ -12,10 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from refusalscope.errors import ModelLoadError, NumericalError
+from refusalscope.errors import AnatomyError, ModelLoadError, NumericalError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
+from refusalscope.models.causes import told
 from refusalscope.models.chat_model import LoadOptions, read_config
 from refusalscope.models.miniature import build_miniature, shrunken_config
+from refusalscope.models.model_class import has_text_class
 from refusalscope.weights.checkpoint import Checkpoint, open_checkpoint
 from refusalscope.weights.stored_names import StoredPart, stored_parts
 from refusalscope.weights.tensor_edit import (
@@ -127,21 +129,39 @@ def examine_checkpoint(source: ModelFolder, *, seed: int = 0) -> ExaminedCheckpo
     _require_unquantized(source.folder)
     checkpoint = open_checkpoint(source.folder)
     _warn_of_adapter(source.folder)
-    try:
-        miniature = build_miniature(shrunken_config(config), seed=seed)
-    except ValueError as error:
-        raise ModelLoadError(
-            f"{source.folder}: no small model of its architecture can be built "
-            f"({str(error).splitlines()[0]}), so that it is not known what writes to the residual "
-            "stream: load the model and edit it in memory"
-        ) from error
+    miniature, anatomy = _measured_miniature(config, source, seed=seed)
     return ExaminedCheckpoint(
         source=source,
         checkpoint=checkpoint,
         config=config,
         miniature=miniature,
-        anatomy=measure_anatomy(miniature, seed=seed),
+        anatomy=anatomy,
     )
+
+
+def _measured_miniature(
+    config: PretrainedConfig, source: ModelFolder, *, seed: int
+) -> tuple[PreTrainedModel, Anatomy]:
+    """A miniature with the names of the files; of the text model alone where that does not run."""
+
+    def as_ours(why: str, _error: BaseException) -> ModelLoadError:
+        return ModelLoadError(
+            f"{source.folder}: no small model of its architecture can be built ({why}), so that it "
+            "is not known what writes to the residual stream: load the model and edit it in memory"
+        )
+
+    with told(as_ours):
+        small = shrunken_config(config)
+        miniature = build_miniature(small, seed=seed)
+    try:
+        return miniature, measure_anatomy(miniature, seed=seed)
+    except AnatomyError:
+        if not has_text_class(small):
+            raise
+    with told(as_ours):
+        small.architectures = None
+        miniature = build_miniature(small, seed=seed)
+    return miniature, measure_anatomy(miniature, seed=seed)
 
 
 def stored_width(examined: ExaminedCheckpoint) -> int:
@@ -151,9 +171,9 @@ def stored_width(examined: ExaminedCheckpoint) -> int:
         ModelLoadError: That tensor is missing.
     """
     feeder = examined.anatomy.feeders[0]
-    part = stored_parts(examined.miniature, [(feeder.parameter, feeder.axis)])[
-        feeder.parameter, feeder.axis
-    ][0]
+    wanted = (feeder.parameter, feeder.axis)
+    files = examined.checkpoint.tensors
+    part = stored_parts(examined.miniature, [wanted], files=files)[wanted][0]
     return width_of(examined.checkpoint, part)
 
 
@@ -190,7 +210,8 @@ def plan_checkpoint(examined: ExaminedCheckpoint, what: Removal, *, untie: bool)
     gains = [(norm.gain, 0) for f in anatomy.feeders for norm in f.norms if norm.gain is not None]
     shared = [(name, 0) for both in further.items() for name in both]
     again = [(name, axis) for name, first in further.items() for f, axis in fed if f == first]
-    stored = stored_parts(apart, [*shared, *gains, *fed, *again])
+    wanted_parts = [*shared, *gains, *fed, *again]
+    stored = stored_parts(apart, wanted_parts, files=checkpoint.tensors)
 
     def read(gain: str) -> Float[Tensor, " d_model"]:
         return checkpoint.read(stored[gain, 0][0].name)

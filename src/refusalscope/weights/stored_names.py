@@ -6,7 +6,7 @@ each parameter's numbers among those that were written.
 """
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +19,8 @@ from transformers import PreTrainedModel
 
 from refusalscope.errors import AnatomyError
 
+_MODEL = "model."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPart:
@@ -30,13 +32,15 @@ class StoredPart:
 
 
 def stored_parts(
-    model: PreTrainedModel, wanted: Iterable[tuple[str, int]]
+    model: PreTrainedModel, wanted: Iterable[tuple[str, int]], *, files: Collection[str] = ()
 ) -> dict[tuple[str, int], tuple[StoredPart, ...]]:
     """Where `model.save_pretrained` puts parameters, given as (name, axis).
 
     Args:
         model: A miniature with random numbers everywhere: all of it is written to a temporary
             folder.
+        files: Names in the checkpoint. Where a model that also sees was saved, and `model` is its
+            text model, they are those of `model` behind another prefix.
 
     Raises:
         AnatomyError: A parameter is not in the saved checkpoint, whole or in slices, or two
@@ -46,9 +50,44 @@ def stored_parts(
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         stored = _names_by_digest(Path(folder))
+    moved = _moved([name for names in stored.values() for name in names], files)
+    stored = {digest: [moved(name) for name in names] for digest, names in stored.items()}
     return {
         (name, axis): _find(name, parameters[name].detach(), axis, stored) for name, axis in wanted
     }
+
+
+def _moved(saved: Sequence[str], files: Collection[str]) -> Callable[[str], str]:
+    """From a name that the model was saved with to that in the files.
+
+    Of all prefixes that could be put before a name, with or without the `model.` that it begins
+    with, that one is taken with which the most names are in the files.
+    """
+    missing = [name for name in saved if name not in files]
+    prefixes = {
+        (cut, found.removesuffix(name.removeprefix(cut)))
+        for name in missing[:1]
+        for cut in ("", _MODEL)
+        if name.startswith(cut)
+        for found in files
+        if found.endswith("." + name.removeprefix(cut))
+    }
+
+    def in_files(prefix: tuple[str, str]) -> int:
+        cut, put = prefix
+        return sum(put + n.removeprefix(cut) in files for n in missing if n.startswith(cut))
+
+    if not files or not prefixes:
+        return lambda name: name
+    cut, put = max(sorted(prefixes), key=in_files)
+    if 2 * in_files((cut, put)) < len(missing):
+        return lambda name: name
+
+    def moved(name: str) -> str:
+        is_behind = name not in files and name.startswith(cut)
+        return put + name.removeprefix(cut) if is_behind else name
+
+    return moved
 
 
 def _find(

@@ -13,13 +13,20 @@ _MOST = 8
 """More threads wait for the disk."""
 
 
+def n_cores() -> int:
+    """The cores that this process may use; all of the machine's where the system does not say."""
+    # macOS and Windows have no such call.
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
 @contextmanager
 def tensor_pool() -> Generator[ThreadPoolExecutor]:
     """A pool with a thread for each core; after an exception what has not begun is dropped."""
     keep_freed_memory()
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(min(_MOST, len(os.sched_getaffinity(0))))
+    pool = ThreadPoolExecutor(min(_MOST, n_cores()))
     try:
         yield pool
     finally:
