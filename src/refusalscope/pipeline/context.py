@@ -82,9 +82,8 @@ class RunContext:
         return known.ids
 
     def other_model_options(self) -> LoadOptions:
-        """How a model is loaded that is compared with the run's own."""
+        """How a model is loaded that is compared with the run's own, whose revision is not its."""
         own = self.options.load_options()
-        # A revision is the run's own model's.
         return replace(own, revision=None, trust_remote_code=self.trusts_remote_code)
 
     def prompts(self, name: str) -> list[Prompt]:

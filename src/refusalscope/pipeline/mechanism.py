@@ -77,10 +77,10 @@ def mechanism(
             f"the run in {folder} is not finished; finish it with: refusalscope report {folder}"
         )
     wanted = _together(folder, options)
-    if wanted.base is not None:
-        require_base(wanted.base, run_options)
     # A base that only the folder names is loaded, but no code of it is run.
     trusts_base = trust_remote_code and options.base is not None
+    if wanted.base is not None:
+        require_base(wanted.base, trust_remote_code=trusts_base)
     run = load(run_options, folder, progress=progress or Silent(), trust_remote_code=trusts_base)
     study = start_study(run, wanted)
     for source in wanted.beside:

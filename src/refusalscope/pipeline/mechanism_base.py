@@ -16,7 +16,6 @@ from refusalscope.models.chat_model import (
     weights_digest,
 )
 from refusalscope.pipeline.mechanism_study import Study
-from refusalscope.pipeline.options import RunOptions
 from refusalscope.results.files import write_file
 from refusalscope.results.mechanism_folder import BASE_AND_CHAT
 from refusalscope.results.mechanism_maps import BaseAndChat
@@ -29,13 +28,14 @@ def base_digest(source: str) -> str:
     return weights_digest(local_folder(source, None))
 
 
-def require_base(source: str, options: RunOptions) -> None:
+def require_base(source: str, *, trust_remote_code: bool) -> None:
     """Refuse, before the long parts, a base model that is none.
 
     Raises:
         ModelLoadError: there is no such model, or its config is not of a language model.
     """
-    read_config(local_folder(source, None), source, options.load_options())
+    options = LoadOptions(trust_remote_code=trust_remote_code)
+    read_config(local_folder(source, None), source, options)
 
 
 def do_base(study: Study) -> None:
