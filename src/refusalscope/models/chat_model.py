@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,8 +35,15 @@ from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.causes import cause, told
 from refusalscope.models.context_window import context_length
 from refusalscope.models.devices import device_map_of
-from refusalscope.models.digests import adapter_digest, weights_digest
+from refusalscope.models.digests import adapter_digest, settings_digest, weights_digest
 from refusalscope.models.families import Family, family_of, template_family
+from refusalscope.models.gguf_file import (
+    gguf_path,
+    is_gguf,
+    load_gguf,
+    read_gguf_config,
+    read_gguf_tokenizer,
+)
 from refusalscope.models.loaded import not_loaded, require_usable
 from refusalscope.models.model_class import loading_class
 from refusalscope.models.prompts import (
@@ -47,7 +55,7 @@ from refusalscope.models.prompts import (
 )
 from refusalscope.models.tokens import pad_token
 from refusalscope.models.weight_files import checked_files, require_possible
-from refusalscope.results.files import sha256_text
+from refusalscope.results.files import sha256_file, sha256_text
 from refusalscope.results.records import RenderedTemplate
 
 _LOG = logging.getLogger(__name__)
@@ -176,28 +184,78 @@ def load_chat_model(
         AnatomyError: the residual writers do not add up.
     """
     options = options or LoadOptions()
-    folder = local_folder(source, options.revision)
-    origin = _origin(folder, source)
-    config = read_config(origin.weights, origin.source, options)
-    own_tokenizer = folder if _has_tokenizer(folder) else origin.weights
-    tokenizer = _load_tokenizer(own_tokenizer, source, options)
-    family = family_of(config.model_type, origin.source)
+    found = _gguf(source, options) if is_gguf(source) else _checkpoint(source, options)
+    family = family_of(found.config.model_type, found.named)
     if rendered is None:
-        likeness = template_family(config.model_type, origin.source)
-        prompt_format = _prompt_format(tokenizer, likeness, options)
+        likeness = template_family(found.config.model_type, found.named)
+        prompt_format = _prompt_format(found.tokenizer(), likeness, options)
     else:
-        prompt_format = kept_format(tokenizer, rendered, system=options.system)
-    model = _load_weights(origin, source, config, options)
+        prompt_format = kept_format(found.tokenizer(), rendered, system=options.system)
+    model = found.model()
     return ChatModel(
         model=model,
-        tokenizer=tokenizer,
+        tokenizer=prompt_format.tokenizer,
         prompt_format=prompt_format,
         anatomy=measure_anatomy(model, with_feeders=False),
         family=family,
         source=source,
+        folder=found.folder,
+        weights_sha256=weights_sha256 or found.digest(),
+        warnings=found.warnings,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What a name stands for, each part read when it is asked for.
+
+    Attributes:
+        named: What names the model: of an adapter, its base.
+    """
+
+    config: PretrainedConfig
+    folder: Path
+    named: str
+    tokenizer: Callable[[], PreTrainedTokenizerBase]
+    model: Callable[[], PreTrainedModel]
+    digest: Callable[[], str]
+    warnings: tuple[str, ...]
+
+
+def _checkpoint(source: str, options: LoadOptions) -> _Found:
+    """A folder or a hub id."""
+    folder = local_folder(source, options.revision)
+    origin = _origin(folder, source)
+    config = read_config(origin.weights, origin.source, options)
+    own_tokenizer = folder if _has_tokenizer(folder) else origin.weights
+    return _Found(
+        config=config,
         folder=folder,
-        weights_sha256=weights_sha256 or _weights_digest(origin),
+        named=origin.source,
+        tokenizer=lambda: _load_tokenizer(own_tokenizer, source, options),
+        model=lambda: _load_weights(origin, source, config, options),
+        digest=lambda: _weights_digest(origin),
         warnings=origin.warnings,
+    )
+
+
+def _gguf(source: str, options: LoadOptions) -> _Found:
+    """A GGUF file."""
+    path = gguf_path(source)
+
+    def model() -> PreTrainedModel:
+        loaded = load_gguf(path, dtype=options.dtype, device_map=device_map_of(options.device))
+        require_usable(loaded, source)
+        return loaded.eval().requires_grad_(False)
+
+    return _Found(
+        config=read_gguf_config(path),
+        folder=path.parent,
+        named=source,
+        tokenizer=lambda: read_gguf_tokenizer(path),
+        model=model,
+        digest=lambda: sha256_file(path),
+        warnings=(),
     )
 
 
@@ -209,9 +267,8 @@ def load_model(source: str, options: LoadOptions | None = None) -> PreTrainedMod
         NumericalError: NaN or infinity in the weights.
     """
     options = options or LoadOptions()
-    origin = _origin(local_folder(source, options.revision), source)
-    config = read_config(origin.weights, origin.source, options)
-    return _load_weights(origin, source, config, options)
+    found = _gguf(source, options) if is_gguf(source) else _checkpoint(source, options)
+    return found.model()
 
 
 def _origin(folder: Path, source: str) -> Origin:
@@ -227,7 +284,20 @@ def model_digest(source: str, revision: str | None) -> str:
     Raises:
         ModelLoadError: there is no model of that name.
     """
+    if is_gguf(source):
+        return sha256_file(gguf_path(source))
     return _weights_digest(_origin(local_folder(source, revision), source))
+
+
+def model_settings_digest(source: str, revision: str | None) -> str:
+    """Digest of whatever else decides how a model answers; a GGUF file holds it all.
+
+    Raises:
+        ModelLoadError: there is no model of that name.
+    """
+    if is_gguf(source):
+        return sha256_file(gguf_path(source))
+    return settings_digest(local_folder(source, revision))
 
 
 def _weights_digest(origin: Origin) -> str:
@@ -242,10 +312,12 @@ def require_source(source: str) -> None:
         ModelLoadError: there can be no model of that name.
     """
     folder = Path(source).expanduser()
+    if is_gguf(source):
+        return
     if not folder.is_dir() and (folder.exists() or not _HUB_ID.fullmatch(source)):
         raise ModelLoadError(
             f"there is no model at {source!r}: expected a folder with config.json and safetensors, "
-            f"or a hub id like owner/name"
+            f"a GGUF file, or a hub id like owner/name"
         )
 
 
@@ -256,6 +328,10 @@ def local_folder(source: str, revision: str | None) -> Path:
         ModelLoadError: there is no model of that name.
     """
     require_source(source)
+    if is_gguf(source):
+        raise ModelLoadError(
+            f"{source} is a GGUF file; this needs the folder of a model with safetensors"
+        )
     folder = Path(source).expanduser()
     if folder.is_dir():
         if revision is not None:

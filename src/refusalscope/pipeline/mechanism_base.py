@@ -10,6 +10,7 @@ from refusalscope.mechanism.base_and_chat import (
 from refusalscope.mechanism.cosines import curve
 from refusalscope.models.chat_model import (
     ChatModel,
+    LoadOptions,
     load_model,
     local_folder,
     read_config,

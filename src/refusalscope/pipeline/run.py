@@ -31,11 +31,10 @@ import torch
 from refusalscope.models.chat_model import (
     ChatModel,
     load_chat_model,
-    local_folder,
     model_digest,
+    model_settings_digest,
     require_source,
 )
-from refusalscope.models.digests import settings_digest
 from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
 from refusalscope.pipeline.answer_lengths import suffix_tokens
 from refusalscope.pipeline.complete import CONDITIONS, complete_datasets
@@ -273,7 +272,6 @@ def _require_same_files(
     out: Path, existing: RunManifest, options: RunOptions, sets: InstructionSets, *, source: str
 ) -> None:
     """Compare a run that is continued with what it is asked to be, before its model is loaded."""
-    folder = local_folder(source, options.revision)
     kept = RunOptions.from_json(canonical_json(existing.options), source=str(out / RUN))
     theirs, ours = (
         facts_before_loading(
@@ -296,7 +294,7 @@ def _require_same_files(
                 package_versions(),
                 tuple(each.counts() for each in sets.values()),
                 model_digest(source, options.revision),
-                settings_digest(folder),
+                model_settings_digest(source, options.revision),
             ),
         )
     )
@@ -412,7 +410,7 @@ def _model_facts(
         n_parameters=sum(p.numel() for p in chat.model.parameters()),
         dtype=str(chat.model.dtype).removeprefix("torch."),
         weights_sha256=chat.weights_sha256,
-        settings_sha256=settings_digest(chat.folder),
+        settings_sha256=model_settings_digest(resolve_model(options.model), options.revision),
         template_sha256=chat.prompt_format.sha256(),
         rendered=chat.prompt_format.rendered(),
         family=organism.family if organism else (family.name if family else None),
