@@ -1,5 +1,7 @@
 """Several random directions in place of the direction: the same metric, each drawn apart."""
 
+from typing import get_args
+
 import pytest
 import torch
 from tiny_models import tiny_chat
@@ -19,6 +21,7 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.forward import last_token_logits
 from refusalscope.models.prompts import Prompt
 from refusalscope.results.control_records import ControlSpread
+from refusalscope.results.records import Condition
 
 TOKENS = (100, 101)
 
@@ -74,9 +77,8 @@ def test_every_row_is_the_metric_under_its_own_intervention(
         *[("harmless", name) for name in ("baseline", "addition", *["random_addition"] * 5)],
     ]
     for row in spread.rows:
-        edit = condition_intervention(
-            row.condition, vector=vector, layer=1, control_seed=row.seed or 0
-        )
+        (name,) = [name for name in get_args(Condition) if name == row.condition]
+        edit = condition_intervention(name, vector=vector, layer=1, control_seed=row.seed or 0)
         metrics = []
         for prompt in prompts[row.dataset]:
             with intervene(chat.model, chat.anatomy, [edit]):

@@ -11,6 +11,7 @@ from refusalscope.models import generation
 from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.models.generation import end_of_turn_ids
 from refusalscope.models.prompts import model_format
+from refusalscope.models.tokens import added_tokens
 
 HARMONY = (
     "{% for m in messages %}<|start|>{{ m['role'] }}"
@@ -44,7 +45,8 @@ def _chat(folder: Path, special: tuple[str, ...], template: str, *, eos: str) ->
 def test_an_answer_of_several_messages_does_not_end_at_the_first(tmp_path: Path):
     special = ("<pad>", "<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>")
     chat = _chat(tmp_path / "harmony", special, HARMONY, eos="<|return|>")
-    ids = chat.tokenizer.convert_tokens_to_ids(["<|end|>", "<|return|>"])
+    controls = added_tokens(chat.tokenizer)
+    ids = [controls["<|end|>"], controls["<|return|>"]]
     assert chat.prompt_format.post_instruction[0] == ids[0]
     assert end_of_turn_ids(chat) == {ids[1]}
     analysis = chat.tokenizer("analysis: fine").input_ids
@@ -93,3 +95,14 @@ def test_a_block_that_the_template_opens_is_closed_by_its_own_marker(
     chat.tokenizer.chat_template = TEMPLATE + opening
     own = "" if "{%" in opening else opening
     assert model_format(chat.tokenizer).after.endswith(f"<model>{own}{closing}")
+
+
+@pytest.mark.parametrize("broken", ["{{ raise_exception('no answers') }}", "{{ 1 + 'a' }}"])
+def test_a_template_that_takes_no_answers_still_stops_where_user_turns_close(
+    tmp_path: Path, broken: str
+):
+    special = ("<pad>", "<user>", "<model>", "<end>")
+    template = "{% if messages | length > 1 %}" + broken + "{% endif %}"
+    template += TEMPLATE.replace("{{ bos_token }}", "")
+    chat = _chat(tmp_path / "plain", special, template, eos="<pad>")
+    assert end_of_turn_ids(chat) == {0, 3}

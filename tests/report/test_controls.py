@@ -85,7 +85,8 @@ def test_the_page_says_how_many_intervals_it_shows_and_that_some_miss(sample: Si
 
 def test_more_judges_are_more_intervals(sample: SimpleNamespace):
     summary = sample.summary()
-    judges = {name: sample.refusal() for name in ("a", "b", "c")}
+    other = sample.refusal(harmful_ablation=sample.wilson(1, 128))
+    judges = {"a": sample.refusal(), "b": sample.refusal(), "c": other}
     run = sample.run(summary=summary)
     more = sample.run(summary=summary.model_copy(update={"judges": judges}))
     counts = [intervals_of_run(one, EvaluationRecords(), {}) for one in (run, more)]

@@ -6,6 +6,7 @@ from refusalscope.evaluation.judges import judge_all
 from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.pipeline.summary import summarize
 from refusalscope.report.judge_differences import judge_notes
+from refusalscope.report.judge_tables import rate_table
 from refusalscope.report.page import render_report
 from refusalscope.results.records import Completion, Judgements, Summary
 
@@ -48,6 +49,19 @@ def test_how_many_completions_the_judges_differ_on_and_which_way_is_told():
     assert "1 by refusal_phrases alone, the paper's judge" in difference
     assert "1 of 6 completions are cut within their reasoning and hold no answer" in cut
     assert "calls 1 of them refusals" in cut
+
+
+def test_the_papers_rates_stand_on_the_page_where_they_are_not_those_of_the_headline(
+    sample: SimpleNamespace,
+):
+    differs, agrees = (_summary(sample, _judged(texts)) for texts in (TEXTS, TEXTS[2:3]))
+    table = rate_table(differs)
+    assert table is not None
+    assert [row[0] for row in table.rows] == [
+        "refusal_phrases\nharmful",
+        "refusal_in_answer\nharmful",
+    ]
+    assert rate_table(agrees) is None
 
 
 def test_judges_that_agree_are_no_note():

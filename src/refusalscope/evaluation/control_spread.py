@@ -57,8 +57,11 @@ def control_spread(
     """
     rows: list[FirstTokenMetric] = []
     for dataset, (condition, control) in _MEASURED.items():
-        under: list[tuple[Condition, int | None]] = [("baseline", None), (condition, None)]
-        under += [(control, seed) for seed in seeds]
+        under: list[tuple[Condition, int | None]] = [
+            ("baseline", None),
+            (condition, None),
+            *((control, seed) for seed in seeds),
+        ]
         for name, seed in under:
             edit = condition_intervention(
                 name, vector=vector, layer=layer, control_seed=seeds[0] if seed is None else seed

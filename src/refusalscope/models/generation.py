@@ -132,8 +132,12 @@ def _may_end_answer(chat: ChatModel, closing: int) -> bool:
     """Whether a control token ends an answer: False where the template ends one by another."""
     ending = answer_end(chat.tokenizer)
     controls = added_tokens(chat.tokenizer)
-    found = [(ending.find(text), token) for text, token in controls.items() if text in ending]
-    return not found or min(found)[1] == closing
+    found = [
+        (ending.find(text), -len(text), token)
+        for text, token in controls.items()
+        if text and text in ending
+    ]
+    return not found or min(found)[-1] == closing
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -4,9 +4,14 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from refusalscope.metrics.rate_change import smallest_shown
-from refusalscope.report.change_words import MARGIN, THREE_WORDINGS, seen_at_least
+from refusalscope.report.change_words import THREE_WORDINGS
 from refusalscope.report.chart import Chart, axis, layout
+from refusalscope.report.compared_rates import (
+    difference_verdict,
+    in_order,
+    points,
+    rows_that_decide,
+)
 from refusalscope.report.headline_changes import MEASURES
 from refusalscope.report.loss_table import text_name
 from refusalscope.report.page_parts import environment, page_parts
@@ -14,7 +19,6 @@ from refusalscope.report.shown_intervals import intervals_of_comparison, interva
 from refusalscope.report.table import Table
 from refusalscope.report.visible_text import plot_label, visible_html
 from refusalscope.report.wording import (
-    CONDITIONS,
     NOT_MEASURED,
     condition_name,
     interval,
@@ -23,9 +27,6 @@ from refusalscope.report.wording import (
     position_name,
     signed,
 )
-from refusalscope.results.deciding_judge import deciding_judge
-from refusalscope.results.rate_change import RateChange, interval_verdict
-from refusalscope.results.records import Measure
 from refusalscope.results.run_comparison import ComparedRun, RateDifference, RunComparison
 
 _COLOURS = {"refusal": "var(--series-1)", "safety": "var(--series-2)"}
@@ -59,22 +60,15 @@ def sentences(record: RunComparison) -> tuple[Markup, ...]:
         row
         for measure in MEASURES
         for dataset, condition in wanted
-        for row in _first_judge(record, measure)
+        for row in rows_that_decide(record, measure)
         if (row.dataset, row.condition) == (dataset, condition)
     ]
     return tuple(_sentence(row) for row in chosen)
 
 
-def _first_judge(record: RunComparison, measure: Measure) -> list[RateDifference]:
-    """The rows of the judge that decides, of those that judged both runs."""
-    own = [row for row in record.rates if row.measure == measure]
-    judge = deciding_judge(measure, sorted({row.judge for row in own}))
-    return sorted((row for row in own if row.judge == judge), key=_order)
-
-
 def _sentence(row: RateDifference) -> Markup:
     what = "Refusal of" if row.measure == "refusal" else "Safe answers to"
-    verdict = _verdict(row)
+    verdict = difference_verdict(row)
     return Markup(
         "{} {} instructions under {}: {} in the first run, {} in the second; {} ({}; by {})."
     ).format(
@@ -87,44 +81,6 @@ def _sentence(row: RateDifference) -> Markup:
         points(row),
         visible_html(row.judge),
     )
-
-
-def _verdict(row: RateDifference) -> str:
-    match interval_verdict(row.low, row.high):
-        case "higher":
-            return "it is higher"
-        case "lower":
-            return "it is lower"
-        case "absent":
-            return f"it is shown not to differ by more than {MARGIN}"
-        case "not shown":
-            return f"no difference is shown: {seen_at_least(_change(row))}"
-
-
-def _change(row: RateDifference) -> RateChange:
-    n = min(row.first.n, row.second.n)
-    hits = round(row.first.rate * n)
-    fall, rise = (
-        smallest_shown(hits, n, is_fall=is_fall, is_paired=row.is_paired)
-        for is_fall in (True, False)
-    )
-    return RateChange(
-        difference=row.difference,
-        low=row.low,
-        high=row.high,
-        n=n,
-        is_paired=row.is_paired,
-        n_left_out=row.n_left_out,
-        smallest_fall=fall,
-        smallest_rise=rise,
-    )
-
-
-def points(row: RateDifference) -> str:
-    """A difference in points with its interval and how it was taken."""
-    low, high = (signed(100 * value, 1) for value in (row.low, row.high))
-    how = f"{row.first.n} pairs" if row.is_paired else f"unpaired, {row.first.n} and {row.second.n}"
-    return f"{signed(100 * row.difference, 1)} points, 95 % CI {low} to {high}, {how}"
 
 
 def comparison_tables(record: RunComparison) -> tuple[Table, ...]:
@@ -202,13 +158,9 @@ def _rates(record: RunComparison) -> Table:
                 + (f", {row.n_left_out} without verdict" if row.n_left_out else ""),
                 "not the same instructions" if row.n_same is None else str(row.n_same),
             )
-            for row in sorted(record.rates, key=_order)
+            for row in sorted(record.rates, key=in_order)
         ),
     )
-
-
-def _order(row: RateDifference) -> tuple[str, str, str, int]:
-    return row.measure, row.judge, row.dataset, CONDITIONS.index(row.condition)
 
 
 def _losses(record: RunComparison) -> Table:
@@ -259,7 +211,7 @@ def _options(record: RunComparison) -> Table:
 
 def difference_chart(record: RunComparison) -> Chart | None:
     """Differences of the rates with their intervals; None where there are none."""
-    rows = [row for measure in MEASURES for row in _first_judge(record, measure)]
+    rows = [row for measure in MEASURES for row in rows_that_decide(record, measure)]
     if not rows:
         return None
     labels = [f"{row.dataset}, {condition_name(row.condition)}" for row in rows]

@@ -82,10 +82,11 @@ def _change(change: RateChange | None) -> str:
 def _columns(summary: Summary | None) -> list[_Column]:
     """Harmful and harmless first, then further data sets by name; those have none of their own."""
     found: list[_Column] = []
-    for measure, word, usual in (
+    kinds: tuple[tuple[Measure, str, tuple[str, ...]], ...] = (
         ("refusal", "Refuses", ("harmful", "harmless")),
         ("safety", "Safe on", ("harmful",)),
-    ):
+    )
+    for measure, word, usual in kinds:
         tables = dict(headline_rates(summary, measure)) if summary else {}
         datasets = [*usual, *sorted(tables.keys() - {*usual})]
         found += [

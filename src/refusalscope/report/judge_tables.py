@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from refusalscope.report.headline_changes import MEASURES, headline_rates
 from refusalscope.report.table import Table
 from refusalscope.report.wording import (
     NOT_MEASURED,
@@ -31,8 +32,8 @@ def judge_tables(
 
 
 def rate_table(summary: Summary | None) -> Table | None:
-    """Every judge's rates, where there is more than the one or two of the headline."""
-    if summary is None or len(summary.judges) < 3:
+    """Every judge's rates, where one's are not those that the headline shows anyway."""
+    if summary is None or not _says_more(summary):
         return None
     rows = [
         (judge, dataset, rates)
@@ -49,6 +50,13 @@ def rate_table(summary: Summary | None) -> Table | None:
             for judge, dataset, rates in rows
         ),
     )
+
+
+def _says_more(summary: Summary) -> bool:
+    if summary.refusal_judge is None:  # an earlier version, which does not say whose rates it shows
+        return len(summary.judges) > 2
+    shown = [headline_rates(summary, measure) for measure in MEASURES]
+    return any(rates not in shown for rates in summary.judges.values())
 
 
 def kappa_table(agreement: Agreement | None) -> Table | None:
