@@ -140,6 +140,24 @@ def test_a_key_that_cannot_be_sent_is_one_line_that_does_not_show_it(
     assert contents(run_folder) == before
 
 
+def test_a_runs_folder_of_answers_that_is_a_link_is_not_followed(
+    refusalscope: Caller, run_folder: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (run_folder / "evaluation/answers").symlink_to(elsewhere)
+    with judge_server(lambda *_: "answer", lambda _: "no") as server:
+        words = ("--judge", "harmbench", "--server", server.url)
+        assert (
+            "is a link to another folder"
+            in refusalscope("evaluate", "judge", run_folder, *words).line
+        )
+        assert not server.asked
+        words = (*words, "--cache", elsewhere)
+        assert refusalscope("evaluate", "judge", run_folder, *words).status == 0
+    assert any(elsewhere.iterdir())
+
+
 def test_another_model_under_the_same_name_overwrites_nothing(
     refusalscope: Caller, run_folder: Path
 ) -> None:

@@ -55,9 +55,10 @@ async def ask(client: httpx2.AsyncClient, url: str, body: object) -> Reply:
                 f"{url} sends an answer of more than {LARGEST_REPLY >> 20} MiB; a judge's answer "
                 f"is a few lines: check --server"
             )
-        return Reply(
-            status=response.status_code, body=data[:limit], wait=_seconds(response.headers)
-        )
+        if len(data) > limit:
+            # Not half a word at the end: it may be half of the key that the server repeats.
+            data = data[:limit].rpartition(b" ")[0]
+        return Reply(status=response.status_code, body=data, wait=_seconds(response.headers))
 
 
 async def _read(response: httpx2.Response, *, limit: int) -> bytes:

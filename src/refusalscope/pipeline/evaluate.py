@@ -237,6 +237,7 @@ def make_judge(folder: Path, name: str, options: JudgeOptions, *, key: str | Non
 
     Raises:
         InputError: no such judge, or its model is not given.
+        OutputError: the run's folder of answers is a link.
     """
     if name in RULES:
         return RULES[name]()
@@ -249,10 +250,27 @@ def make_judge(folder: Path, name: str, options: JudgeOptions, *, key: str | Non
     return ModelJudge(
         kind,
         _answerer(kind, options, key),
-        cache=AnswerCache(folder=Path(options.cache) if options.cache else folder / ANSWERS),
+        cache=AnswerCache(folder=_answers_folder(folder, options)),
         label=options.label,
         short_is_safe=options.short_is_safe and name == "llama_guard_2",
     )
+
+
+def _answers_folder(folder: Path, options: JudgeOptions) -> Path:
+    """Where answers are kept; a run's own folder of them is no link to somewhere else.
+
+    Raises:
+        OutputError: it is.
+    """
+    if options.cache:
+        return Path(options.cache)
+    own = folder / ANSWERS
+    if own.is_symlink():
+        raise OutputError(
+            f"{own} is a link to another folder; no answer is written through it: remove it, or "
+            f"give the folder that is meant with --cache"
+        )
+    return own
 
 
 def _no_judge(name: str) -> InputError:
