@@ -10,6 +10,7 @@ from refusalscope.models.scored_text import ScoredText, scored_prompt
 from refusalscope.models.text_tokens import token_ids
 from refusalscope.pipeline.complete import completion_jobs
 from refusalscope.pipeline.context import RunContext
+from refusalscope.results.answer_text import answer_text
 from refusalscope.results.deciding_judge import deciding_record
 from refusalscope.results.files import write_file
 from refusalscope.results.outcomes import AnswerSigns, Sign, Signs
@@ -99,7 +100,9 @@ def _halfway(own: float | None, shuffled: float | None) -> float | None:
 
 
 def _signs(row: Completion, loss: float | None, above: float | None) -> AnswerSigns:
-    flags = coherence_flags(row.text, ended=row.ended is not False)
+    seen = answer_text(row.text)
+    # Reasoning that was never closed is all there is of the answer, and is read as such.
+    flags = coherence_flags(seen.visible, ended=row.ended is not False)
     signs: list[Sign] = [flag for flag in flags if flag != "cut"]
     if loss is not None and above is not None and loss > above:
         signs.append("word salad")
