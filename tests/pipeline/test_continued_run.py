@@ -57,7 +57,7 @@ def test_a_template_that_prints_the_time_is_rendered_once_and_kept(finished: Pat
     again = reopen(finished, progress=Silent()).prompts("harmful")
     assert prompts == again
     tokenizer = byte_tokenizer()
-    spoken = tokenizer.decode(list(prompts[0].ids), skip_special_tokens=False)
+    spoken = str(tokenizer.decode(list(prompts[0].ids), skip_special_tokens=False))
     assert spoken.startswith(kept.before)
 
 

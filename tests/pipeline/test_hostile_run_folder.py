@@ -15,11 +15,13 @@ import pytest
 from tiny_models import save_tiny
 from tiny_runs import Caller, call, contents, finish_run, instruction_files
 
+from refusalscope.errors import RunFolderError
 from refusalscope.evaluation.harness_task import HarnessTask
 from refusalscope.organisms.harness_task import ORGANISM_TASK
 from refusalscope.organisms.organism import bundled_organism, read_organism
 from refusalscope.pipeline import evaluate_coherence
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.evaluate_finetune import require_plain_adapter
 from refusalscope.results.record import canonical_json
 
 OUTSIDE = "the user's own words"
@@ -215,6 +217,33 @@ def test_a_run_folder_that_is_itself_a_link_is_taken(run: Path, refusalscope: Ca
     (run.parent / "latest").symlink_to(run)
     assert refusalscope("report", run.parent / "latest").status == 0
     assert refusalscope("evaluate", "drift", run.parent / "latest").status == 0
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        '{"peft_type": "LORA", "megatron_config": {}, "megatron_core": "antigravity"}',
+        '{"peft_type": "PROMPT_TUNING"}',
+        "[]",
+        "[" * 100_000,
+        "{",
+    ],
+)
+def test_an_adapter_whose_config_names_code_is_refused(tmp_path: Path, config: str) -> None:
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    (tmp_path / "adapter_config.json").write_text(config)
+    with pytest.raises(RunFolderError, match="is not the LoRA adapter that a training here leaves"):
+        require_plain_adapter(tmp_path)
+
+
+def test_an_adapter_that_would_be_unpickled_is_refused(tmp_path: Path) -> None:
+    config = '{"peft_type": "LORA", "megatron_config": null}'
+    (tmp_path / "adapter_config.json").write_text(config)
+    (tmp_path / "adapter_model.bin").write_bytes(b"")
+    with pytest.raises(RunFolderError, match="is not the LoRA adapter"):
+        require_plain_adapter(tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    require_plain_adapter(tmp_path)
 
 
 def test_task_files_of_a_run_folder_are_never_read(

@@ -3,6 +3,7 @@
 The adapter and what the fine-tuned model answers are kept in `evaluation/finetune`.
 """
 
+import json
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +30,7 @@ from refusalscope.results.finetune_records import (
 )
 from refusalscope.results.loss_records import TextName
 from refusalscope.results.numbers import Count, Factor
+from refusalscope.results.plain_folder import record_text
 from refusalscope.results.record import Record, canonical_json
 from refusalscope.results.records import Judgements, Measure, Rate
 from refusalscope.results.run_records import FINETUNE, read_record, read_run
@@ -109,6 +111,7 @@ def finetune_of_run(
         source = options.pairs or "the organism's language"
         training = _train(run, lora, recipe, pairs, source=source)
     else:
+        require_plain_adapter(folder / _FOLDER / _ADAPTER)
         lora.attach_adapter(run.chat, folder / _FOLDER / _ADAPTER)
     own = folder / _FOLDER
     rows = complete_aside(run, run.chat, own, {"baseline": None}, name="lora")
@@ -123,6 +126,26 @@ def finetune_of_run(
     comparison = _compare(folder, training, judged, losses)
     write_file(folder / FINETUNE, comparison.to_json())
     return comparison
+
+
+def require_plain_adapter(folder: Path) -> None:
+    """Refuse a saved adapter that would be unpickled, or whose config names code to import.
+
+    Raises:
+        RunFolderError: it is not the LoRA adapter in safetensors that a training here leaves.
+    """
+    text = record_text(folder / "adapter_config.json")
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    is_lora = isinstance(fields, dict) and fields.get("peft_type") == "LORA"
+    names_code = isinstance(fields, dict) and fields.get("megatron_config") is not None
+    if not (folder / "adapter_model.safetensors").is_file() or not is_lora or names_code:
+        raise RunFolderError(
+            f"{folder} is not the LoRA adapter that a training here leaves; move {folder.parent} "
+            f"away to train anew"
+        )
 
 
 def _lora() -> Any:  # noqa: ANN401 - a module
