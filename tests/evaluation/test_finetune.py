@@ -8,7 +8,7 @@ import torch
 from tiny_models import tiny_chat
 
 from refusalscope.data.answer_pairs import AnswerPair
-from refusalscope.errors import ChatTemplateError, NumericalError
+from refusalscope.errors import ChatTemplateError, InputError, NumericalError
 from refusalscope.evaluation.finetune import (
     LoraRecipe,
     attach_adapter,
@@ -126,3 +126,11 @@ def test_without_a_template_the_end_of_the_user_s_turn_or_of_the_text(chat: Chat
     chat.tokenizer.eos_token = None
     with pytest.raises(ChatTemplateError, match="no token that ends an answer"):
         closing_token(replace(chat, prompt_format=ordinary))
+
+
+def test_pairs_that_do_not_fit_into_the_context_are_counted(tmp_path: Path) -> None:
+    chat = tiny_chat(tmp_path / "short", max_position_embeddings=32)
+    pairs = [*PAIRS, AnswerPair(instruction="paint it", answer="a" * 40)]
+    with pytest.raises(InputError, match=r"1 of 13 pairs do not fit .* of 32 tokens \(the longest"):
+        fine_tune(chat, pairs, RECIPE, tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()

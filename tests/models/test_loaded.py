@@ -80,8 +80,12 @@ def test_a_quantized_checkpoint_whose_package_is_missing_says_what_it_needs(
 
     fields = json.loads((folder / "config.json").read_text())
     fields["quantization_config"] = {
-        "quant_method": method, "bits": 4, "load_in_4bit": True, "weights": "int8",
-        "config_groups": {}, "quant_config": {},
+        "quant_method": method,
+        "bits": 4,
+        "load_in_4bit": True,
+        "weights": "int8",
+        "config_groups": {},
+        "quant_config": {},
     }
     (folder / "config.json").write_text(json.dumps(fields))
     with pytest.raises(ModelLoadError, match=r"it is quantized \(.*unquantized checkpoint"):

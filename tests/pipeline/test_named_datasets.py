@@ -6,7 +6,7 @@ import pytest
 
 from refusalscope.data.instruction import instructions_digest
 from refusalscope.data.sources import load_source
-from refusalscope.errors import InstructionsError
+from refusalscope.errors import InputError, InstructionsError
 from refusalscope.organisms.organism import bundled_organism, read_organism
 from refusalscope.pipeline.instructions import read_instruction_sets
 from refusalscope.pipeline.options import RunOptions
@@ -81,6 +81,12 @@ def test_a_column_that_is_named_is_read_recorded_and_part_of_what_a_run_is(folde
     assert "--column riddle" in command_line(own, tmp_path)
     without = options(folder, **files)
     assert stage_key("extract", own.model_dump()) != stage_key("extract", without.model_dump())
+
+
+def test_a_column_without_a_file_is_refused(folder):
+    own = options(folder, harmful=None, harmless=None, columns=("riddle",))
+    with pytest.raises(InputError, match="--column names a column of a file"):
+        read_instruction_sets(own, None)
 
 
 def test_an_option_that_earlier_runs_do_not_have_leaves_them_what_they_are(folder):

@@ -20,7 +20,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from refusalscope.data.answer_pairs import AnswerPair
-from refusalscope.errors import ChatTemplateError, NumericalError
+from refusalscope.errors import ChatTemplateError, InputError, NumericalError
 from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.chat_template import render_chat
@@ -70,6 +70,7 @@ def fine_tune(
 
     Raises:
         ChatTemplateError: the model has no token that ends a turn.
+        InputError: a pair does not fit into the model's context.
         NumericalError: the loss is NaN or infinite.
     """
     end = closing_token(chat)
@@ -80,6 +81,7 @@ def fine_tune(
             scored_answer(chat.prompt_format, pair.instruction, pair.answer, family=chat.family)
         ]
     ]
+    _require_fit(chat, texts)
     with _quiet(), torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         config = LoraConfig(
@@ -96,6 +98,16 @@ def fine_tune(
     (out / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
     adapted.requires_grad_(False)
     return Trained(targets=tuple(targets), epoch_losses=losses)
+
+
+def _require_fit(chat: ChatModel, texts: Sequence[ScoredText]) -> None:
+    lengths = [len(text.ids) for text in texts]
+    long = [n for n in lengths if chat.context is not None and n > chat.context]
+    if long:
+        raise InputError(
+            f"{len(long)} of {len(texts)} pairs do not fit into the model's context of "
+            f"{chat.context} tokens (the longest has {max(long)}); shorten them or leave them out"
+        )
 
 
 def attach_adapter(chat: ChatModel, folder: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from refusalscope.errors import RefusalscopeError
 
-_SPEAK_FOR_THEMSELVES = (ValueError, OSError, RuntimeError, ImportError)
+_SPEAK_FOR_THEMSELVES = (RefusalscopeError, ValueError, OSError, RuntimeError, ImportError)
 """Others say little without their name: `KeyError: 'type'`."""
 _PANIC = "PanicException"
 """What extensions in Rust raise where they give up; no Exception, so that few catch it."""

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from refusalscope.errors import AnatomyError, ModelLoadError, NumericalError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
-from refusalscope.models.causes import told
+from refusalscope.models.causes import cause
 from refusalscope.models.chat_model import LoadOptions, read_config
 from refusalscope.models.miniature import build_miniature, shrunken_config
 from refusalscope.models.model_class import has_text_class
@@ -143,25 +143,37 @@ def _measured_miniature(
     config: PretrainedConfig, source: ModelFolder, *, seed: int
 ) -> tuple[PreTrainedModel, Anatomy]:
     """A miniature with the names of the files; of the text model alone where that does not run."""
-
-    def as_ours(why: str, _error: BaseException) -> ModelLoadError:
-        return ModelLoadError(
-            f"{source.folder}: no small model of its architecture can be built ({why}), so that it "
-            "is not known what writes to the residual stream: load the model and edit it in memory"
-        )
-
-    with told(as_ours):
-        small = shrunken_config(config)
-        miniature = build_miniature(small, seed=seed)
+    miniature = _miniature(shrunken_config, config, source, seed=seed)
     try:
         return miniature, measure_anatomy(miniature, seed=seed)
     except AnatomyError:
-        if not has_text_class(small):
+        if not has_text_class(config):
             raise
-    with told(as_ours):
-        small.architectures = None
-        miniature = build_miniature(small, seed=seed)
+    miniature = _miniature(_of_text_alone, config, source, seed=seed)
     return miniature, measure_anatomy(miniature, seed=seed)
+
+
+def _of_text_alone(config: PretrainedConfig) -> PretrainedConfig:
+    small = shrunken_config(config)
+    small.architectures = None
+    return small
+
+
+def _miniature(
+    shrink: Callable[[PretrainedConfig], PretrainedConfig],
+    config: PretrainedConfig,
+    source: ModelFolder,
+    *,
+    seed: int,
+) -> PreTrainedModel:
+    try:
+        return build_miniature(shrink(config), seed=seed)
+    except Exception as error:  # a config makes libraries raise whatever they like
+        raise ModelLoadError(
+            f"{source.folder}: no small model of its architecture can be built ({cause(error)}), "
+            "so that it is not known what writes to the residual stream: load the model and edit "
+            "it in memory"
+        ) from error
 
 
 def stored_width(examined: ExaminedCheckpoint) -> int:
