@@ -96,6 +96,8 @@ def cause_of(error: BaseException) -> str | None:  # noqa: PLR0911 - a row of ki
         return f"the memory is not enough ({_told(error)}); {hint}"
     if isinstance(error, OSError):
         return _system_line(error)
+    if isinstance(error, RuntimeError) and _told(error).startswith("Symlink loop"):  # of pathlib
+        return f"{_told(error)}; {_SYSTEM_HINTS[errno.ELOOP]}"
     if isinstance(error, UnicodeDecodeError):
         return f"something that was read is not text in UTF-8 ({_told(error)}); save it as UTF-8"
     if isinstance(error, UnicodeError):

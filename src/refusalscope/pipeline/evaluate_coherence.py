@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -141,7 +142,8 @@ def _task(
                 intervene_alike(run.chat.model, run.chat.anatomy, interventions[name]),
             )
             if name == "ablation" and options.edited is not None:
-                model = load_model(options.edited, run.options.load_options())
+                as_run = replace(run.options.load_options(), revision=None)
+                model = load_model(options.edited, as_run)
                 under = nullcontext()
             results[name] = harness.run_task(model, run.chat.tokenizer, task, own, under=under)
             advance(1)

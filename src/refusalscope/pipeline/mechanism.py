@@ -11,7 +11,7 @@ from pathlib import Path
 
 from refusalscope.errors import RunFolderError
 from refusalscope.pipeline.context import Progress, Silent
-from refusalscope.pipeline.mechanism_base import base_digest, do_base
+from refusalscope.pipeline.mechanism_base import base_digest, do_base, require_base
 from refusalscope.pipeline.mechanism_beside import beside_digest, do_beside, require_beside
 from refusalscope.pipeline.mechanism_options import PART_FIELDS, MechanismOptions
 from refusalscope.pipeline.mechanism_parts import (
@@ -68,6 +68,8 @@ def mechanism(
             f"the run in {folder} is not finished; finish it with: refusalscope report {folder}"
         )
     wanted = _together(folder, options)
+    if wanted.base is not None:
+        require_base(wanted.base, run_options)
     study = start_study(load(run_options, folder, progress=progress or Silent()), wanted)
     for source in wanted.beside:
         require_beside(source, d_model=study.run.chat.d_model)

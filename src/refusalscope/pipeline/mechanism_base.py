@@ -1,5 +1,7 @@
 """The part of the mechanism that needs a second model: base against chat."""
 
+from dataclasses import replace
+
 from refusalscope.mechanism.base_and_chat import (
     NewlineStates,
     as_base,
@@ -8,8 +10,16 @@ from refusalscope.mechanism.base_and_chat import (
     newline_states,
 )
 from refusalscope.mechanism.cosines import curve
-from refusalscope.models.chat_model import ChatModel, load_model, local_folder, weights_digest
+from refusalscope.models.chat_model import (
+    ChatModel,
+    LoadOptions,
+    load_model,
+    local_folder,
+    read_config,
+    weights_digest,
+)
 from refusalscope.pipeline.mechanism_study import Study
+from refusalscope.pipeline.options import RunOptions
 from refusalscope.results.files import write_file
 from refusalscope.results.mechanism_folder import BASE_AND_CHAT
 from refusalscope.results.mechanism_maps import BaseAndChat
@@ -17,9 +27,23 @@ from refusalscope.results.mechanism_maps import BaseAndChat
 SETS = ("harmful", "harmless")
 
 
+def _load_options(options: RunOptions) -> LoadOptions:
+    """How the run's model was loaded, but for the revision, which is that model's own."""
+    return replace(options.load_options(), revision=None)
+
+
 def base_digest(source: str) -> str:
     """What identifies a base model's weights."""
     return weights_digest(local_folder(source, None))
+
+
+def require_base(source: str, options: RunOptions) -> None:
+    """Refuse, before the long parts, a base model that is none.
+
+    Raises:
+        ModelLoadError: there is no such model, or its config is not of a language model.
+    """
+    read_config(local_folder(source, None), source, _load_options(options))
 
 
 def do_base(study: Study) -> None:
@@ -27,7 +51,7 @@ def do_base(study: Study) -> None:
     run, source = study.run, study.base
     if source is None:
         raise ValueError("the base part was asked for without a base model")
-    model = load_model(source, run.options.load_options())
+    model = load_model(source, _load_options(run.options))
     base = as_base(run.chat, model, source=source)
     states: dict[tuple[str, str], NewlineStates] = {}
     total = 2 * sum(len(study.instructions(name)) for name in SETS)

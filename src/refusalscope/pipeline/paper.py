@@ -4,6 +4,7 @@ Table 2 and 7 need system prompts and a safety judge, 8 tasks of lm-evaluation-h
 pairs to fine-tune on. What cannot be had is left null, and a warning says why.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from refusalscope.data.answer_pairs import read_answer_pairs, read_pairs
@@ -69,6 +70,7 @@ def require_sense(options: PaperOptions) -> None:
     Raises:
         InputError: no such judge, a model for several judges, a judge's model that is not there, a
             file or folder that is not what it must be, or a task that is not understood.
+        MissingExtraError: tasks are asked for by name and the harness is not installed.
     """
     require_judges(options.judges)
     if options.judges.model is not None and options.judges.server is None:
@@ -85,6 +87,8 @@ def require_sense(options: PaperOptions) -> None:
             raise InputError(f"--task-folder {folder!r} is no folder; give one with task files")
     for text in options.tasks:
         parse_task(text)
+    if options.tasks and find_spec("lm_eval") is None:
+        raise MissingExtraError("--tasks", package="lm_eval", extra="eval")
 
 
 def paper_tables(

@@ -16,7 +16,7 @@ from refusalscope.report.selection_table import (
     selection_row,
     table_csv,
 )
-from refusalscope.results.files import write_file
+from refusalscope.results.files import output_error, write_file
 from refusalscope.results.given_files import given_text
 from refusalscope.results.record import Record, canonical_json, first_problem
 
@@ -67,6 +67,10 @@ def run_all(
     A model in which no direction is found, or that cannot be loaded, is a row that says why; the
     others are run all the same.
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(out, error) from error
     rows = []
     for name, options in runs:
         try:

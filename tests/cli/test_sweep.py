@@ -1,0 +1,154 @@
+"""Whatever bad value any option of any command is given: one line, status 2, nothing written over.
+
+`bad_input.table` makes the rows from the commands, so that a new option is in it by itself.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from bad_input import (
+    BASES,
+    Row,
+    copy_of,
+    leaves,
+    make_bad_files,
+    snapshot,
+    spelling,
+    table,
+)
+from forked_commands import Ended, ended
+from typer.main import get_command
+
+from refusalscope.cli.main import app
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Rows whose value is right, and why; no more of them than `most`."""
+
+    reason: str
+    covers: Callable[[Row], bool]
+    most: int
+
+
+RULES: tuple[Rule, ...] = ()
+
+
+def left_out(row: Row) -> bool:
+    return any(rule.covers(row) for rule in RULES)
+
+
+ROWS = [row for row in table() if not left_out(row)]
+
+
+def quick() -> list[Row]:
+    """A row of every option, and of each the next kind of value."""
+    by_option: dict[tuple[str, str], list[Row]] = {}
+    for row in ROWS:
+        by_option.setdefault((row.command, row.option), []).append(row)
+    return [rows[7 * number % len(rows)] for number, rows in enumerate(by_option.values())]
+
+
+QUICK = quick()
+SLOW = [row for row in ROWS if row not in QUICK]
+
+
+@dataclass(slots=True, kw_only=True)
+class Box:
+    """A folder to call commands from, made anew where one has changed it."""
+
+    original: Path
+    folder: Path
+    before: dict[str, tuple[int, ...] | str] = field(default_factory=dict)
+
+    def renew(self) -> None:
+        shutil.rmtree(self.folder.parent.parent, ignore_errors=True)
+        self.folder.parent.mkdir(parents=True)
+        copy_of(self.original, self.folder)
+        self.before = snapshot(self.folder.parent.parent)
+
+    def problems(self, row: Row) -> list[str]:
+        """What a row leaves to be wished for."""
+        called = ended(row.words, folder=self.folder)
+        after = snapshot(self.folder.parent.parent)
+        changed = [name for name, facts in self.before.items() if after.get(name) != facts]
+        made = [name for name in after if name not in self.before]
+        if changed or made:
+            self.renew()
+        return [
+            *_of_ending(called),
+            *(f"changed {name}" for name in changed),
+            *(f"made {name}" for name in made if "box/out" not in name),
+        ]
+
+
+def _of_ending(called: Ended) -> list[str]:
+    line = called.err.removesuffix("\n")
+    rules = {
+        f"status {called.status}": called.status == 2,
+        f"output {called.out!r}": called.out == "",
+        f"not one line: {called.err!r}": "\n" not in line and called.err.endswith("\n"),
+        f"not ours: {called.err!r}": line.startswith("refusalscope: "),
+        f"steers the terminal: {called.err!r}": line.isprintable(),
+        f"{called.seconds:.0f} s": called.seconds < 60,
+        f"{called.peak_bytes >> 20} MB": called.peak_bytes < 2 << 30,
+    }
+    return [problem for problem, holds in rules.items() if not holds]
+
+
+@pytest.fixture(scope="module")
+def box(given: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Box]:
+    """Models, a run, files, and all that is none of them."""
+    folder = tmp_path_factory.mktemp("sweep") / "original"
+    shutil.copytree(given, folder)
+    shutil.copytree(finished, folder / "run")
+    shutil.copy(finished / "selection" / "direction.safetensors", folder)
+    pairs = [{"instruction": f"do {i}", "output": "x"} for i in range(4)]
+    (folder / "pairs.json").write_text(json.dumps(pairs))
+    (folder / "config.toml").write_text('models = ["tiny"]\n')
+    make_bad_files(folder)
+    done = ended(
+        ("weights", "orthogonalize", "tiny", "--direction", "run", "--out", "edited"),
+        folder=folder,
+    )
+    assert done.status == 0, done
+    made = Box(original=folder, folder=folder.parent / "cwd" / "a" / "box")
+    made.renew()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder.parent / "cwd" / "cache"))
+        yield made
+
+
+def shown(row: Row) -> str:
+    return row.name.replace(" ", "-")
+
+
+@pytest.mark.parametrize("row", QUICK, ids=shown)
+def test_a_bad_value_is_one_line_and_nothing_is_written_over(box: Box, row: Row) -> None:
+    assert box.problems(row) == [], row.words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", SLOW, ids=shown)
+def test_every_other_bad_value_is_one_line_and_nothing_is_written_over(box: Box, row: Row) -> None:
+    assert box.problems(row) == [], row.words
+
+
+def test_the_table_has_every_option_of_every_command() -> None:
+    there = {(row.command, row.option) for row in ROWS}
+    commands = dict(leaves(get_command(app)))
+    options = {(name, spelling(p)) for name, command in commands.items() for p in command.params}
+    assert options - there == set()
+    assert BASES.keys() == commands.keys()
+    assert len(ROWS) >= 1500
+    assert len(QUICK) >= 150
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.reason)
+def test_what_is_left_out_is_so_for_a_reason_and_does_not_grow(rule: Rule) -> None:
+    rows = [row for row in table() if rule.covers(row)]
+    assert 0 < len(rows) <= rule.most, [row.name for row in rows]
