@@ -1,9 +1,9 @@
 """Which tasks of lm-evaluation-harness are run, and how their answers are counted."""
 
-import re
 from dataclasses import dataclass
 
 from refusalscope.errors import InputError
+from refusalscope.results.file_names import file_name
 from refusalscope.results.numbers import MOST
 
 
@@ -34,17 +34,16 @@ PAPER_TASKS = (
 """The six tasks of the paper's Table 8 with the shots of the Open LLM Leaderboard (v1), which the
 paper names and whose values its own match; it states no shots."""
 
-_NAME = re.compile(r"\w[\w.+-]{0,99}", re.ASCII)
-
 
 def parse_task(text: str) -> HarnessTask:
     """A task as it is written on the command line: NAME or NAME:SHOTS.
 
     Raises:
-        InputError: the name is none that a task has, or the shots are no number, or above `MOST`.
+        InputError: the shots are no number or above `MOST`, or no file can be named after it.
     """
     name, colon, shots = text.partition(":")
     is_number = shots.isascii() and shots.isdigit() and len(shots) <= len(str(MOST))
-    if not _NAME.fullmatch(name) or (colon and not (is_number and int(shots) <= MOST)):
+    if not name or (colon and not (is_number and int(shots) <= MOST)):
         raise InputError(f"the task {text!r} is not understood; expected NAME or NAME:SHOTS")
+    file_name(name, what="the name of a task")
     return HarnessTask(name=name, shots=int(shots) if colon else None)

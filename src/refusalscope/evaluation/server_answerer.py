@@ -195,21 +195,14 @@ def _text_of(response: httpx2.Response) -> str:
         choice = response.json()["choices"][0]
         text = choice["message"]["content"] if "message" in choice else choice["text"]
     except (ValueError, LookupError, TypeError) as error:
-        raise _NoAnswerError(
-            f"an answer that is no completion: {_body(response)[:80]!r}"
-        ) from error
+        raise _NoAnswerError(f"an answer that is no completion: {response.text[:80]!r}") from error
     if not isinstance(text, str):
-        raise _NoAnswerError(f"an answer without text: {_body(response)[:80]!r}")
+        raise _NoAnswerError(f"an answer without text: {response.text[:80]!r}")
     return text.strip()
 
 
-def _body(response: httpx2.Response) -> str:
-    """The body as text, whatever charset the server says that it has."""
-    return response.content.decode("utf-8", "replace")
-
-
 def _said(response: httpx2.Response) -> str:
-    text = " ".join(_body(response).split())[:120]
+    text = " ".join(response.text.split())[:120]
     return f"{response.status_code} {text}".strip()
 
 

@@ -13,7 +13,7 @@ from refusalscope.evaluation.judges import Judge, judge_all, judgement_name
 from refusalscope.evaluation.local_answerer import LocalAnswerer
 from refusalscope.evaluation.model_judge import ModelJudge
 from refusalscope.evaluation.rule_judges import phrase_judge
-from refusalscope.evaluation.server_address import require_address
+from refusalscope.evaluation.server_address import server_address
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.pipeline.context import Progress, Silent
@@ -153,7 +153,7 @@ def require_judges(options: JudgeOptions) -> None:
     if options.model is not None and options.judges[0] in RULES:
         raise InputError(f"judge {options.judges[0]} is a rule; leave --model away")
     if options.server is not None:
-        require_address(options.server)
+        server_address(options.server)
     if options.chat and options.server is None:
         raise InputError("--chat is about a server; give its address with --server")
     if options.rubric is not None and "chat" not in options.judges:
@@ -199,7 +199,7 @@ def _answerer(kind: JudgeKind, options: JudgeOptions, key: str | None) -> Answer
             f"not a folder or a hub id)"
         )
     if options.server is not None:
-        require_address(options.server)
+        server_address(options.server)
         return ServerAnswerer(
             kind,
             ServerOptions(
