@@ -8,17 +8,17 @@ from refusalscope.cli.main import app
 
 OPTIONS = {
     "anatomy": {"MODEL", "--seed", "--trust-remote-code", "--json"},
-    "complete": {"RUN", "--json"},
+    "complete": {"RUN", "--json", "--trust-remote-code"},
     "evaluate agreement": {"RUN", "--json"},
     "evaluate coherence": {
         *("RUN", "--batch-size", "--chat-template", "--condition", "--edited", "--json"),
-        *("--limit", "--paper", "--task-folder", "--tasks"),
+        *("--limit", "--paper", "--task-folder", "--tasks", "--trust-remote-code"),
     },
-    "evaluate drift": {"RUN", "--batch-size", "--json"},
+    "evaluate drift": {"RUN", "--batch-size", "--json", "--trust-remote-code"},
     "evaluate finetune": {
         *("RUN", "--alpaca", "--batch-size", "--epochs", "--json", "--judge", "--judge-model"),
         *("--key-variable", "--learning-rate", "--max-tokens", "--n-pairs", "--on-distribution"),
-        *("--pairs", "--pile", "--server", "--texts"),
+        *("--pairs", "--pile", "--server", "--texts", "--trust-remote-code"),
     },
     "evaluate judge": {
         *("RUN", "--batch-size", "--cache", "--chat", "--concurrency", "--dataset", "--device"),
@@ -28,16 +28,16 @@ OPTIONS = {
     },
     "evaluate loss": {
         *("RUN", "--alpaca", "--batch-size", "--json", "--max-tokens", "--on-distribution"),
-        *("--pile", "--texts"),
+        *("--pile", "--texts", "--trust-remote-code"),
     },
     "evaluate system-prompts": {
         *("RUN", "--json", "--judge", "--judge-model", "--key-variable", "--prompt", "--prompts"),
-        "--server",
+        *("--server", "--trust-remote-code"),
     },
-    "extract": {"RUN", "--json"},
+    "extract": {"RUN", "--json", "--trust-remote-code"},
     "import-run": {"FOLDER", "--out", "--json"},
-    "judge": {"RUN", "--json"},
-    "loss": {"RUN", "--json"},
+    "judge": {"RUN", "--json", "--trust-remote-code"},
+    "loss": {"RUN", "--json", "--trust-remote-code"},
     "mechanism": {
         "RUN",
         "--base",
@@ -53,6 +53,7 @@ OPTIONS = {
         "--suffix",
         "--suffix-tokens",
         "--text",
+        "--trust-remote-code",
     },
     "organism list": {"FOLDER", "--json"},
     "organism sentences": set(),
@@ -70,11 +71,11 @@ OPTIONS = {
         "--sentences",
         "--size",
     },
-    "project": {"RUN", "--json"},
+    "project": {"RUN", "--json", "--trust-remote-code"},
     "report compare": {"FIRST", "SECOND", "--out", "--json"},
     "report edit": {"RUN", "EDITED", "--json"},
-    "report runs": {"RUN...", "--figures", "--json", "--out", "--tables"},
-    "run-all": {"CONFIG", "--out", "--json"},
+    "report runs": {"RUN...", "--figures", "--json", "--out", "--tables", "--trust-remote-code"},
+    "run-all": {"CONFIG", "--out", "--json", "--trust-remote-code"},
     "run": {
         "[MODEL]",
         "--all-scores",
@@ -117,7 +118,7 @@ OPTIONS = {
         "--template",
         "--trust-remote-code",
     },
-    "select": {"RUN", "--json"},
+    "select": {"RUN", "--json", "--trust-remote-code"},
     "weights adapter": {
         *("MODEL", "--direction", "--json", "--layers", "--out", "--revision"),
         *("--seed", "--strength", "--trust-remote-code"),

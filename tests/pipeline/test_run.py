@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,26 @@ def test_a_run_stopped_after_selection_and_continued_equals_an_uninterrupted_one
     assert set(read_run(out).manifest.stages) == {"extract", "select"}
     assert not (out / "completions").exists()
     run(options, out)
+    assert results(out) == results(finished)
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        ["completions/harmful.ablation.jsonl"],
+        ["directions/extraction.json"],
+        ["selection/direction.safetensors", "report.html"],
+        ["summary.json"],
+    ],
+    ids=lambda lost: lost[0],
+)
+def test_a_stage_whose_files_were_taken_away_is_done_anew(
+    options: RunOptions, finished: Path, out: Path, lost: list[str]
+) -> None:
+    shutil.copytree(finished, out)
+    for name in lost:
+        (out / name).unlink()
+    assert run(options, out) is not None
     assert results(out) == results(finished)
 
 

@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -6,13 +7,13 @@ import pytest
 from tiny_runs import names
 
 from refusalscope.errors import RunFolderError
+from refusalscope.pipeline.folder_lock import remove_scratch
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run_folder import (
     Journal,
     Slot,
     open_run_folder,
     remove_journals,
-    remove_scratch,
     stage_key,
 )
 from refusalscope.results.records import Completion, ModelFacts, RefusalTokens, RunManifest
@@ -208,3 +209,14 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"run\.json is not a RunManifest record"):
         open_run_folder(tmp_path, manifest())
     assert (tmp_path / "run.json").read_text() == '{"schema": 1'
+
+
+@pytest.mark.parametrize(
+    "damaged", ['{"extract": 1.', "[1]", '{"extract": "x"}', "[" * 100_000, "\x00", '{"a": NaN}']
+)
+def test_damaged_timings_cost_no_stage(tmp_path: Path, damaged: str) -> None:
+    folder = open_run_folder(tmp_path / "run", manifest())
+    (folder.path / "timings.json").write_text(damaged)
+    folder.finish("extract", "k1", seconds=1.0)
+    assert folder.is_done("extract", "k1")
+    assert json.loads((folder.path / "timings.json").read_text()) == {"extract": 1.0}

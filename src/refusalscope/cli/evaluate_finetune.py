@@ -15,6 +15,7 @@ from refusalscope.cli.shared_options import (
     OnDistribution,
     Pile,
     TextLimit,
+    TrustRemoteCode,
 )
 from refusalscope.cli.terminal import say, say_json
 
@@ -45,6 +46,7 @@ def finetune(
     on_distribution: OnDistribution = False,
     texts: TextLimit = 4096,
     max_tokens: MaxTokens = 256,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Fine-tune by LoRA on pairs, and compare with ablation and subtraction (Table 10)."""
@@ -72,7 +74,13 @@ def finetune(
             max_tokens=max_tokens,
         ),
     )
-    found = finetune_of_run(run_folder, options, key=server_key(key_variable), progress=Bars())
+    found = finetune_of_run(
+        run_folder,
+        options,
+        key=server_key(key_variable),
+        progress=Bars(),
+        trust_remote_code=trust_remote_code,
+    )
     if as_json:
         say_json(found.to_json())
         return

@@ -16,6 +16,7 @@ from refusalscope.cli.shared_options import (
     OnDistribution,
     Pile,
     TextLimit,
+    TrustRemoteCode,
 )
 from refusalscope.cli.terminal import say, say_json
 
@@ -38,6 +39,7 @@ def loss(
     batch_size: Annotated[
         int | None, typer.Option(help="Texts in a batch; the run's if not given.", min=1)
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print losses as JSON.")] = False,
 ) -> None:
     """Cross-entropy of the paper's three texts under each condition (Table 9)."""
@@ -54,7 +56,9 @@ def loss(
         max_tokens=max_tokens,
         batch_size=batch_size,
     )
-    records = loss_of_texts(run_folder, options, progress=Bars())
+    records = loss_of_texts(
+        run_folder, options, progress=Bars(), trust_remote_code=trust_remote_code
+    )
     if as_json:
         rows = [record.model_dump(mode="json") for record in records]
         say_json(json.dumps({"run": str(run_folder), "losses": rows}, indent=2))
@@ -70,6 +74,7 @@ def drift(
     batch_size: Annotated[
         int | None, typer.Option(help="Answers in a batch; the run's if not given.", min=1)
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """KL of each condition along the baseline's own answers, token by token."""
@@ -79,7 +84,9 @@ def drift(
     from refusalscope.results.run_records import DRIFT
 
     quiet_libraries()
-    found = drift_of_run(run_folder, batch_size=batch_size, progress=Bars())
+    found = drift_of_run(
+        run_folder, batch_size=batch_size, progress=Bars(), trust_remote_code=trust_remote_code
+    )
     if as_json:
         say_json(found.to_json())
         return
@@ -105,6 +112,7 @@ def system_prompts(
     judge_model: JudgeModel = None,
     server: JudgeServer = None,
     key_variable: KeyVariable = None,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Refusal and safety of harmful instructions under several system prompts."""
@@ -134,6 +142,7 @@ def system_prompts(
         [*(SYSTEM_PROMPTS[name] for name in named), *own],
         judges=[make_judge(run_folder, name, options, key=key) for name in judge or ()],
         progress=Bars(),
+        trust_remote_code=trust_remote_code,
     )
     if as_json:
         say_json(found.to_json())
@@ -172,6 +181,7 @@ def coherence(
         bool, typer.Option("--chat-template", help="Ask in the model's chat template.")
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Questions in a batch.", min=1)] = 16,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
     """Tasks of lm-evaluation-harness under each condition, with paired differences."""
@@ -207,7 +217,9 @@ def coherence(
             "batch_size": batch_size,
         }
     )
-    records = coherence_of_run(run_folder, wanted, options, progress=Bars())
+    records = coherence_of_run(
+        run_folder, wanted, options, progress=Bars(), trust_remote_code=trust_remote_code
+    )
     if as_json:
         rows = [record.model_dump(mode="json") for record in records]
         say_json(json.dumps({"run": str(run_folder), "tasks": rows}, indent=2))

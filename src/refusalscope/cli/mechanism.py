@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli.shared_options import TrustRemoteCode
 from refusalscope.cli.terminal import say, say_json
 
 
@@ -38,6 +39,7 @@ def mechanism(
     text: Annotated[
         list[str] | None, typer.Option(help="Instruction to show token by token; repeatable.")
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print refusal rates as JSON.")] = False,
 ) -> None:
     """Explain how a finished run's model refuses: suffixes, heads, layers, directions."""
@@ -66,7 +68,7 @@ def mechanism(
             texts=tuple(text or ()),
         )
     quiet_libraries()
-    explain(run_folder, options, progress=Bars())
+    explain(run_folder, options, progress=Bars(), trust_remote_code=trust_remote_code)
     record = read_record(SuffixConditions, run_folder / SUFFIX_CONDITIONS)
     rates = {
         name: getattr(record, name).refusal.model_dump()

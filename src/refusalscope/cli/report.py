@@ -9,6 +9,7 @@ import typer
 from refusalscope.cli import report_compare
 from refusalscope.cli.default_command import ReportGroup
 from refusalscope.cli.run import continue_run, tell_summary
+from refusalscope.cli.shared_options import TrustRemoteCode
 from refusalscope.cli.terminal import say, say_json
 
 app = typer.Typer(
@@ -31,22 +32,25 @@ def runs(
     tables: Annotated[
         Path | None, typer.Option(help="Folder to create for tables: CSV, LaTeX, Markdown.")
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Write the page of one run, finishing the run first, or the paper's figures of several."""
     if len(run_folders) == 1 and not (out or figures or tables):
-        _one(run_folders[0], as_json=as_json)
+        _one(run_folders[0], trust_remote_code=trust_remote_code, as_json=as_json)
     else:
         _several(run_folders, out=out, figures=figures, tables=tables, as_json=as_json)
 
 
-def _one(run_folder: Path, *, as_json: bool) -> None:
+def _one(run_folder: Path, *, trust_remote_code: bool, as_json: bool) -> None:
     from refusalscope.report.page import write_report
     from refusalscope.results.run_records import read_run
 
     run = read_run(run_folder)
     if run.summary is None or not run.manifest.is_finished:
-        continue_run(run_folder, until="report", as_json=as_json)
+        continue_run(
+            run_folder, until="report", trust_remote_code=trust_remote_code, as_json=as_json
+        )
         return
     write_report(run_folder)
     tell_summary(run.summary, run_folder, as_json=as_json)

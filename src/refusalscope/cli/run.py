@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from refusalscope.cli.shared_options import TrustRemoteCode
 from refusalscope.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -178,28 +179,30 @@ def run(
     silent = as_json and tables is not None
     _run(options, out, until="report", as_json=as_json, silent=silent)
     if tables is not None:
-        write_tables(tables, out, key=key, as_json=as_json)
+        write_tables(tables, out, key=key, trust_remote_code=trust_remote_code, as_json=as_json)
 
 
 def _continuation(stage: str) -> Callable[..., None]:
     def command(
         run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+        trust_remote_code: TrustRemoteCode = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     ) -> None:
-        continue_run(run_folder, until=stage, as_json=as_json)
+        continue_run(run_folder, until=stage, trust_remote_code=trust_remote_code, as_json=as_json)
 
     return command
 
 
-def continue_run(run_folder: Path, *, until: str, as_json: bool) -> None:
+def continue_run(run_folder: Path, *, until: str, trust_remote_code: bool, as_json: bool) -> None:
     """Do the stages of a run up to `until` with its own options, and tell what came out.
 
     Raises:
-        RunFolderError: not a run, or an imported one.
+        RunFolderError: not a run, an imported one, or one that needs consent to remote code.
     """
     from refusalscope.pipeline.reopen import own_options
 
-    _run(own_options(run_folder), run_folder, until=until, as_json=as_json)
+    options = own_options(run_folder, trust_remote_code=trust_remote_code)
+    _run(options, run_folder, until=until, as_json=as_json)
 
 
 def _run(options: object, out: Path, *, until: str, as_json: bool, silent: bool = False) -> None:

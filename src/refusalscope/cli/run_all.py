@@ -17,6 +17,9 @@ def register(app: typer.Typer) -> None:
 def run_all(
     config: Annotated[Path, typer.Argument(help="TOML file: models = [...], [options].")],
     out: Annotated[Path, typer.Option(help="Folder of the runs; continued if it is there.")],
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the models.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Run several models with the same options, and put their directions in one table."""
@@ -28,7 +31,9 @@ def run_all(
     from refusalscope.report.selection_table import table_markdown
 
     quiet_libraries()
-    rows = run_models(read_several_runs(config), out, progress=Bars())
+    rows = run_models(
+        read_several_runs(config, trust_remote_code=trust_remote_code), out, progress=Bars()
+    )
     if as_json:
         say_json(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
     else:

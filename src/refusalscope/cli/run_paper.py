@@ -49,7 +49,14 @@ def paper_options(*, paper: bool, given: dict[str, object]) -> "PaperOptions | N
     return options
 
 
-def write_tables(options: "PaperOptions", out: Path, *, key: str | None, as_json: bool) -> None:
+def write_tables(
+    options: "PaperOptions",
+    out: Path,
+    *,
+    key: str | None,
+    trust_remote_code: bool,
+    as_json: bool,
+) -> None:
     """Measure what the tables need of a finished run, write them, and print what is in them.
 
     As JSON the summary and the tables' record; else one line, with what is missing on stderr.
@@ -59,7 +66,9 @@ def write_tables(options: "PaperOptions", out: Path, *, key: str | None, as_json
     from refusalscope.results.records import Summary
     from refusalscope.results.run_records import SUMMARY, read_record
 
-    found = paper_tables(out, options, key=key, progress=Bars())
+    found = paper_tables(
+        out, options, key=key, progress=Bars(), trust_remote_code=trust_remote_code
+    )
     if as_json:
         summary = read_record(Summary, out / SUMMARY)
         both = {"summary": summary.model_dump(mode="json"), "tables": found.model_dump(mode="json")}

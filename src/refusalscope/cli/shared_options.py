@@ -25,4 +25,8 @@ OnDistribution = Annotated[
     bool, typer.Option("--on-distribution", help="The run's own harmless completions.")
 ]
 TextLimit = Annotated[int, typer.Option(help="Texts of each file.", min=1)]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run code that comes with the run's model."),
+]
 MaxTokens = Annotated[int, typer.Option(help="Tokens of a document.", min=2)]

@@ -29,9 +29,16 @@ from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.devices import device_map_of
 from refusalscope.models.digests import weights_digest
 from refusalscope.models.families import Family, family_of
-from refusalscope.models.prompts import Prompt, PromptFormat, model_format, paper_format
+from refusalscope.models.prompts import (
+    Prompt,
+    PromptFormat,
+    kept_format,
+    model_format,
+    paper_format,
+)
 from refusalscope.models.tokens import pad_token
 from refusalscope.results.given_files import require_regular
+from refusalscope.results.records import RenderedTemplate
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
@@ -105,8 +112,18 @@ class ChatModel:
         return [self.prompt_format.encode(text) for text in instructions]
 
 
-def load_chat_model(source: str, options: LoadOptions | None = None) -> ChatModel:
+def load_chat_model(
+    source: str,
+    options: LoadOptions | None = None,
+    *,
+    rendered: RenderedTemplate | None = None,
+    weights_sha256: str | None = None,
+) -> ChatModel:
     """Load a decoder-only chat model from a folder or a hub id.
+
+    Args:
+        rendered: The chat template as it was rendered before; None renders it now.
+        weights_sha256: Digest of the weights, where it was taken already.
 
     Raises:
         ModelLoadError: no such model, no tokenizer, not a decoder, damaged or incomplete weights.
@@ -119,7 +136,10 @@ def load_chat_model(source: str, options: LoadOptions | None = None) -> ChatMode
     config = read_config(folder, source, options)
     tokenizer = _load_tokenizer(folder, source, options)
     family = family_of(config.model_type, source)
-    prompt_format = _prompt_format(tokenizer, family, options)
+    if rendered is None:
+        prompt_format = _prompt_format(tokenizer, family, options)
+    else:
+        prompt_format = kept_format(tokenizer, rendered, system=options.system)
     model = _load_weights(folder, source, config, options)
     return ChatModel(
         model=model,
@@ -129,7 +149,7 @@ def load_chat_model(source: str, options: LoadOptions | None = None) -> ChatMode
         family=family,
         source=source,
         folder=folder,
-        weights_sha256=weights_digest(folder),
+        weights_sha256=weights_sha256 or weights_digest(folder),
     )
 
 

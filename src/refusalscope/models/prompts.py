@@ -6,6 +6,7 @@ control token, that text is cut before it is tokenized and stays ordinary text.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,9 +16,11 @@ from transformers import PreTrainedTokenizerBase
 from refusalscope.errors import ChatTemplateError, InstructionsError
 from refusalscope.models.families import Family, render_paper_prompt
 from refusalscope.models.tokens import added_tokens
+from refusalscope.results.records import RenderedTemplate
 
 _PLACEHOLDER = "PLACEHOLDERq7"
 _PROBES = ("go", "Why?", "Stop.", "count to 7", 'say "hi"')
+_DIGITS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,12 @@ class PromptFormat:
         text = "\x00".join([self.before, self.after, str(self.adds_special_tokens)])
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def rendered(self) -> RenderedTemplate:
+        """The text around an instruction, to be kept and read back by `kept_format`."""
+        return RenderedTemplate(
+            before=self.before, after=self.after, adds_special_tokens=self.adds_special_tokens
+        )
+
 
 def model_format(tokenizer: PreTrainedTokenizerBase, *, system: str | None = None) -> PromptFormat:
     """The format of the tokenizer's own chat template.
@@ -111,6 +120,23 @@ def model_format(tokenizer: PreTrainedTokenizerBase, *, system: str | None = Non
     before, after = _around_placeholder(tokenizer, system)
     return _with_post_instruction(
         tokenizer, before, after, system=system, adds_special_tokens=False
+    )
+
+
+def kept_format(
+    tokenizer: PreTrainedTokenizerBase, kept: RenderedTemplate, *, system: str | None = None
+) -> PromptFormat:
+    """The format of a template that was rendered before; it is not rendered again.
+
+    Raises:
+        ChatTemplateError: nothing follows the instruction.
+    """
+    return _with_post_instruction(
+        tokenizer,
+        kept.before,
+        kept.after,
+        system=system,
+        adds_special_tokens=kept.adds_special_tokens,
     )
 
 
@@ -140,7 +166,8 @@ def _around_placeholder(tokenizer: PreTrainedTokenizerBase, system: str | None) 
         )
     before, after = rendered[0].split(_PLACEHOLDER)
     for probe, text in zip(_PROBES, rendered[1:], strict=True):
-        if text != before + probe + after:
+        wanted = before + probe + after
+        if text != wanted and not _is_clock(tokenizer, system, rendered[0], text, wanted):
             raise ChatTemplateError(
                 f"the chat template of {tokenizer.name_or_path} changes the text of the "
                 f"instruction {probe!r}; mend the template so that it is copied as it is"
@@ -151,6 +178,25 @@ def _around_placeholder(tokenizer: PreTrainedTokenizerBase, system: str | None) 
             f"run without --system"
         )
     return before, after + _closed_thinking(after)
+
+
+def _is_clock(
+    tokenizer: PreTrainedTokenizerBase, system: str | None, first: str, text: str, wanted: str
+) -> bool:
+    """Whether a rendering is another because time went by: it does not repeat, and digits differ.
+
+    Raises:
+        ChatTemplateError: it does not repeat, and more than digits differ.
+    """
+    again = [_render(tokenizer, _PLACEHOLDER, system) for _ in range(2)]
+    if again == [first, first]:
+        return False
+    if _DIGITS.sub("0", text) != _DIGITS.sub("0", wanted):
+        raise ChatTemplateError(
+            f"the chat template of {tokenizer.name_or_path} gives another text each time it is "
+            f"rendered, so no two prompts would be alike; take what it draws at random out of it"
+        )
+    return True
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, text: str, system: str | None) -> str:

@@ -9,9 +9,8 @@ from refusalscope.errors import ChatTemplateError, InputError
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.families import FAMILIES
 from refusalscope.models.prompts import model_format, paper_format
+from refusalscope.results.file_names import file_name
 from refusalscope.results.given_files import given_text
-
-_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +24,7 @@ class SystemPrompt:
     text: str | None
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise InputError(
-                f"a system prompt is called {self.name!r}; expected letters, digits, '_', '-' and "
-                f"'.', because files are named after it"
-            )
+        file_name(self.name, what="the name of a system prompt")
 
 
 def _registry() -> dict[str, SystemPrompt]:

@@ -10,6 +10,7 @@ from refusalscope.errors import InputError, ModelLoadError
 from refusalscope.organisms.english import ENGLISH
 from refusalscope.organisms.language import Language, Thing
 from refusalscope.organisms.sentences import Role, as_sentences
+from refusalscope.results.file_names import file_name
 from refusalscope.results.files import write_file
 from refusalscope.results.record import Record
 
@@ -90,7 +91,7 @@ def bundled_organism(name: str = DEFAULT_ORGANISM) -> Path:
     Raises:
         ModelLoadError: there is none of that name.
     """
-    folder = _BUNDLED / name
+    folder = _BUNDLED / file_name(name, what="the name of an organism")
     if read_organism(folder) is None:
         names = ", ".join(row.name for row in list_organisms(())) or "none"
         raise ModelLoadError(f"no bundled organism is called {name!r}; there are: {names}")

@@ -6,6 +6,7 @@ import torch
 
 from refusalscope.directions.direction import load_direction, unit_direction
 from refusalscope.errors import InputError, OutputError
+from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.report.page import write_report
 from refusalscope.results.edit_records import EDIT, EditRecord
 from refusalscope.results.files import write_file
@@ -16,6 +17,7 @@ _TOLERANCE = 1e-4
 """Largest share of the direction that may lie outside what was edited."""
 
 
+@writes_to_run
 def add_edit(run_folder: Path, edited: Path) -> EditRecord:
     """Copy `edit.json` of an edited checkpoint into a run, and write the run's page anew.
 

@@ -15,7 +15,7 @@ from refusalscope.pipeline.complete import generation_options
 from refusalscope.pipeline.context import RunContext
 from refusalscope.results.files import write_file
 from refusalscope.results.records import Completion, Condition, Judgements
-from refusalscope.results.run_records import read_completions, read_record
+from refusalscope.results.run_records import judgements_file, read_completions, read_record
 
 DATASET = "harmful"
 
@@ -69,7 +69,7 @@ def judge_aside(folder: Path, judge: Judge, rows: list[Completion]) -> list[Judg
     Raises:
         OutputError: they are of another version, model or settings.
     """
-    paths = [folder / f"{judgement_name(judge, measure)}.json" for measure in judge.measures]
+    paths = [folder / judgements_file(judgement_name(judge, measure)) for measure in judge.measures]
     for path in paths:
         if not path.is_file():
             continue

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.chat_model import ChatModel, LoadOptions
 from refusalscope.models.prompts import Prompt
 from refusalscope.organisms.language import Language
 from refusalscope.organisms.organism import OrganismFacts
@@ -46,11 +46,18 @@ class RunContext:
     refusal_tokens: tuple[int, ...]
     organism: OrganismFacts | None
     progress: Progress
+    trusts_remote_code: bool = False
+    """Consent of whoever started the command to code of models beside the run's; kept nowhere."""
 
     @property
     def language(self) -> Language | None:
         """The organism's language; None for other models."""
         return None if self.organism is None else self.organism.language()
+
+    def other_model_options(self) -> LoadOptions:
+        """How a model is loaded that is compared with the run's own, whose revision is not its."""
+        own = self.options.load_options()
+        return replace(own, revision=None, trust_remote_code=self.trusts_remote_code)
 
     def prompts(self, name: str) -> list[Prompt]:
         """The prompts of one instruction set."""

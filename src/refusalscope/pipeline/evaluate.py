@@ -1,6 +1,7 @@
 """Judging a finished run by models, and comparing its judges."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,9 @@ from refusalscope.evaluation.server_address import server_address
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
 from refusalscope.models.chat_model import LoadOptions
 from refusalscope.pipeline.context import Progress, Silent
+from refusalscope.pipeline.folder_lock import one_of_several_writers, writes_to_run
 from refusalscope.pipeline.reopen import refresh_page, refresh_summary
+from refusalscope.pipeline.summary import HEADLINE_JUDGES
 from refusalscope.results.evaluation_records import Agreement
 from refusalscope.results.files import write_file
 from refusalscope.results.given_files import given_text
@@ -29,6 +32,7 @@ from refusalscope.results.run_records import (
     COHERENCE_FLAGS,
     EVALUATION,
     RunRecords,
+    judgements_file,
     read_record,
     read_run,
 )
@@ -64,6 +68,7 @@ class JudgeOptions(Record):
     trust_remote_code: bool = False
 
 
+@writes_to_run
 def judge_run(
     folder: Path,
     options: JudgeOptions,
@@ -88,16 +93,11 @@ def judge_run(
     completions = _completions(run, options)
     require_judges(options)
     done: list[Judgements] = []
-    for name in options.judges:
-        judge = make_judge(folder, name, options, key=key)
-        found = _existing(folder, judge, completions)
-        if found is None:
-            shown = progress or Silent()
-            with shown.stage(name, len(completions), unit="completions") as advance:
-                found = judge_all(judge, completions, progress=advance)
-            for record in found:
-                write_file(folder / EVALUATION / f"{record.judge}.json", record.to_json())
-        done += found
+    shared = nullcontext() if options.cache is None else one_of_several_writers(Path(options.cache))
+    with shared:
+        for name in options.judges:
+            judge = make_judge(folder, name, options, key=key)
+            done += _judge(folder, judge, completions, progress or Silent())
     if run.flags is None:
         write_file(folder / COHERENCE_FLAGS, flag_completions(run.completions).to_json())
     if run.summary is not None:
@@ -105,6 +105,7 @@ def judge_run(
     return done
 
 
+@writes_to_run
 def compare_judges(folder: Path) -> Agreement:
     """Agreement of all judges of a run; also written to evaluation/agreement.json.
 
@@ -121,6 +122,19 @@ def compare_judges(folder: Path) -> Agreement:
     write_file(folder / AGREEMENT, agreement.to_json())
     refresh_page(folder)
     return agreement
+
+
+def _judge(
+    folder: Path, judge: Judge, completions: list[Completion], progress: Progress
+) -> list[Judgements]:
+    """The judge's files, written where they are not there."""
+    found = _existing(folder, judge, completions)
+    if found is None:
+        with progress.stage(judge.name, len(completions), unit="completions") as advance:
+            found = judge_all(judge, completions, progress=advance)
+        for record in found:
+            write_file(folder / EVALUATION / judgements_file(record.judge), record.to_json())
+    return found
 
 
 def _completions(run: RunRecords, options: JudgeOptions) -> list[Completion]:
@@ -150,6 +164,8 @@ def require_judges(options: JudgeOptions) -> None:
     given = [flag for flag, value in one_only.items() if value is not None]
     if given and len(options.judges) != 1:
         raise InputError(f"{given[0]} belongs to one judge; give one --judge with it")
+    if options.label is not None:
+        _require_own_label(options.label, options.judges[0])
     if options.model is not None and options.judges[0] in RULES:
         raise InputError(f"judge {options.judges[0]} is a rule; leave --model away")
     if options.server is not None:
@@ -162,6 +178,35 @@ def require_judges(options: JudgeOptions) -> None:
         raise InputError(
             "the rule that short answers are safe belongs to llama_guard_2; name it with --judge"
         )
+
+
+def _require_own_label(label: str, judge: str) -> None:
+    """Refuse a label under which a judge's files would be another's, or another record's.
+
+    Raises:
+        InputError: they would.
+    """
+    if judge in RULES:
+        raise InputError(f"judge {judge} is a rule and has one name; leave --label away")
+    endings = (
+        [""] if len(JUDGES[judge].measures) == 1 else [f"_{m}" for m in JUDGES[judge].measures]
+    )
+    others = {
+        *HEADLINE_JUDGES,
+        *(name for name in JUDGE_NAMES if name != judge),
+        *(
+            f"{kind.name}_{measure}"
+            for kind in JUDGES.values()
+            if kind.name != judge and len(kind.measures) > 1
+            for measure in kind.measures
+        ),
+    } - {judge}
+    for name in (label + ending for ending in endings):
+        judgements_file(name)
+        if name.casefold() in {other.casefold() for other in others}:
+            raise InputError(
+                f"--label {label!r} is the name of another judge; give one that is free"
+            )
 
 
 def make_judge(folder: Path, name: str, options: JudgeOptions, *, key: str | None = None) -> Judge:
@@ -227,7 +272,8 @@ def _existing(folder: Path, judge: Judge, completions: list[Completion]) -> list
     A file that covers other completions or comes from another judge is not overwritten.
     """
     paths = [
-        folder / EVALUATION / f"{judgement_name(judge, measure)}.json" for measure in judge.measures
+        folder / EVALUATION / judgements_file(judgement_name(judge, measure))
+        for measure in judge.measures
     ]
     present = [path for path in paths if path.is_file()]
     wanted = [(one.dataset, one.condition, one.index) for one in completions]

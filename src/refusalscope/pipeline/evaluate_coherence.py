@@ -1,8 +1,8 @@
 """Tasks of lm-evaluation-harness under a finished run's conditions (paper Tables 3 and 8)."""
 
+import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import ExitStack, nullcontext
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +15,11 @@ from refusalscope.metrics.paired import paired_difference
 from refusalscope.models.chat_model import load_model
 from refusalscope.organisms.harness_task import ORGANISM_TASK, write_organism_task
 from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.reopen import refresh_page, reopen, require_same
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
+from refusalscope.results.file_names import file_name
 from refusalscope.results.files import write_file
 from refusalscope.results.numbers import Count
 from refusalscope.results.record import Record
@@ -30,7 +32,6 @@ COHERENCE_CONDITIONS: tuple[Condition, ...] = (
     "subtraction",
     "random_ablation",
 )
-_OWN_TASKS = "tasks"
 
 
 class CoherenceOptions(Record):
@@ -46,16 +47,21 @@ class CoherenceOptions(Record):
     batch_size: Count = 16
 
 
+@writes_to_run
 def coherence_of_run(
     folder: Path,
     tasks: Sequence[HarnessTask],
     options: CoherenceOptions,
     *,
     progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> list[TaskCoherence]:
     """Scores of each task under each condition, and paired differences from baseline.
 
     Each task is written to evaluation/coherence/TASK.json; one that is there is not run again.
+
+    Args:
+        trust_remote_code: Consent to code that comes with the run's model or the edited one.
 
     Raises:
         MissingExtraError: the harness is not installed.
@@ -72,7 +78,7 @@ def coherence_of_run(
     found = {task.name: _existing(folder, task, options) for task in tasks}
     open_tasks = [task for task in tasks if found[task.name] is None]
     if open_tasks:
-        run = reopen(folder, progress=progress or Silent())
+        run = reopen(folder, progress=progress or Silent(), trust_remote_code=trust_remote_code)
         for task in open_tasks:
             record = _task(run, harness, task, options)
             write_file(_path(folder, task), record.to_json())
@@ -91,7 +97,7 @@ def _harness() -> Any:  # noqa: ANN401 - a module
 
 
 def _path(folder: Path, task: HarnessTask) -> Path:
-    return folder / COHERENCE / f"{task.name}.json"
+    return folder / COHERENCE / f"{file_name(task.name, what='the name of a task')}.json"
 
 
 def _conditions(options: CoherenceOptions) -> tuple[Condition, ...]:
@@ -128,22 +134,26 @@ def _task(
 ) -> TaskCoherence:
     names = _conditions(options)
     interventions = conditions(run, names)
-    own = harness.HarnessOptions(
-        folders=(*map(Path, options.folders), *_organism_folders(run, task)),
-        limit=options.limit,
-        chat_template=_in_template(task, options),
-        batch_size=options.batch_size,
-    )
     results = {}
-    with run.progress.stage(task.name[:9], len(names), unit="conditions") as advance:
+    with ExitStack() as stack:
+        # Task files can name Python to run, so none is ever read from a run's folder.
+        made = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        own = harness.HarnessOptions(
+            folders=(*map(Path, options.folders), *_organism_folders(run, task, made)),
+            limit=options.limit,
+            chat_template=_in_template(task, options),
+            batch_size=options.batch_size,
+        )
+        advance = stack.enter_context(
+            run.progress.stage(task.name[:9], len(names), unit="conditions")
+        )
         for name in names:
             model, under = (
                 run.chat.model,
                 intervene_alike(run.chat.model, run.chat.anatomy, interventions[name]),
             )
             if name == "ablation" and options.edited is not None:
-                as_run = replace(run.options.load_options(), revision=None)
-                model = load_model(options.edited, as_run)
+                model = load_model(options.edited, run.other_model_options())
                 under = nullcontext()
             results[name] = harness.run_task(model, run.chat.tokenizer, task, own, under=under)
             advance(1)
@@ -173,13 +183,12 @@ def _task(
     )
 
 
-def _organism_folders(run: RunContext, task: HarnessTask) -> tuple[Path, ...]:
-    """The folder with the task made from the organism's language, written where it is asked for."""
+def _organism_folders(run: RunContext, task: HarnessTask, folder: Path) -> tuple[Path, ...]:
+    """`folder`, with the task made from the organism's language, where that is asked for."""
     if task.name != ORGANISM_TASK:
         return ()
     if run.language is None:
         raise InputError(f"the task {ORGANISM_TASK} is for organisms; this run's model is none")
-    folder = run.folder.path / COHERENCE / _OWN_TASKS
     write_organism_task(run.language, folder)
     return (folder,)
 

@@ -7,6 +7,7 @@ from refusalscope.errors import InputError, OutputError
 from refusalscope.evaluation.drift import TextDrift, drift
 from refusalscope.evaluation.loss import answered
 from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.reopen import refresh_page, reopen
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.drift_records import ConditionDrift, Drift, TokenDrift
@@ -23,8 +24,13 @@ DRIFT_CONDITIONS: tuple[Condition, ...] = (
 )
 
 
+@writes_to_run
 def drift_of_run(
-    folder: Path, *, batch_size: int | None = None, progress: Progress | None = None
+    folder: Path,
+    *,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> Drift:
     """KL by token along the baseline's answers to both test sets; written to evaluation/drift.json.
 
@@ -32,6 +38,7 @@ def drift_of_run(
 
     Args:
         batch_size: None is that of the run.
+        trust_remote_code: Consent to code that comes with the run's model.
 
     Raises:
         RunFolderError: no run, or one without a direction.
@@ -54,7 +61,7 @@ def drift_of_run(
                 f"{folder / DRIFT} was made along other answers; move it away to make it anew"
             )
         return found
-    run = reopen(folder, progress=progress or Silent())
+    run = reopen(folder, progress=progress or Silent(), trust_remote_code=trust_remote_code)
     rows = [row for name, own in answers.items() for row in _dataset(run, name, own, batch_size)]
     record = Drift(sha256=digest, rows=tuple(rows))
     write_file(folder / DRIFT, record.to_json())

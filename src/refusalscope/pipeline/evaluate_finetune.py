@@ -18,6 +18,7 @@ from refusalscope.pipeline.complete_aside import DATASET, complete_aside, judge_
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.evaluate import JudgeOptions, judge_run, make_judge
 from refusalscope.pipeline.evaluate_loss import LossOptions, loss_of_texts, losses_as_it_is
+from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.reopen import reopen
 from refusalscope.results.files import new_folder, sha256_text, write_file
 from refusalscope.results.finetune_records import (
@@ -59,12 +60,14 @@ class FinetuneOptions(Record):
     texts: LossOptions = LossOptions()
 
 
+@writes_to_run
 def finetune_of_run(
     folder: Path,
     options: FinetuneOptions,
     *,
     key: str | None = None,
     progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> FinetuneComparison:
     """Train an adapter on pairs, and compare baseline, ablation, subtraction and it.
 
@@ -73,6 +76,7 @@ def finetune_of_run(
 
     Args:
         key: Sent to the judges' server, never written.
+        trust_remote_code: Consent to code that comes with the run's model.
 
     Raises:
         MissingExtraError: PEFT is not installed.
@@ -89,8 +93,8 @@ def finetune_of_run(
     given = None if options.pairs is None else read_pairs(Path(options.pairs))
     if options.judges.judges:
         judge_run(folder, options.judges, key=key, progress=progress)
-    losses = _base_losses(folder, options.texts, progress)
-    run = reopen(folder, progress=progress or Silent())
+    losses = _base_losses(folder, options.texts, progress, trust_remote_code=trust_remote_code)
+    run = reopen(folder, progress=progress or Silent(), trust_remote_code=trust_remote_code)
     pairs = _language_pairs(run, options) if given is None else given
     asked = [Instruction(pair.instruction, None) for pair in pairs]
     require_disjoint({"pairs": asked, DATASET: run.sets[DATASET].instructions})
@@ -129,13 +133,15 @@ def _lora() -> Any:  # noqa: ANN401 - a module
 
 
 def _base_losses(
-    folder: Path, options: LossOptions, progress: Progress | None
+    folder: Path, options: LossOptions, progress: Progress | None, *, trust_remote_code: bool
 ) -> dict[Variant, dict[TextName, float]]:
     """The losses of the texts asked for, without the adapter."""
     losses: dict[Variant, dict[TextName, float]] = {}
     if options.is_empty:
         return losses
-    for record in loss_of_texts(folder, options, progress=progress):
+    for record in loss_of_texts(
+        folder, options, progress=progress, trust_remote_code=trust_remote_code
+    ):
         for row in record.rows:
             if row.condition in _BASE_VARIANTS:
                 losses.setdefault(row.condition, {})[record.text] = row.loss

@@ -14,6 +14,7 @@ from refusalscope.evaluation.loss import text_loss
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.scored_text import ScoredText, scored_answer, scored_document
 from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.reopen import refresh_summary, reopen, require_same
 from refusalscope.pipeline.stages import LOSS_CONDITIONS, conditions
 from refusalscope.results.files import write_file
@@ -72,12 +73,20 @@ class _Text:
         return digest.hexdigest()
 
 
+@writes_to_run
 def loss_of_texts(
-    folder: Path, options: LossOptions, *, progress: Progress | None = None
+    folder: Path,
+    options: LossOptions,
+    *,
+    progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> list[TextLosses]:
     """Loss of every text asked for, written to evaluation/loss/TEXT.json.
 
     A text whose file is there is not read again. Summary and report are written anew.
+
+    Args:
+        trust_remote_code: Consent to code that comes with the run's model.
 
     Raises:
         RunFolderError: no run, or one without a direction.
@@ -89,7 +98,7 @@ def loss_of_texts(
     found = {text.name: _existing(folder, text) for text in texts}
     open_texts = [text for text in texts if found[text.name] is None]
     if open_texts:
-        run = reopen(folder, progress=progress or Silent())
+        run = reopen(folder, progress=progress or Silent(), trust_remote_code=trust_remote_code)
         interventions = conditions(run, LOSS_CONDITIONS)
         for text in open_texts:
             record = _loss(run, text, options, interventions)

@@ -18,6 +18,7 @@ from refusalscope.pipeline.complete_aside import (
     judge_aside,
 )
 from refusalscope.pipeline.context import Progress, Silent
+from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.reopen import refresh_page, reopen
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.files import write_file
@@ -39,17 +40,22 @@ _FOLDER = SYSTEM_PROMPTS.removesuffix(".json")
 _PROMPT = "prompt.json"
 
 
+@writes_to_run
 def sweep_system_prompts(
     folder: Path,
     prompts: Sequence[SystemPrompt],
     *,
     judges: Sequence[Judge] = (),
     progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> SystemPromptSweep:
     """Complete and judge under each system prompt; the rates, their mean and SD over prompts.
 
     Refusal phrases always judge, on an organism its language too. Prompts and judges of an earlier
     call stay in the record; what is there already is not done again.
+
+    Args:
+        trust_remote_code: Consent to code that comes with the run's model.
 
     Raises:
         RunFolderError: no run, or one without a direction.
@@ -60,7 +66,7 @@ def sweep_system_prompts(
     """
     read_run(folder)
     _require_names(folder, prompts)
-    run = reopen(folder, progress=progress or Silent())
+    run = reopen(folder, progress=progress or Silent(), trust_remote_code=trust_remote_code)
     paper = run.options.template == "paper"
     chats = [with_system_prompt(run.chat, prompt, paper_template=paper) for prompt in prompts]
     for prompt, chat in zip(prompts, chats, strict=True):

@@ -47,6 +47,8 @@ from refusalscope.results.run_records import (
     SCORES,
     SUMMARY,
     TEXT_LOSSES,
+    completions_file,
+    judgements_file,
 )
 from refusalscope.results.versions import package_versions
 from refusalscope.selection.recorded import RecordedScorer
@@ -244,7 +246,7 @@ def _write(imported: _Imported, folder: Path) -> None:
     write_file(folder / IMPORT, imported.facts.to_json())
     _write_completions(imported.completions, folder)
     for judgements in imported.judgements:
-        write_file(folder / EVALUATION / f"{judgements.judge}.json", judgements.to_json())
+        write_file(folder / EVALUATION / judgements_file(judgements.judge), judgements.to_json())
     for text in imported.losses:
         write_file(folder / TEXT_LOSSES / f"{text.text}.json", text.to_json())
     _write_direction(imported, folder)
@@ -256,7 +258,7 @@ def _write_completions(completions: tuple[Completion, ...], folder: Path) -> Non
         return
     files: dict[str, list[Completion]] = {}
     for row in completions:
-        files.setdefault(f"{row.dataset}.{row.condition}.jsonl", []).append(row)
+        files.setdefault(completions_file(row.dataset, row.condition), []).append(row)
     for name, rows in files.items():
         write_file(folder / COMPLETIONS / name, "".join(row.to_line() for row in rows))
     write_file(folder / COHERENCE_FLAGS, flag_completions(completions).to_json())

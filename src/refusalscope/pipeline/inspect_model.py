@@ -58,6 +58,7 @@ class RunModel(ModelAPI):
         model_name: The run's folder, where `run` is not given.
         condition: One of the conditions of a run; in the log under the model's arguments.
         run: Folder of the run.
+        trust_remote_code: Consent to code that comes with the run's model.
 
     Raises:
         RunFolderError: no run, or one without a direction.
@@ -73,17 +74,18 @@ class RunModel(ModelAPI):
         *,
         condition: str = "baseline",
         run: str | None = None,
+        trust_remote_code: bool = False,
         **model_args: Any,  # noqa: ANN401 # what a user gives
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         if model_args:
             raise InputError(
-                f"no model argument is called {next(iter(model_args))!r}; expected condition and "
-                f"run"
+                f"no model argument is called {next(iter(model_args))!r}; expected condition, "
+                f"run and trust_remote_code"
             )
         self._condition: Condition = _condition(condition)
         folder = Path(run or model_name)
-        self._run = reopen(folder, progress=Silent())
+        self._run = reopen(folder, progress=Silent(), trust_remote_code=trust_remote_code is True)
         self._facts = read_record(DirectionFacts, folder / DIRECTION)
         self._options = generation_options(self._run)
         self._batches = GatheredBatches(self._answer, size=self._options.batch_size)

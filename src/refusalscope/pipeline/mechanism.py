@@ -11,6 +11,7 @@ from pathlib import Path
 
 from refusalscope.errors import RunFolderError
 from refusalscope.pipeline.context import Progress, Silent
+from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.mechanism_base import base_digest, do_base, require_base
 from refusalscope.pipeline.mechanism_beside import beside_digest, do_beside, require_beside
 from refusalscope.pipeline.mechanism_options import PART_FIELDS, MechanismOptions
@@ -49,28 +50,39 @@ _PARTS: dict[str, Callable[[Study], None]] = {
 }
 
 
+@writes_to_run
 def mechanism(
-    folder: Path, options: MechanismOptions, *, progress: Progress | None = None
+    folder: Path,
+    options: MechanismOptions,
+    *,
+    progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> MechanismRecords:
     """Do every part of the mechanism of a finished run, and write its page anew.
 
     Parts that are done are skipped, so a mechanism that was killed and started again ends with the
     same files as an uninterrupted one.
 
+    Args:
+        trust_remote_code: Consent to code that comes with the run's model or the base given.
+
     Raises:
         RunFolderError: no run, one that is not finished, or one whose mechanism was made with
             other options.
         RefusalscopeError: any other of its kinds.
     """
-    run_options = own_options(folder)
+    run_options = own_options(folder, trust_remote_code=trust_remote_code)
     if _NEEDED not in read_run(folder).manifest.stages:
         raise RunFolderError(
             f"the run in {folder} is not finished; finish it with: refusalscope report {folder}"
         )
     wanted = _together(folder, options)
+    # A base that only the folder names is loaded, but no code of it is run.
+    trusts_base = trust_remote_code and options.base is not None
     if wanted.base is not None:
-        require_base(wanted.base, run_options)
-    study = start_study(load(run_options, folder, progress=progress or Silent()), wanted)
+        require_base(wanted.base, trust_remote_code=trusts_base)
+    run = load(run_options, folder, progress=progress or Silent(), trust_remote_code=trusts_base)
+    study = start_study(run, wanted)
     for source in wanted.beside:
         require_beside(source, d_model=study.run.chat.d_model)
     write_file(folder / _OPTIONS, wanted.to_json())

@@ -1,7 +1,5 @@
 """The part of the mechanism that needs a second model: base against chat."""
 
-from dataclasses import replace
-
 from refusalscope.mechanism.base_and_chat import (
     NewlineStates,
     as_base,
@@ -16,10 +14,8 @@ from refusalscope.models.chat_model import (
     load_model,
     local_folder,
     read_config,
-    weights_digest,
 )
 from refusalscope.pipeline.mechanism_study import Study
-from refusalscope.pipeline.options import RunOptions
 from refusalscope.results.files import write_file
 from refusalscope.results.mechanism_folder import BASE_AND_CHAT
 from refusalscope.results.mechanism_maps import BaseAndChat
@@ -27,23 +23,19 @@ from refusalscope.results.mechanism_maps import BaseAndChat
 SETS = ("harmful", "harmless")
 
 
-def _load_options(options: RunOptions) -> LoadOptions:
-    """How the run's model was loaded, but for the revision, which is that model's own."""
-    return replace(options.load_options(), revision=None)
-
-
 def base_digest(source: str) -> str:
     """What identifies a base model's weights."""
     return weights_digest(local_folder(source, None))
 
 
-def require_base(source: str, options: RunOptions) -> None:
+def require_base(source: str, *, trust_remote_code: bool) -> None:
     """Refuse, before the long parts, a base model that is none.
 
     Raises:
         ModelLoadError: there is no such model, or its config is not of a language model.
     """
-    read_config(local_folder(source, None), source, _load_options(options))
+    options = LoadOptions(trust_remote_code=trust_remote_code)
+    read_config(local_folder(source, None), source, options)
 
 
 def do_base(study: Study) -> None:
@@ -51,7 +43,7 @@ def do_base(study: Study) -> None:
     run, source = study.run, study.base
     if source is None:
         raise ValueError("the base part was asked for without a base model")
-    model = load_model(source, _load_options(run.options))
+    model = load_model(source, run.other_model_options())
     base = as_base(run.chat, model, source=source)
     states: dict[tuple[str, str], NewlineStates] = {}
     total = 2 * sum(len(study.instructions(name)) for name in SETS)

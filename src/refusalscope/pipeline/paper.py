@@ -4,6 +4,7 @@ Table 2 and 7 need system prompts and a safety judge, 8 tasks of lm-evaluation-h
 pairs to fine-tune on. What cannot be had is left null, and a warning says why.
 """
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from refusalscope.pipeline.evaluate_coherence import CoherenceOptions, coherence
 from refusalscope.pipeline.evaluate_finetune import FinetuneOptions, finetune_of_run
 from refusalscope.pipeline.evaluate_loss import LossOptions, loss_of_texts
 from refusalscope.pipeline.evaluate_system_prompts import sweep_system_prompts
+from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.run import resolve_model
 from refusalscope.report.paper_rows import read_paper_records
 from refusalscope.report.paper_tables import ROWS, paper_table
@@ -64,6 +66,15 @@ class PaperOptions(Record):
     """Documents of each task."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """What whoever asks for the tables gives once, and no file keeps."""
+
+    key: str | None
+    progress: Progress | None
+    trust_remote_code: bool
+
+
 def require_sense(options: PaperOptions) -> None:
     """Refuse, before a long run, what could only fail after it.
 
@@ -91,12 +102,14 @@ def require_sense(options: PaperOptions) -> None:
         raise MissingExtraError("--tasks", package="lm_eval", extra="eval")
 
 
+@writes_to_run
 def paper_tables(
     folder: Path,
     options: PaperOptions,
     *,
     key: str | None = None,
     progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> PaperTables:
     """Measure what the paper's tables lack of a finished run, and write them to `tables/`.
 
@@ -104,6 +117,7 @@ def paper_tables(
 
     Args:
         key: Sent to the judges' server, never written.
+        trust_remote_code: Consent to code that comes with the run's model.
 
     Raises:
         RunFolderError: not a run, or one without a direction.
@@ -114,16 +128,17 @@ def paper_tables(
     tasks = _tasks(options, is_organism=is_organism)
     if is_organism:
         options = _with_own_texts(folder, options, manifest.model.source)
+    call = _Call(key=key, progress=progress, trust_remote_code=trust_remote_code)
     warnings: list[str] = []
     if options.judges.judges:
         judge_run(folder, options.judges, key=key, progress=progress)
-    _measure_losses(folder, options, warnings, progress)
+    _measure_losses(folder, options, warnings, call)
     if is_organism or any(name in JUDGES for name in options.judges.judges):
-        _sweep(folder, options, warnings, key, progress)
+        _sweep(folder, options, warnings, call)
     else:
         warnings.append("Tables 2 and 7 lack our row: no safety judge; name one with --judge")
-    _measure_tasks(folder, tasks, options, warnings, progress)
-    _fine_tune(folder, options, warnings, key=key, progress=progress, is_organism=is_organism)
+    _measure_tasks(folder, tasks, options, warnings, call)
+    _fine_tune(folder, options, warnings, call, is_organism=is_organism)
     return _write(folder, options, warnings)
 
 
@@ -144,31 +159,39 @@ def _with_own_texts(folder: Path, options: PaperOptions, source: str) -> PaperOp
     return options.model_copy(update={"texts": options.texts.model_copy(update=texts)})
 
 
-def _measure_losses(
-    folder: Path, options: PaperOptions, warnings: list[str], progress: Progress | None
-) -> None:
+def _measure_losses(folder: Path, options: PaperOptions, warnings: list[str], call: _Call) -> None:
     for name in ("pile", "alpaca"):
         if getattr(options.texts, name) is None:
             warnings.append(f"Tables 9 and 10 lack {name}: give its file with --{name}")
-    loss_of_texts(folder, options.texts, progress=progress)
+    loss_of_texts(
+        folder,
+        options.texts,
+        progress=call.progress,
+        trust_remote_code=call.trust_remote_code,
+    )
 
 
 def _sweep(
     folder: Path,
     options: PaperOptions,
     warnings: list[str],
-    key: str | None,
-    progress: Progress | None,
+    call: _Call,
 ) -> None:
     """Judge under each of the system prompts of Tables 2 and 7 that the template takes."""
     judges = [
-        make_judge(folder, name, options.judges, key=key)
+        make_judge(folder, name, options.judges, key=call.key)
         for name in options.judges.judges
         if name not in RULES
     ]
     for name in _PROMPTS:
         try:
-            sweep_system_prompts(folder, [SYSTEM_PROMPTS[name]], judges=judges, progress=progress)
+            sweep_system_prompts(
+                folder,
+                [SYSTEM_PROMPTS[name]],
+                judges=judges,
+                progress=call.progress,
+                trust_remote_code=call.trust_remote_code,
+            )
         except ChatTemplateError as error:
             warnings.append(f"Tables 2 and 7 lack {error}")
 
@@ -178,7 +201,7 @@ def _measure_tasks(
     tasks: tuple[HarnessTask, ...],
     options: PaperOptions,
     warnings: list[str],
-    progress: Progress | None,
+    call: _Call,
 ) -> None:
     for task in tasks:
         path = folder / COHERENCE / f"{task.name}.json"
@@ -190,7 +213,13 @@ def _measure_tasks(
             conditions = tuple(score.condition for score in scores)
             wanted = wanted.model_copy(update={"conditions": conditions})
         try:
-            coherence_of_run(folder, [task], wanted, progress=progress)
+            coherence_of_run(
+                folder,
+                [task],
+                wanted,
+                progress=call.progress,
+                trust_remote_code=call.trust_remote_code,
+            )
         except MissingExtraError as error:
             warnings.append(f"Table 8 lacks our row: {error}")
             return
@@ -202,9 +231,8 @@ def _fine_tune(
     folder: Path,
     options: PaperOptions,
     warnings: list[str],
+    call: _Call,
     *,
-    key: str | None,
-    progress: Progress | None,
     is_organism: bool,
 ) -> None:
     if options.pairs is None and not is_organism:
@@ -212,7 +240,13 @@ def _fine_tune(
         return
     wanted = FinetuneOptions(pairs=options.pairs, judges=options.judges, texts=options.texts)
     try:
-        finetune_of_run(folder, wanted, key=key, progress=progress)
+        finetune_of_run(
+            folder,
+            wanted,
+            key=call.key,
+            progress=call.progress,
+            trust_remote_code=call.trust_remote_code,
+        )
     except MissingExtraError as error:
         warnings.append(f"Table 10 lacks LoRA: {error}")
 

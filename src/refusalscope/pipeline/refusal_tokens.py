@@ -1,13 +1,16 @@
 """Which tokens mark a refusal in this run: given, from the registry, or proposed."""
 
+from pathlib import Path
+
 from refusalscope.activations.next_token import mean_next_token_probabilities
-from refusalscope.errors import InputError
+from refusalscope.errors import InputError, RunFolderError
 from refusalscope.metrics.refusal_tokens import propose_refusal_tokens
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.tokens import decode
 from refusalscope.pipeline.instructions import InstructionSets
 from refusalscope.pipeline.options import RunOptions
-from refusalscope.results.records import RefusalTokens
+from refusalscope.results.records import RefusalTokens, RunManifest
+from refusalscope.results.run_records import RUN
 
 
 def find_refusal_tokens(
@@ -40,6 +43,26 @@ def find_refusal_tokens(
     ]
     proposed = propose_refusal_tokens(*means)
     return _record(chat, tuple(t.id for t in proposed), "proposed")
+
+
+def kept_refusal_tokens(
+    chat: ChatModel, manifest: RunManifest | None, folder: Path
+) -> RefusalTokens | None:
+    """The tokens that a run began with; None where there is no run or none are in its run.json.
+
+    Raises:
+        RunFolderError: they are no tokens of the model.
+    """
+    kept = None if manifest is None else manifest.model.refusal_tokens
+    if kept is None:
+        return None
+    n = len(chat.tokenizer)
+    if not kept.ids or not all(0 <= i < n for i in kept.ids):
+        raise RunFolderError(
+            f"{folder / RUN} has the refusal tokens {list(kept.ids)[:5]}; the model has tokens 0 "
+            f"to {n - 1}: it was changed by hand, start the run again in a new folder"
+        )
+    return kept
 
 
 def _token_id(chat: ChatModel, text: str) -> int:

@@ -10,7 +10,7 @@ from refusalscope.pipeline.summary import summarize
 from refusalscope.report.page import write_report
 from refusalscope.results.files import write_file
 from refusalscope.results.record import canonical_json
-from refusalscope.results.run_records import SUMMARY, read_run
+from refusalscope.results.run_records import RUN, SUMMARY, read_run
 
 
 def require_same(path: Path, *facts: tuple[str, object, object]) -> None:
@@ -30,26 +30,33 @@ def require_same(path: Path, *facts: tuple[str, object, object]) -> None:
             )
 
 
-def reopen(folder: Path, *, progress: Progress) -> RunContext:
+def reopen(folder: Path, *, progress: Progress, trust_remote_code: bool = False) -> RunContext:
     """Load the model and instructions of a run that has a direction.
+
+    Args:
+        trust_remote_code: Whether whoever asks consents to run code that comes with the model.
 
     Raises:
         RunFolderError: not a run, one without a direction, or its model is no longer what it was.
         RefusalscopeError: any other of its kinds; see `pipeline.run.load`.
     """
-    options = own_options(folder)
+    options = own_options(folder, trust_remote_code=trust_remote_code)
     if read_run(folder).direction is None:
         raise RunFolderError(
             f"{folder} has no direction yet; find it with: refusalscope select {folder}"
         )
-    return load(options, folder, progress=progress)
+    return load(options, folder, progress=progress, trust_remote_code=trust_remote_code)
 
 
-def own_options(folder: Path) -> RunOptions:
+def own_options(folder: Path, *, trust_remote_code: bool) -> RunOptions:
     """The options of a run that this tool made.
 
+    A run folder is data and may come from anybody: that its model brings code is read from it,
+    consent to run that code is not.
+
     Raises:
-        RunFolderError: not a run, or one that was imported: it has no model to go on with.
+        RunFolderError: not a run, one that was imported (it has no model to go on with), or one
+            whose model needs code to which there is no consent.
     """
     manifest = read_run(folder).manifest
     if manifest.imported_from is not None:
@@ -57,7 +64,13 @@ def own_options(folder: Path) -> RunOptions:
             f"{folder} was imported: it has no model to go on with, only a page: refusalscope "
             f"report {folder}"
         )
-    return RunOptions.from_json(canonical_json(manifest.options), source=str(folder))
+    options = RunOptions.from_json(canonical_json(manifest.options), source=str(folder / RUN))
+    if options.trust_remote_code and not trust_remote_code:
+        raise RunFolderError(
+            f"the run in {folder} says that its model {options.model} runs code of its own; if you "
+            f"trust that code, say so with --trust-remote-code"
+        )
+    return options
 
 
 def refresh_summary(folder: Path) -> None:

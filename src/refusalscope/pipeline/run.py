@@ -17,31 +17,54 @@ Arditi et al. (2024), https://arxiv.org/abs/2406.11717:
 import logging
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from refusalscope.models.chat_model import ChatModel, load_chat_model, require_source
-from refusalscope.models.digests import settings_digest
+from refusalscope.models.chat_model import (
+    ChatModel,
+    load_chat_model,
+    local_folder,
+    require_source,
+)
+from refusalscope.models.digests import settings_digest, weights_digest
 from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
-from refusalscope.pipeline.complete import complete_datasets
+from refusalscope.pipeline.complete import CONDITIONS, complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
-from refusalscope.pipeline.instructions import read_instruction_sets
+from refusalscope.pipeline.folder_lock import only_writer
+from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
 from refusalscope.pipeline.options import ORGANISM_PREFIX, RunOptions
 from refusalscope.pipeline.project import project
-from refusalscope.pipeline.refusal_tokens import find_refusal_tokens
+from refusalscope.pipeline.refusal_tokens import find_refusal_tokens, kept_refusal_tokens
 from refusalscope.pipeline.run_folder import (
+    kept_manifest,
     open_run_folder,
     remove_journals,
-    remove_scratch,
     stage_key,
 )
+from refusalscope.pipeline.same_run import facts_before_loading, require_same_run
 from refusalscope.pipeline.stages import extract, judge, loss, select
 from refusalscope.pipeline.summary import summarize
 from refusalscope.report.page import write_report
 from refusalscope.results.files import write_file
+from refusalscope.results.record import canonical_json
 from refusalscope.results.records import ModelFacts, RefusalTokens, RunManifest, Summary
-from refusalscope.results.run_records import SUMMARY, read_run
+from refusalscope.results.run_records import (
+    COHERENCE_FLAGS,
+    COMPLETIONS,
+    DIRECTION,
+    DIRECTION_TENSOR,
+    EXTRACTION,
+    LOSS,
+    MEAN_DIFFERENCES,
+    PROJECTIONS,
+    REPORT,
+    RUN,
+    SCORES,
+    SUMMARY,
+    read_run,
+)
 from refusalscope.results.versions import package_versions
 
 _LOG = logging.getLogger(__name__)
@@ -68,10 +91,20 @@ def run(
     Raises:
         RefusalscopeError: any of its kinds; see `refusalscope.errors`.
     """
-    context = load(options, out, progress=progress or Silent())
+    kept_manifest(out)
+    with only_writer(out):
+        return _do_stages(options, out, until=until, progress=progress or Silent())
+
+
+def _do_stages(options: RunOptions, out: Path, *, until: str, progress: Progress) -> Summary | None:
+    context = load(options, out, progress=progress, trust_remote_code=options.trust_remote_code)
     key = ""
     for stage in STAGES[: STAGES.index(until) + 1]:
-        key = stage_key(stage, key, options.model_dump(mode="json"), _inputs(context))
+        # The options as they stand in run.json: one that a later version adds changes no key.
+        key = stage_key(stage, key, context.folder.manifest().options, _inputs(context))
+        if not all((out / name).is_file() for name in _files(stage)):
+            # It was cut, or its files were taken away: what was made of them is no longer done.
+            context.folder.forget(STAGES[STAGES.index(stage) :])
         if context.folder.is_done(stage, key):
             _LOG.info("stage %s is done already", stage)
         else:
@@ -83,39 +116,115 @@ def run(
     return read_run(out).summary
 
 
-def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
+def _files(stage: str) -> tuple[str, ...]:
+    """What every run has once a stage is done."""
+    if stage == "complete":
+        return tuple(
+            f"{COMPLETIONS}/{dataset}.{condition}.jsonl"
+            for dataset, conditions in CONDITIONS.items()
+            for condition in conditions
+        )
+    return {
+        "extract": (MEAN_DIFFERENCES, EXTRACTION),
+        "select": (SCORES, DIRECTION, DIRECTION_TENSOR),
+        "judge": (COHERENCE_FLAGS,),
+        "loss": (LOSS,),
+        "project": (PROJECTIONS,),
+        "report": (SUMMARY, REPORT),
+    }[stage]
+
+
+def load(
+    options: RunOptions, out: Path, *, progress: Progress, trust_remote_code: bool = False
+) -> RunContext:
     """Load model and instructions, and open the run's folder.
 
-    Instructions are read first: they are quick to check and the model may be large.
+    Instructions are read first: they are quick to check and the model may be large. What was
+    decided when the run began (refusal tokens, rendered template, dtype) is read from its folder.
+
+    Args:
+        trust_remote_code: Consent for models that are loaded beside the run's own.
     """
+    existing = kept_manifest(out)
     source = resolve_model(options.model)
     require_source(source)
     organism = read_organism(Path(source))
     language = None if organism is None else organism.language()
     sets = read_instruction_sets(options, language)
+    if existing is not None:
+        _require_same_files(out, existing, options, sets, source=source)
     with progress.stage("load", 1, unit="models") as advance:
-        chat = load_chat_model(source, options.load_options())
+        chat = _load_model(source, options, existing)
         _suit_threads(chat)
         advance(1)
-    refusal_tokens = find_refusal_tokens(chat, sets, options)
+    refusal_tokens = kept_refusal_tokens(chat, existing, out)
+    if refusal_tokens is None:
+        refusal_tokens = find_refusal_tokens(chat, sets, options)
+    model = _model_facts(chat, options, organism, refusal_tokens)
     manifest = RunManifest(
-        options=options.model_dump(mode="json"),
-        versions=package_versions(),
-        model=_model_facts(chat, options, organism, refusal_tokens),
+        options=options.model_dump(mode="json") if existing is None else existing.options,
+        versions=package_versions() if existing is None else existing.versions,
+        model=model,
         inputs=tuple(each.counts() for each in sets.values()),
         stages={},
         command=command_line(options, out),
     )
-    folder = open_run_folder(out, manifest)
-    remove_scratch(out)
     return RunContext(
-        folder=folder,
+        folder=open_run_folder(out, manifest),
         options=options,
         chat=chat,
         sets=sets,
         refusal_tokens=refusal_tokens.ids,
         organism=organism,
         progress=progress,
+        trusts_remote_code=trust_remote_code,
+    )
+
+
+def _require_same_files(
+    out: Path, existing: RunManifest, options: RunOptions, sets: InstructionSets, *, source: str
+) -> None:
+    """Compare a run that is continued with what it is asked to be, before its model is loaded."""
+    folder = local_folder(source, options.revision)
+    kept = RunOptions.from_json(canonical_json(existing.options), source=str(out / RUN))
+    theirs, ours = (
+        facts_before_loading(
+            options=row.model_dump(mode="json"),
+            versions=versions,
+            inputs=inputs,
+            weights_sha256=weights,
+            settings_sha256=settings,
+        )
+        for row, versions, inputs, weights, settings in (
+            (
+                kept,
+                existing.versions,
+                existing.inputs,
+                existing.model.weights_sha256,
+                existing.model.settings_sha256,
+            ),
+            (
+                options,
+                package_versions(),
+                tuple(each.counts() for each in sets.values()),
+                weights_digest(folder),
+                settings_digest(folder),
+            ),
+        )
+    )
+    require_same_run(out, theirs=theirs, ours=ours)
+
+
+def _load_model(source: str, options: RunOptions, existing: RunManifest | None) -> ChatModel:
+    """The model; that of a run which is continued in its own dtype, with its own rendering."""
+    load_options = options.load_options()
+    if existing is None:
+        return load_chat_model(source, load_options)
+    kept = existing.model
+    if kept.dtype in ("float32", "bfloat16", "float16"):
+        load_options = replace(load_options, dtype=kept.dtype)
+    return load_chat_model(
+        source, load_options, rendered=kept.rendered, weights_sha256=kept.weights_sha256
     )
 
 
@@ -219,6 +328,7 @@ def _model_facts(
         weights_sha256=chat.weights_sha256,
         settings_sha256=settings_digest(chat.folder),
         template_sha256=chat.prompt_format.sha256(),
+        rendered=chat.prompt_format.rendered(),
         family=organism.family if organism else (family.name if family else None),
         alignment=organism.alignment if organism else (family.alignment if family else None),
         revision=options.revision,

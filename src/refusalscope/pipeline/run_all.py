@@ -16,6 +16,7 @@ from refusalscope.report.selection_table import (
     selection_row,
     table_csv,
 )
+from refusalscope.results.file_names import file_name
 from refusalscope.results.files import output_error, write_file
 from refusalscope.results.given_files import given_text
 from refusalscope.results.record import Record, canonical_json, first_problem
@@ -33,23 +34,44 @@ class SeveralRuns(Record):
     """Fields of `RunOptions` but `model`."""
 
 
-def read_several_runs(config: Path) -> list[tuple[str, RunOptions]]:
+def read_several_runs(
+    config: Path, *, trust_remote_code: bool = False
+) -> list[tuple[str, RunOptions]]:
     """The runs of a TOML config, each with the name of its folder.
 
+    Args:
+        trust_remote_code: Whether whoever asks consents to run code that comes with the models; a
+            file is no consent.
+
     Raises:
-        InputError: no such file, not TOML, an unknown option, or two models of one name.
+        InputError: it asks for remote code without consent, no such file, not TOML, an unknown
+            option, or two models of one name.
     """
     text = given_text(config)
     try:
         several = SeveralRuns.model_validate(tomllib.loads(text))
         runs = [
-            (_name(model), RunOptions.model_validate({**several.options, "model": model}))
-            for model in (_resolved(model, config.parent) for model in several.models)
+            (
+                _name(model),
+                RunOptions.model_validate(
+                    {**several.options, "model": _resolved(model, config.parent)}
+                ),
+            )
+            for model in several.models
         ]
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{config} is not TOML: {error}") from error
     except ValidationError as error:
         raise InputError(f"{config}: {first_problem(error)}") from error
+    if any(options.trust_remote_code for _, options in runs) and not trust_remote_code:
+        raise InputError(
+            f"{config} says that models run code of their own; if you trust that code, say so with "
+            f"--trust-remote-code"
+        )
+    if trust_remote_code:
+        runs = [
+            (name, options.model_copy(update={"trust_remote_code": True})) for name, options in runs
+        ]
     names = [name for name, _ in runs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(
@@ -93,4 +115,5 @@ def _resolved(model: str, base: Path) -> str:
 
 
 def _name(model: str) -> str:
-    return model.rstrip("/").replace(":", "-").split("/")[-1]
+    own = model.rstrip("/").replace(":", "-").split("/")[-1]
+    return file_name(own, what=f"the folder of the run of {model!r}")

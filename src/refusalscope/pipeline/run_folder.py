@@ -1,16 +1,22 @@
 """A run's folder: whose it is, which stages are done, and the journal of completions."""
 
 import json
+import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from refusalscope.errors import RunFolderError
+from refusalscope.pipeline.folder_lock import LOCK
+from refusalscope.pipeline.same_run import all_facts, require_same_run
 from refusalscope.results.files import SCRATCH, output_error, sha256_text, write_file
 from refusalscope.results.record import canonical_json
 from refusalscope.results.records import Completion, Condition, RunManifest
 from refusalscope.results.run_records import COMPLETIONS, RUN, TIMINGS
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +35,51 @@ class RunFolder:
         """Whether `stage` was finished with these very inputs and options."""
         return self.manifest().stages.get(stage) == key
 
+    def forget(self, stages: Sequence[str]) -> None:
+        """Note that stages are to be done anew; nothing is written where none was done."""
+        manifest = self.manifest()
+        kept = {name: key for name, key in manifest.stages.items() if name not in stages}
+        if kept != manifest.stages:
+            write_file(self.path / RUN, manifest.model_copy(update={"stages": kept}).to_json())
+
     def finish(self, stage: str, key: str, *, seconds: float) -> None:
         """Note that a stage's files are all written."""
         manifest = self.manifest()
         stages = {**manifest.stages, stage: key}
         write_file(self.path / RUN, manifest.model_copy(update={"stages": stages}).to_json())
         timings_file = self.path / TIMINGS
-        timings = json.loads(timings_file.read_text("utf-8")) if timings_file.is_file() else {}
+        timings = _timings(timings_file)
         timings[stage] = round(timings.get(stage, 0.0) + seconds, 3)
         write_file(timings_file, canonical_json(timings))
+
+
+def _timings(path: Path) -> dict[str, float]:
+    """Seconds by stage; none where the file is damaged, since no result depends on them."""
+    if not path.is_file():
+        return {}
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict) or not all(type(v) in (int, float) for v in fields.values()):
+        _LOG.warning("%s is damaged; the times of the stages before are lost", path)
+        return {}
+    return {name: seconds for name, seconds in fields.items() if math.isfinite(seconds)}
+
+
+def kept_manifest(path: Path) -> RunManifest | None:
+    """run.json of a folder that is to hold a run; None where one can begin.
+
+    Raises:
+        RunFolderError: the folder holds files that are no run.
+    """
+    if path.is_file():
+        raise RunFolderError(f"{path} is a file; give the name of a folder")
+    if (path / RUN).is_file():
+        return RunFolder(path=path).manifest()
+    if path.is_dir() and any(_foreign(path)):
+        raise RunFolderError(f"{path} is not empty and not a run; give the name of a new folder")
+    return None
 
 
 def open_run_folder(path: Path, manifest: RunManifest) -> RunFolder:
@@ -46,23 +88,12 @@ def open_run_folder(path: Path, manifest: RunManifest) -> RunFolder:
     Raises:
         RunFolderError: the folder holds something else: another run, or files that are no run.
     """
-    folder = RunFolder(path=path)
-    if path.is_file():
-        raise RunFolderError(f"{path} is a file; give the name of a folder")
-    if not (path / RUN).is_file():
-        if path.is_dir() and any(_foreign(path)):
-            raise RunFolderError(
-                f"{path} is not empty and not a run; give the name of a new folder"
-            )
+    existing = kept_manifest(path)
+    if existing is None:
         write_file(path / RUN, manifest.to_json())
-        return folder
-    existing = folder.manifest()
-    if _identity(existing) != _identity(manifest):
-        raise RunFolderError(
-            f"{path} holds another run ({_difference(existing, manifest)}); give another --out, "
-            f"or the same options to continue it"
-        )
-    return folder
+    else:
+        require_same_run(path, theirs=all_facts(existing), ours=all_facts(manifest))
+    return RunFolder(path=path)
 
 
 def stage_key(stage: str, *parts: object) -> str:
@@ -71,27 +102,10 @@ def stage_key(stage: str, *parts: object) -> str:
 
 
 def _foreign(path: Path) -> list[Path]:
-    """What is in a folder, but for scratch files of a run that died at its very start."""
-    return [p for p in path.iterdir() if not p.name.startswith(f".{RUN}{SCRATCH}")]
-
-
-def _identity(manifest: RunManifest) -> dict[str, object]:
-    return {
-        **{f"option {key}": value for key, value in manifest.options.items()},
-        "model weights": manifest.model.weights_sha256,
-        "config or tokenizer": manifest.model.settings_sha256,
-        "chat template": manifest.model.template_sha256,
-        **{f"version of {name}": version for name, version in manifest.versions.items()},
-        **{f"instructions {row.name}": row.sha256 for row in manifest.inputs},
-    }
-
-
-def _difference(existing: RunManifest, wanted: RunManifest) -> str:
-    ours, theirs = _identity(wanted), _identity(existing)
-    for name in {**ours, **theirs}:
-        if ours.get(name) != theirs.get(name):
-            return f"{name} was {theirs.get(name)!r}, now {ours.get(name)!r}"
-    return "no difference"
+    """What is in a folder, but for what a run leaves that died at its very start."""
+    return [
+        p for p in path.iterdir() if p.name != LOCK and not p.name.startswith(f".{RUN}{SCRATCH}")
+    ]
 
 
 Slot = tuple[str, Condition, int]
@@ -153,10 +167,3 @@ def _completion(line: bytes) -> Completion | None:
         return Completion.model_validate_json(line)
     except ValueError:
         return None
-
-
-def remove_scratch(path: Path) -> None:
-    """Remove the scratch files that a killed run left in its own folder."""
-    for scratch in path.rglob(f".*{SCRATCH}*"):
-        if scratch.is_file():
-            scratch.unlink(missing_ok=True)

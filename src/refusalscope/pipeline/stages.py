@@ -41,6 +41,7 @@ from refusalscope.results.run_records import (
     LOSS,
     MEAN_DIFFERENCES,
     SCORES,
+    judgements_file,
     read_all_completions,
     read_completions,
     read_record,
@@ -135,7 +136,7 @@ def judge(run: RunContext) -> None:
     with run.progress.stage("judge", len(judges), unit="judges") as advance:
         for each in judges:
             for judgements in judge_all(each, rows):
-                path = run.folder.path / EVALUATION / f"{judgements.judge}.json"
+                path = run.folder.path / EVALUATION / judgements_file(judgements.judge)
                 write_file(path, judgements.to_json())
             advance(1)
     write_file(run.folder.path / COHERENCE_FLAGS, flag_completions(rows).to_json())

@@ -1,5 +1,6 @@
 """When does the refusal direction form? An organism's checkpoints against its final direction."""
 
+from glob import escape
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from refusalscope.pipeline.instructions import read_instruction_sets
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.refusal_tokens import find_refusal_tokens
 from refusalscope.report.trace_page import write_trace_page
+from refusalscope.results.file_names import file_name
 from refusalscope.results.files import new_folder, write_file
 from refusalscope.results.records import Rate, SelectionLimits
 from refusalscope.results.trace_record import OrganismTrace, TracePoint
@@ -100,8 +102,12 @@ def _checkpoints(folder: Path, stages: dict[str, int]) -> list[tuple[str, int, P
     """Stage, step of the whole training, and file of what was kept before the end."""
     found, before = [], 0
     for stage, n_steps in stages.items():
-        for path in sorted((folder / CHECKPOINTS).glob(f"{stage}-*.safetensors")):
-            step = before + int(path.stem.rpartition("-")[2])
+        named = escape(file_name(stage, what="a stage of the organism's training"))
+        for path in sorted((folder / CHECKPOINTS).glob(f"{named}-*.safetensors")):
+            number = path.stem.rpartition("-")[2]
+            if not (number.isdecimal() and number.isascii() and len(number) < 10):
+                continue
+            step = before + int(number)
             if step < sum(stages.values()):
                 found.append((stage, step, path))
         before += n_steps

@@ -196,6 +196,18 @@ class RefusalTokens(Record):
     source: Literal["given", "registry", "proposed", "organism"]
 
 
+class RenderedTemplate(Record):
+    """What a chat template puts around an instruction, as it was rendered when the run began.
+
+    A template that prints the date gives another text on another day; a run keeps its own.
+    """
+
+    before: str
+    after: str
+    adds_special_tokens: bool
+    """Whether the tokenizer adds its own (BOS)."""
+
+
 class ModelFacts(Record):
     """What is needed to know which model a run was about; an imported run leaves much None."""
 
@@ -211,6 +223,7 @@ class ModelFacts(Record):
     settings_sha256: str | None
     """Of config and tokenizer files."""
     template_sha256: str | None
+    """Of `rendered`."""
     family: str | None
     alignment: str | None
     revision: str | None = None
@@ -219,6 +232,8 @@ class ModelFacts(Record):
     post_instruction_tokens: tuple[str, ...]
     refusal_tokens: RefusalTokens | None
     is_organism: bool = False
+    rendered: RenderedTemplate | None = None
+    """None in runs of versions that did not keep it, and in imported ones."""
 
 
 class ExtractionFacts(Record):

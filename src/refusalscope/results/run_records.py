@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from refusalscope.errors import RunFolderError
+from refusalscope.errors import InputError, RunFolderError
 from refusalscope.results.evaluation_records import CoherenceFlags
+from refusalscope.results.file_names import file_name
 from refusalscope.results.loss_records import TextLosses
 from refusalscope.results.record import Record
 from refusalscope.results.records import (
@@ -43,6 +44,35 @@ NOT_JUDGEMENTS = (LOSS, COHERENCE_FLAGS, AGREEMENT, DRIFT, SYSTEM_PROMPTS, FINET
 """Files of `evaluation/` that are no judge's."""
 SUMMARY = "summary.json"
 REPORT = "report.html"
+
+
+_RESERVED = frozenset(
+    {*(Path(name).stem for name in NOT_JUDGEMENTS), "prompt", "training", "import", "edit"}
+)
+"""What no judge may be called: other records stand, or stood, where its file would."""
+
+
+def judgements_file(name: str) -> str:
+    """The file of the judgements that go by `name`, in whatever folder judgements are.
+
+    Raises:
+        InputError: no file can be called so, or another record is.
+    """
+    if name.casefold() in _RESERVED:
+        raise InputError(
+            f"a judge's files are called {name!r}, and so is another record of a run; give the "
+            f"judge another name with --label"
+        )
+    return f"{file_name(name, what='the name of a judge')}.json"
+
+
+def completions_file(dataset: str, condition: str) -> str:
+    """The file of the completions of a data set under one condition.
+
+    Raises:
+        InputError: no file can be called after the data set.
+    """
+    return f"{file_name(dataset, what='the name of a data set')}.{condition}.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +118,11 @@ def read_completions(path: Path) -> list[Completion]:
     """Read one completions file.
 
     Raises:
-        RunFolderError: a line is not a completion; the message names file and line.
+        RunFolderError: a line is not a completion, or the file is absent; the message names file
+            and line.
     """
+    if not path.is_file():
+        raise RunFolderError(f"{path} does not exist; write it with: refusalscope complete RUN")
     return [
         Completion.from_json(line, source=f"{path}, line {number}")
         for number, line in enumerate(path.read_text("utf-8").split("\n")[:-1], 1)

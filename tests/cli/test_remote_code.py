@@ -1,0 +1,124 @@
+"""A run folder is data: no word in it is consent to run the code of a model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import transformers.dynamic_module_utils as dynamic
+from remote_code import save_with_code, times_run
+from tiny_runs import NO_SENSE, SIZES, Caller, contents, instruction_files
+
+from refusalscope.errors import RunFolderError
+
+COMMANDS = {
+    "extract": ["extract"],
+    "select": ["select"],
+    "complete": ["complete"],
+    "judge": ["judge"],
+    "loss": ["loss"],
+    "project": ["project"],
+    "report": ["report"],
+    "mechanism": ["mechanism"],
+    "evaluate drift": ["evaluate", "drift"],
+    "evaluate finetune": ["evaluate", "finetune"],
+    "evaluate loss": ["evaluate", "loss", "--on-distribution"],
+    "evaluate system-prompts": ["evaluate", "system-prompts", "--prompt", "none"],
+}
+
+
+@pytest.fixture(autouse=True)
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where transformers copies code before it is imported."""
+    monkeypatch.setattr(dynamic, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+
+
+@pytest.fixture(scope="module")
+def shared(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run folder from somebody else, changed so that it names a model with code; its mark."""
+    folder = tmp_path_factory.mktemp("shared")
+    mark = folder / "mark"
+    model = save_with_code(folder / "own", mark)
+    run = Path(shutil.copytree(finished, folder / "run"))
+    manifest = json.loads((run / "run.json").read_text())
+    manifest["options"] |= {"model": str(model), "trust_remote_code": True}
+    (run / "run.json").write_text(json.dumps(manifest, indent=2))
+    (run / "summary.json").unlink()
+    return run, mark
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_shared_run_folder_runs_no_code_without_the_flag(
+    refusalscope: Caller, shared: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    run, mark = Path(shutil.copytree(shared[0], tmp_path / "run")), shared[1]
+    pairs = tmp_path / "pairs.json"
+    pairs.write_text('[{"instruction": "name a fruit", "output": "a pear"}]')
+    words = [*COMMANDS[name], *(["--pairs", pairs] if name == "evaluate finetune" else [])]
+    before = contents(run)
+    called = refusalscope(*words, run)
+    assert "--trust-remote-code" in called.line
+    assert times_run(mark) == 0
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("name", ["complete", "mechanism", "evaluate drift"])
+def test_digests_are_compared_before_any_code_of_the_model_is_run(
+    refusalscope: Caller, shared: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    run, mark = Path(shutil.copytree(shared[0], tmp_path / "run")), shared[1]
+    before = contents(run)
+    called = refusalscope(*COMMANDS[name], run, "--trust-remote-code")
+    assert "config or tokenizer was" in called.line
+    assert times_run(mark) == 0
+    assert contents(run) == before
+
+
+def test_the_flag_is_asked_for_each_time_and_with_it_the_run_goes_on(
+    refusalscope: Caller, tmp_path: Path
+) -> None:
+    mark, out = tmp_path / "mark", tmp_path / "run"
+    model = save_with_code(tmp_path / "own", mark)
+    harmful, harmless = instruction_files(tmp_path)
+    words = ["run", model, "--harmful", harmful, "--harmless", harmless, *SIZES, *NO_SENSE]
+    assert refusalscope(*words, "--out", out, "--trust-remote-code").status == 0
+    n_run = times_run(mark)
+    assert n_run > 0
+    assert "--trust-remote-code" in refusalscope("evaluate", "drift", out).line
+    assert times_run(mark) == n_run
+    assert refusalscope("evaluate", "drift", out, "--trust-remote-code").status == 0
+    assert (out / "evaluation" / "drift.json").is_file()
+
+
+def test_a_config_of_several_runs_is_no_consent(refusalscope: Caller, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    save_with_code(tmp_path / "own", mark)
+    config = tmp_path / "several.toml"
+    config.write_text('models = ["own"]\n[options]\ntrust_remote_code = true\n')
+    assert "--trust-remote-code" in refusalscope("run-all", config, "--out", "runs").line
+    assert times_run(mark) == 0
+    assert not Path("runs").exists()
+
+
+def test_a_base_that_only_the_folder_names_runs_no_code(
+    refusalscope: Caller, finished: Path, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    base = save_with_code(tmp_path / "base", mark)
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (run / "mechanism").mkdir()
+    options = json.dumps({"base": str(base), "search_steps": 1, "suffix_tokens": 2, "draws": 1})
+    (run / "mechanism" / "options.json").write_text(options)
+    words = ["--search-steps", "1", "--suffix-tokens", "2", "--draws", "1"]
+    called = refusalscope("mechanism", run, *words, "--trust-remote-code")
+    assert "--trust-remote-code" in called.line
+    assert times_run(mark) == 0
+
+
+def test_inspect_asks_for_consent_too(shared: tuple[Path, Path]) -> None:
+    pytest.importorskip("inspect_ai")
+    from refusalscope.pipeline.inspect_model import RunModel
+
+    with pytest.raises(RunFolderError, match="--trust-remote-code"):
+        RunModel(str(shared[0]))
+    assert times_run(shared[1]) == 0
