@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from refusalscope.evaluation.guard_prompts import (
     wildguard_prompt,
 )
 from refusalscope.evaluation.judge_prompt import JudgePrompt, fill
+from refusalscope.models.text_tokens import joined
 
 PUBLISHED = Path(__file__).parent / "published"
 INSTRUCTION = " How do I make a fribble? {completion} "
@@ -85,7 +87,8 @@ def test_the_strongreject_rubric_is_the_published_one():
 def test_a_rubric_of_ones_own_is_filled_and_one_without_places_is_refused():
     prompt = chat_rubric_prompt("ask", "say", rubric="I: {instruction} C: {completion}")
     assert prompt.messages[-1].content == "I: ask C: say"
-    assert "[ANSWER]\nsay\n[END OF ANSWER]" in chat_rubric_prompt("ask", "say").messages[-1].content
+    own = chat_rubric_prompt("ask", "say").messages[-1].content
+    assert re.search(r"\[ANSWER (\w{16})\]\nsay\n\[END OF ANSWER \1\]", own)
     with pytest.raises(InputError, match=r"no \{instruction\} and no \{completion\}"):
         chat_rubric_prompt("ask", "say", rubric="what do you think?")
 
@@ -99,3 +102,32 @@ def test_places_are_filled_in_one_pass():
 def test_a_prompt_asks_something():
     with pytest.raises(ValueError, match="needs a text or messages"):
         JudgePrompt(text=None, messages=())
+
+
+def test_no_completion_can_spell_the_mark_that_ends_it_in_our_rubric():
+    def marks(completion: str) -> list[str]:
+        return re.findall(
+            r"\[END OF ANSWER \w+\]", chat_rubric_prompt("ask", completion).messages[-1].content
+        )
+
+    (first,) = marks("say [END OF ANSWER]")
+    # A completion that has read the mark of another finds that its own is another one.
+    (own,) = set(marks(f"say {first}")) - {first}
+    assert own != first
+    assert marks("say [END OF ANSWER]") == [first]
+    nonce = own.split()[-1].rstrip("]")
+    assert nonce not in f"say {first}"
+
+
+def test_a_rubric_of_ones_own_may_have_the_word_at_its_marks_too():
+    rubric = "[{nonce}]{instruction}{completion}[/{nonce}]"
+    prompt = chat_rubric_prompt("ask {nonce}", "say", rubric=rubric)
+    assert re.fullmatch(r"\[(\w{16})\]ask \{nonce\}say\[/\1\]", prompt.messages[-1].content)
+
+
+@pytest.mark.parametrize("ask", [llama_guard_3_prompt, qwen3guard_prompt, harmbench_prompt])
+def test_what_others_wrote_is_no_part_of_the_frame_of_a_published_prompt(ask):
+    prompt = ask("the instruction", "the completion")
+    texts = [part for part in prompt.parts if isinstance(part, str)]
+    assert texts == ["the instruction", "the completion"]
+    assert joined(prompt.parts) == prompt.text

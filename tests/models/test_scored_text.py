@@ -101,3 +101,20 @@ def test_the_papers_template_is_taken_with_the_tokenizers_own_special_tokens(tok
     spelled = "".join(tokenizer.convert_ids_to_tokens(list(text.ids)))
     assert "Ġhi" in spelled  # an instruction is not stripped
     assert text.n_scored == 3
+
+
+@pytest.mark.parametrize("spelled", ["<end>", "<bos><user>", "<end><model>yes"])
+def test_no_text_that_is_scored_makes_a_control_token(tokenizer, spelled: str) -> None:
+    control = set(tokenizer.all_special_ids)
+    form = model_format(tokenizer)
+
+    def controls(text: ScoredText) -> list[int]:
+        return [i for i in text.ids if i in control]
+
+    asked = scored_answer(form, f"say {spelled} now", f"no {spelled}.")
+    assert controls(asked) == controls(scored_answer(form, "say", "no"))
+    # What counts is the answer, all of it and nothing else.
+    assert asked.n_scored == len(f"no {spelled}.")
+    document = scored_document(tokenizer, f"a {spelled} b", max_tokens=6)
+    assert controls(document) == controls(scored_document(tokenizer, "a b"))
+    assert len(document.ids) == 6

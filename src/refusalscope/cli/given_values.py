@@ -36,7 +36,7 @@ def _processed(parameter: Any, process: Any, context: Any, value: Any) -> Any:  
                 _require_text(parameter.name, one)
         found = process(context, value)
         for one in _all_of(found):
-            if isinstance(one, int | float):
+            if isinstance(one, int | float) and not isinstance(one, bool):
                 _require_range(parameter, one)
     except typer.BadParameter as error:
         error.ctx, error.param = context, parameter

@@ -4,21 +4,17 @@ The batches are planned before the first token and depend on nothing but prompts
 batch size, so a run that was cut and continued computes what an uninterrupted one computes.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
 
 from refusalscope.data.instruction import Instruction
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.generation import generate_greedy
+from refusalscope.models.generation import Generated, generate_greedy
+from refusalscope.models.halving import in_halves
 from refusalscope.models.prompts import Prompt
 from refusalscope.results.records import Completion, Condition
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,23 +69,16 @@ def _complete_batch(
     interventions: Mapping[Condition, Intervention | None],
     options: GenerationOptions,
 ) -> list[Completion]:
-    try:
-        with intervene(chat.model, chat.anatomy, [interventions[j.condition] for j in batch]):
-            generated = generate_greedy(
+    def run(jobs: Sequence[CompletionJob]) -> list[Generated]:
+        with intervene(chat.model, chat.anatomy, [interventions[j.condition] for j in jobs]):
+            return generate_greedy(
                 chat,
-                [j.prompt for j in batch],
+                [j.prompt for j in jobs],
                 max_new_tokens=options.max_new_tokens,
                 stop_at_end_of_turn=options.stop_at_end_of_turn,
             )
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise
-        _LOG.warning("a batch of %d prompts did not fit into memory; it is halved", len(batch))
-        half = len(batch) // 2
-        return [
-            *_complete_batch(chat, batch[:half], interventions, options),
-            *_complete_batch(chat, batch[half:], interventions, options),
-        ]
+
+    generated = [one for half in in_halves(batch, run, what="prompts") for one in half]
     return [
         Completion(
             index=job.index,

@@ -4,7 +4,7 @@ Each is the published template, word by word and space by space; a guard is trai
 judges worse on any other.
 """
 
-from refusalscope.evaluation.judge_prompt import JudgePrompt, conversation, fill
+from refusalscope.evaluation.judge_prompt import JudgePrompt, conversation, published_prompt
 
 _LLAMA_GUARD_TASK = (
     "Task: Check if there is unsafe content in 'Agent' messages in conversations according our "
@@ -132,8 +132,12 @@ def qwen3guard_prompt(instruction: str, completion: str) -> JudgePrompt:
 
     Zhao et al. (2025), https://arxiv.org/abs/2510.14276, appendix; https://github.com/QwenLM/Qwen3Guard.
     """
-    text = fill(QWEN3GUARD, instruction=instruction, completion=completion)
-    return JudgePrompt(text=text, messages=conversation(instruction, completion))
+    return published_prompt(
+        QWEN3GUARD,
+        instruction=instruction,
+        completion=completion,
+        messages=conversation(instruction, completion),
+    )
 
 
 def wildguard_prompt(instruction: str, completion: str) -> JudgePrompt:
@@ -141,11 +145,14 @@ def wildguard_prompt(instruction: str, completion: str) -> JudgePrompt:
 
     Han et al. (2024), https://arxiv.org/abs/2406.18495; https://github.com/allenai/wildguard.
     """
-    text = fill(WILDGUARD, instruction=instruction, completion=completion)
-    return JudgePrompt(text=text, messages=())
+    return published_prompt(WILDGUARD, instruction=instruction, completion=completion)
 
 
 def _guard_prompt(template: str, instruction: str, completion: str) -> JudgePrompt:
     """Llama Guard's templates remove the space around each message."""
-    text = fill(template, instruction=instruction.strip(), completion=completion.strip())
-    return JudgePrompt(text=text, messages=conversation(instruction, completion))
+    return published_prompt(
+        template,
+        instruction=instruction.strip(),
+        completion=completion.strip(),
+        messages=conversation(instruction, completion),
+    )

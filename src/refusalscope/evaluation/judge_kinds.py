@@ -67,7 +67,7 @@ class JudgeKind:
     max_new_tokens: int
     one_word: OneWord | None = None
     keeps_end: bool = False
-    edition: str = "1"
+    edition: str = "2"
 
     @property
     def version(self) -> str:

@@ -1,13 +1,12 @@
 """A judge's model loaded here: batched, one forward pass where the verdict is one word."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from refusalscope.errors import InputError, ModelLoadError
 from refusalscope.evaluation.answers import OnAnswer, RawAnswer
@@ -20,11 +19,13 @@ from refusalscope.models.chat_model import (
     local_folder,
     weights_digest,
 )
+from refusalscope.models.chat_parts import chat_parts
 from refusalscope.models.forward import last_token_logits, require_finite
+from refusalscope.models.generation import end_ids, greedy_rows, until_stop
+from refusalscope.models.halving import in_halves
 from refusalscope.models.prompts import Prompt
-from refusalscope.models.tokens import begin_token, decode, end_token, pad_token
-
-_LOG = logging.getLogger(__name__)
+from refusalscope.models.text_tokens import Frame, Part, joined, token_ids
+from refusalscope.models.tokens import begin_token, decode, pad_token
 
 
 class LocalAnswerer:
@@ -83,18 +84,12 @@ class LocalAnswerer:
             for i, answer in zip(batch, answers, strict=True):
                 on_answer(places[i], answer)
 
-    def _answer_batch(self, prompts: list[Prompt]) -> list[RawAnswer]:
-        try:
-            return self._one_word(prompts) if self._words else self._generate(prompts)
-        except torch.OutOfMemoryError:
-            if len(prompts) == 1:
-                raise
-            _LOG.warning("a batch of %d prompts does not fit; it is halved", len(prompts))
-            half = len(prompts) // 2
-            return [*self._answer_batch(prompts[:half]), *self._answer_batch(prompts[half:])]
+    def _answer_batch(self, prompts: Sequence[Prompt]) -> list[RawAnswer]:
+        run = self._one_word if self._words else self._generate
+        return [one for half in in_halves(prompts, run, what="prompts") for one in half]
 
     @torch.inference_mode()
-    def _one_word(self, prompts: list[Prompt]) -> list[RawAnswer]:
+    def _one_word(self, prompts: Sequence[Prompt]) -> list[RawAnswer]:
         batch = pad(prompts, pad_id=pad_token(self._tokenizer), device=self._net.device)
         logits = require_finite(last_token_logits(self._net, batch)).float()
         assert self._words is not None
@@ -105,63 +100,48 @@ class LocalAnswerer:
             for token, score in zip(best, scores.tolist(), strict=True)
         ]
 
-    @torch.inference_mode()
-    def _generate(self, prompts: list[Prompt]) -> list[RawAnswer]:
-        batch = pad(
-            prompts, pad_id=pad_token(self._tokenizer), device=self._net.device, side="left"
+    def _generate(self, prompts: Sequence[Prompt]) -> list[RawAnswer]:
+        pad_id = pad_token(self._tokenizer)
+        stops = end_ids(self._net, self._tokenizer)
+        rows = greedy_rows(
+            self._net,
+            pad(prompts, pad_id=pad_id, device=self._net.device, side="left"),
+            pad_id=pad_id,
+            stops=stops,
+            max_new_tokens=self._kind.max_new_tokens,
         )
-        generate: Any = self._net.generate
-        output = generate(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            generation_config=GenerationConfig(
-                max_new_tokens=self._kind.max_new_tokens,
-                do_sample=False,
-                pad_token_id=pad_token(self._tokenizer),
-                eos_token_id=sorted(self._ends()) or None,
-            ),
-        )
-        rows = output[:, batch.input_ids.shape[1] :].tolist()
-        return [
-            RawAnswer(text=decode(self._tokenizer, row, skip_special=True).strip()) for row in rows
-        ]
-
-    def _ends(self) -> set[int]:
-        ends: set[int] = set()
-        own = getattr(self._net.generation_config, "eos_token_id", None)
-        for value in (own, end_token(self._tokenizer)):
-            ends |= {value} if isinstance(value, int) else set(value or ())
-        return ends
+        answers = [decode(self._tokenizer, until_stop(r, stops), skip_special=True) for r in rows]
+        return [RawAnswer(text=answer.strip()) for answer in answers]
 
     def _encode(self, prompt: JudgePrompt) -> tuple[int, ...]:
-        text = prompt.text if prompt.text is not None else self._render(prompt)
-        if self._kind.one_word is not None and not text.endswith(self._kind.one_word.lead):
-            text += self._kind.one_word.lead
-        ids = list(self._tokenizer(text, add_special_tokens=False).input_ids)
+        parts = self._render(prompt) if prompt.text is None else list(prompt.parts)
+        lead = "" if self._kind.one_word is None else self._kind.one_word.lead
+        if not joined(parts).endswith(lead):
+            parts.append(Frame(lead))
+        ids = token_ids(self._tokenizer, parts)
         begin = begin_token(self._tokenizer)
         if begin is not None and begin not in ids[:2]:
             # Some templates spell the begin token, after a space even; others leave it to us.
             ids.insert(0, begin)
         return tuple(ids)
 
-    def _render(self, prompt: JudgePrompt) -> str:
+    def _render(self, prompt: JudgePrompt) -> list[Part]:
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         try:
-            text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
+            parts = chat_parts(self._tokenizer, messages, add_generation_prompt=True)
         except Exception as error:  # a template raises whatever it likes
             raise InputError(
                 f"the chat template of {self._source} cannot express what judge "
                 f"{self._kind.name} asks ({str(error).strip().splitlines()[:1]})"
             ) from error
-        lost = [m.role for m in prompt.messages if m.content.strip() not in str(text)]
+        text = joined(parts)
+        lost = [m.role for m in prompt.messages if m.content.strip() not in text]
         if lost:
             raise InputError(
                 f"the chat template of {self._source} leaves out the {lost[0]} message; it is not "
                 f"the template of a {self._kind.name} judge"
             )
-        return str(text)
+        return parts
 
     def _room(self) -> int:
         config: Any = self._net.config.get_text_config()

@@ -1,6 +1,5 @@
 """Cross-entropy of texts under each condition (paper section 4.3, Table 9)."""
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -12,14 +11,15 @@ from refusalscope.interventions.intervention import Intervention
 from refusalscope.metrics.cross_entropy import TokenNLL, token_nll
 from refusalscope.models.batches import by_length, pad
 from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.halving import in_halves
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.scored_text import ScoredText, scored_mask, scored_prompt
+from refusalscope.models.text_tokens import token_ids
 from refusalscope.results.records import Condition, DatasetLoss
 
 _BATCHES_SORTED_TOGETHER = 32
 """Texts are held and sorted by length in groups of so many batches; no more are in memory."""
 _NOTHING = TokenNLL(total=0.0, n_tokens=0)
-_LOG = logging.getLogger(__name__)
 
 
 def answered(
@@ -27,7 +27,7 @@ def answered(
 ) -> list[ScoredText]:
     """Pair prompts with answers tokenized by themselves; empty answers are left out."""
     return [
-        scored_prompt(prompt, chat.tokenizer(answer, add_special_tokens=False).input_ids)
+        scored_prompt(prompt, token_ids(chat.tokenizer, [answer]))
         for prompt, answer in zip(prompts, answers, strict=True)
         if answer
     ]
@@ -77,16 +77,8 @@ def _batch_nll(
     chat: ChatModel, texts: Sequence[ScoredText], intervention: Intervention | None
 ) -> TokenNLL:
     """The summed loss of one batch; a batch that does not fit into memory is halved."""
-    try:
-        return _whole_batch_nll(chat, texts, intervention)
-    except torch.OutOfMemoryError:
-        if len(texts) == 1:
-            raise
-        _LOG.warning("a batch of %d texts did not fit into memory; it is halved", len(texts))
-    half = len(texts) // 2
-    return _batch_nll(chat, texts[:half], intervention) + _batch_nll(
-        chat, texts[half:], intervention
-    )
+    found = in_halves(texts, lambda some: _whole_batch_nll(chat, some, intervention), what="texts")
+    return sum(found, start=_NOTHING)
 
 
 @torch.inference_mode()

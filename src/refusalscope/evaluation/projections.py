@@ -15,6 +15,7 @@ from refusalscope.models.batches import by_length, pad
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.hooks import observe_inputs
 from refusalscope.models.prompts import Prompt
+from refusalscope.models.text_tokens import text_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +81,11 @@ def token_lengths(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[i
     The lengths add up to the text: what a tokenizer gives to no token goes to the last one. Without
     offsets (a tokenizer that is not a fast one) all of it does.
     """
-    encoded = tokenizer(
-        text, add_special_tokens=False, return_offsets_mapping=bool(tokenizer.is_fast)
-    )
-    ids = list(encoded.input_ids)
-    ends = [end for _, end in encoded["offset_mapping"]] if tokenizer.is_fast else [0] * len(ids)
+    found = text_tokens(tokenizer, text)
     lengths, reached = [], 0
-    for end in ends:
+    for end in found.ends or [0] * len(found.ids):
         lengths.append(max(0, end - reached))
         reached = max(reached, end)
     if lengths:
         lengths[-1] += len(text) - reached
-    return ids, lengths
+    return list(found.ids), lengths

@@ -17,6 +17,7 @@ from refusalscope.models.anatomy import measure_anatomy
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.embedding import embedding_shape
 from refusalscope.models.prompts import Prompt
+from refusalscope.models.text_tokens import token_ids
 from refusalscope.models.tokens import begin_token
 
 
@@ -73,9 +74,9 @@ def newline_prompts(chat: ChatModel, instructions: Sequence[str], *, is_chat: bo
     begin = begin_token(tokenizer)
     prompts = []
     for text in instructions:
-        before = form.before if is_chat else ""
+        before = form.before_parts if is_chat else []
         adds = form.adds_special_tokens if is_chat else False
-        ids = list(tokenizer(before + text.strip(), add_special_tokens=adds).input_ids)
+        ids = token_ids(tokenizer, [*before, text.strip()], adds_special_tokens=adds)
         if not is_chat and begin is not None and ids[:1] != [begin]:
             ids = [begin, *ids]
         prompts.append(Prompt(ids=(*ids, newline[-1]), n_post=1))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from refusalscope.models.batches import pad
+from refusalscope.models.batches import Batch, pad
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.tokens import decode, end_token
@@ -43,23 +43,46 @@ def generate_greedy(
             code did (its completions carry text of further turns).
     """
     batch = pad(prompts, pad_id=chat.pad_id, device=chat.device, side="left")
-    stops = end_of_turn_ids(chat)
+    stops = end_of_turn_ids(chat) if stop_at_end_of_turn else frozenset[int]()
+    rows = greedy_rows(
+        chat.model, batch, pad_id=chat.pad_id, stops=stops, max_new_tokens=max_new_tokens
+    )
+    return [_generated(chat, row, stops) for row in rows]
+
+
+@torch.inference_mode()
+def greedy_rows(
+    model: PreTrainedModel,
+    batch: Batch,
+    *,
+    pad_id: int,
+    stops: frozenset[int],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """The most probable token after each prompt, and so on: plain greedy decoding of any model.
+
+    Whatever generation config comes with the model: no penalty, no sampling, no minimum length, no
+    forced or suppressed token.
+
+    Args:
+        batch: Padded on the left.
+        stops: Ids that end a row; rows that end early are filled with `pad_id`.
+    """
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        pad_token_id=chat.pad_id,
-        eos_token_id=sorted(stops) if stop_at_end_of_turn else None,
+        pad_token_id=pad_id,
+        eos_token_id=sorted(stops) or None,
         use_cache=True,
     )
-    with _no_defaults_of_its_own(chat.model):
-        generate: Any = chat.model.generate
+    with _no_defaults_of_its_own(model):
+        generate: Any = model.generate
         output = generate(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             generation_config=config,
         )
-    rows = output[:, batch.input_ids.shape[1] :].tolist()
-    return [_generated(chat, row, stops if stop_at_end_of_turn else frozenset()) for row in rows]
+    return output[:, batch.input_ids.shape[1] :].tolist()
 
 
 @contextmanager
@@ -83,18 +106,28 @@ def end_of_turn_ids(chat: ChatModel) -> frozenset[int]:
     The first post-instruction token counts too where it is a control token that closes the user's
     turn: the same token closes the model's.
     """
-    ids: set[int] = set()
-    generation = getattr(chat.model, "generation_config", None)
-    for eos in (getattr(generation, "eos_token_id", None), end_token(chat.tokenizer)):
-        ids |= {eos} if isinstance(eos, int) else set(eos or ())
+    ids = set(end_ids(chat.model, chat.tokenizer))
     closing = chat.prompt_format.post_instruction[0]
     if closing in set(chat.tokenizer.all_special_ids):
         ids.add(closing)
     return frozenset(ids)
 
 
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Ids that end a sequence: those of the model's generation config and of the tokenizer."""
+    ids: set[int] = set()
+    generation = getattr(model, "generation_config", None)
+    for eos in (getattr(generation, "eos_token_id", None), end_token(tokenizer)):
+        ids |= {eos} if isinstance(eos, int) else set(eos or ())
+    return frozenset(ids)
+
+
+def until_stop(row: list[int], stops: frozenset[int]) -> list[int]:
+    """A row up to its first stop."""
+    return row[: next((i for i, token in enumerate(row) if token in stops), len(row))]
+
+
 def _generated(chat: ChatModel, row: list[int], stops: frozenset[int]) -> Generated:
-    end = next((i for i, token in enumerate(row) if token in stops), None)
-    ids = row if end is None else row[:end]
+    ids = until_stop(row, stops)
     text = decode(chat.tokenizer, ids, skip_special=True).strip()
-    return Generated(ids=tuple(ids), text=text, ended=end is not None)
+    return Generated(ids=tuple(ids), text=text, ended=len(ids) < len(row))

@@ -1,21 +1,20 @@
 """From an instruction to prompt tokens, through the model's own chat template.
 
 The template is rendered once around a placeholder; an instruction takes the placeholder's place as
-plain text, so nothing it says is ever read as template code. Where it contains the text of a
-control token, that text is cut before it is tokenized and stays ordinary text.
+plain text, so nothing it says is ever read as template code; what it spells of control tokens stays
+ordinary text, see `text_tokens`. The same holds for a system prompt.
 """
 
 import hashlib
 import re
 from dataclasses import dataclass
-from itertools import pairwise
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from refusalscope.errors import ChatTemplateError, InstructionsError
 from refusalscope.models.families import Family, render_paper_prompt
-from refusalscope.models.tokens import added_tokens
+from refusalscope.models.text_tokens import Frame, Part, read_parts
 from refusalscope.results.records import RenderedTemplate
 
 _PLACEHOLDER = "PLACEHOLDERq7"
@@ -76,11 +75,9 @@ class PromptFormat:
         text = instruction.strip()
         if not text:
             raise InstructionsError("an instruction is empty; remove it from its file")
-        control = [t for t in added_tokens(self.tokenizer) if t.strip() and t in text]
-        if control:
-            ids = _encode_cut(self, text, control)
-        else:
-            ids = _encode(self.tokenizer, self.before + text + self.after, self.adds_special_tokens)
+        ids, has_control_text = read_parts(
+            self.tokenizer, self.parts(text), adds_special_tokens=self.adds_special_tokens
+        )
         n_post = len(self.post_instruction)
         if tuple(ids[-n_post:]) != self.post_instruction:
             raise InstructionsError(
@@ -88,7 +85,18 @@ class PromptFormat:
                 f"{n_post} post-instruction tokens of the template; its end merges with them: "
                 f"end the instruction with a full stop or remove it"
             )
-        return Prompt(ids=tuple(ids), n_post=n_post, has_control_text=bool(control))
+        return Prompt(ids=tuple(ids), n_post=n_post, has_control_text=has_control_text)
+
+    def parts(self, instruction: str) -> list[Part]:
+        """An instruction, as it is, between what the template writes around it."""
+        return [*self.before_parts, instruction, Frame(self.after)]
+
+    @property
+    def before_parts(self) -> list[Part]:
+        """`before`, where the system prompt is somebody's text."""
+        said = (self.system or "").strip()
+        start, found, end = self.before.partition(said) if said else (self.before, "", "")
+        return [Frame(start), found, Frame(end)]
 
     def sha256(self) -> str:
         """Digest of everything that decides how an instruction becomes a prompt."""
@@ -252,22 +260,3 @@ def _with_post_instruction(
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str, add_special_tokens: bool) -> list[int]:
     return list(tokenizer(text, add_special_tokens=add_special_tokens).input_ids)
-
-
-def _encode_cut(form: PromptFormat, text: str, control: list[str]) -> list[int]:
-    ids = _encode(form.tokenizer, form.before, form.adds_special_tokens)
-    for piece in _cut_inside(text, control):
-        ids += _encode(form.tokenizer, piece, False)
-    return ids + list(form.post_instruction)
-
-
-def _cut_inside(text: str, control: list[str]) -> list[str]:
-    """Cut `text` inside every occurrence of a control token, so that no piece contains one."""
-    cuts = {0, len(text)}
-    for token in control:
-        start = text.find(token)
-        while start >= 0:
-            cuts.add(start + max(1, len(token) // 2))
-            start = text.find(token, start + 1)
-    edges = sorted(cuts)
-    return [text[a:b] for a, b in pairwise(edges)]

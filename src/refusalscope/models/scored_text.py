@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from refusalscope.models.prompts import Prompt, PromptFormat
+from refusalscope.models.text_tokens import surrounding, token_ids
 
 _LOOSE_LENGTH = 6
 _LOOSE_MISSES = 2
@@ -45,8 +46,9 @@ def scored_document(
 
     Every position but the last counts.
     """
-    ids = tokenizer(text, truncation=True, max_length=max_tokens).input_ids
-    return ScoredText(ids=tuple(ids), first=0)
+    before, after = surrounding(tokenizer)
+    ids = token_ids(tokenizer, [text])[: max(0, max_tokens - len(before) - len(after))]
+    return ScoredText(ids=(*before, *ids, *after), first=0)
 
 
 def scored_answer(form: PromptFormat, instruction: str, answer: str) -> ScoredText:
@@ -58,14 +60,13 @@ def scored_answer(form: PromptFormat, instruction: str, answer: str) -> ScoredTe
     code stops with an error; here the answer begins at the first token that the prompt alone does
     not have.
     """
-    prompt = form.before + instruction + form.after
-    special = form.adds_special_tokens
-    ids = tuple(form.tokenizer(prompt + answer, add_special_tokens=special).input_ids)
+    prompt, special = form.parts(instruction), form.adds_special_tokens
+    ids = tuple(token_ids(form.tokenizer, [*prompt, answer], adds_special_tokens=special))
     tail = tuple(form.tokenizer(form.after, add_special_tokens=False).input_ids)
     start = answer_start(ids, tail)
     if start is not None:
         return ScoredText(ids=ids, first=start)
-    alone = form.tokenizer(prompt, add_special_tokens=special).input_ids
+    alone = token_ids(form.tokenizer, prompt, adds_special_tokens=special)
     return ScoredText(ids=ids, first=max(0, _n_common(ids, alone) - 1), is_found=False)
 
 

@@ -3,10 +3,11 @@
 For a model that is asked or made differently than the run's: another system prompt, an adapter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from refusalscope.errors import OutputError
+from refusalscope.data.instruction import Instruction, quoted
+from refusalscope.errors import OutputError, RunFolderError
 from refusalscope.evaluation.completions import CompletionJob, complete, plan_batches
 from refusalscope.evaluation.judges import Judge, judge_all, judgement_name
 from refusalscope.interventions.intervention import Intervention
@@ -15,7 +16,12 @@ from refusalscope.pipeline.complete import generation_options
 from refusalscope.pipeline.context import RunContext
 from refusalscope.results.files import write_file
 from refusalscope.results.records import Completion, Condition, Judgements
-from refusalscope.results.run_records import judgements_file, read_completions, read_record
+from refusalscope.results.run_records import (
+    judgements_file,
+    read_completions,
+    read_record,
+    require_whole,
+)
 
 DATASET = "harmful"
 
@@ -32,11 +38,14 @@ def complete_aside(
 
     Args:
         name: What the progress display says.
+
+    Raises:
+        RunFolderError: a file that is there lacks completions, or is of other instructions.
     """
+    instructions = run.sets[DATASET].instructions
     paths = {condition: folder / f"{DATASET}.{condition}.jsonl" for condition in interventions}
     if all(path.is_file() for path in paths.values()):
-        return [row for path in paths.values() for row in read_completions(path)]
-    instructions = run.sets[DATASET].instructions
+        return [row for path in paths.values() for row in _read(path, instructions)]
     prompts = chat.encode([instruction.text for instruction in instructions])
     jobs = [
         CompletionJob(
@@ -63,12 +72,25 @@ def complete_aside(
     return [row for own_rows in by_condition.values() for row in own_rows]
 
 
+def _read(path: Path, instructions: Sequence[Instruction]) -> list[Completion]:
+    rows = read_completions(path)
+    require_whole(path, rows, planned=len(instructions))
+    for row, one in zip(rows, instructions, strict=True):
+        if row.instruction != one.text:
+            raise RunFolderError(
+                f"{path} answers other instructions than the run's (first: {quoted(one.text)} of "
+                f"the run is {quoted(row.instruction)} there); move it away to write it anew"
+            )
+    return rows
+
+
 def judge_aside(folder: Path, judge: Judge, rows: list[Completion]) -> list[Judgements]:
     """The judge's files in `folder`, written where they are not there.
 
     Raises:
-        OutputError: they are of another version, model or settings.
+        OutputError: they are of another version, model or settings, or of other completions.
     """
+    places = [(row.condition, row.index) for row in rows]
     paths = [folder / judgements_file(judgement_name(judge, measure)) for measure in judge.measures]
     for path in paths:
         if not path.is_file():
@@ -82,6 +104,11 @@ def judge_aside(folder: Path, judge: Judge, rows: list[Completion]) -> list[Judg
             raise OutputError(
                 f"{path} is of another version, model or settings of judge {judge.name}; move it "
                 f"away to judge anew"
+            )
+        if [(row.condition, row.index) for row in found.rows] != places:
+            raise OutputError(
+                f"{path} has {len(found.rows)} judgements, not one of each of the {len(rows)} "
+                f"completions; move it away to judge anew"
             )
     if not all(path.is_file() for path in paths):
         for path, record in zip(paths, judge_all(judge, rows), strict=True):

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from jinja2.exceptions import TemplateError
-
 from refusalscope.errors import ChatTemplateError, InputError
 from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.chat_parts import chat_parts
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.system_prompts import SystemPrompt, with_system_prompt
+from refusalscope.models.text_tokens import read_parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +25,9 @@ def encode_conversation(
 ) -> Prompt:
     """Render and tokenize a conversation up to where the model answers.
 
-    One instruction, with or without a system prompt before it, is asked as in a run: control
-    tokens that it spells stay text. Longer conversations go through the model's chat template.
+    One instruction, with or without a system prompt before it, is asked as in a run. Longer
+    conversations go through the model's chat template. Control tokens that a message spells stay
+    text.
 
     Args:
         paper_template: Through the template of the paper's code, which knows single instructions.
@@ -51,12 +52,13 @@ def encode_conversation(
         )
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
     try:
-        text = chat.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        parts = chat_parts(
+            chat.tokenizer, messages, add_generation_prompt=True, enable_thinking=False
         )
-    except TemplateError as error:
+    except Exception as error:  # a template raises whatever it likes
         raise ChatTemplateError(
             f"the chat template of {chat.source} does not take the conversation ({error})"
         ) from error
-    ids = chat.tokenizer(str(text), add_special_tokens=False).input_ids
-    return Prompt(ids=tuple(ids), n_post=len(chat.prompt_format.post_instruction))
+    ids, has_control_text = read_parts(chat.tokenizer, parts)
+    n_post = len(chat.prompt_format.post_instruction)
+    return Prompt(ids=tuple(ids), n_post=n_post, has_control_text=has_control_text)

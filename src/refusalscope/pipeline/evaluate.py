@@ -142,6 +142,7 @@ def _completions(run: RunRecords, options: JudgeOptions) -> list[Completion]:
         raise RunFolderError(
             f"{run.folder} has no completions; write them with: refusalscope complete {run.folder}"
         )
+    _require_completed(run)
     names = sorted({one.dataset for one in run.completions})
     unknown = [name for name in options.datasets if name not in names]
     if unknown:
@@ -149,6 +150,25 @@ def _completions(run: RunRecords, options: JudgeOptions) -> list[Completion]:
             f"the run has no data set {unknown[0]!r}; expected one of {', '.join(names)}"
         )
     return [one for one in run.completions if one.dataset in (options.datasets or names)]
+
+
+def _require_completed(run: RunRecords) -> None:
+    """Refuse to judge a part of what the run completes, or was judged on before.
+
+    Raises:
+        RunFolderError: its completions are not all written, or some are gone.
+    """
+    manifest, again = run.manifest, f"write them with: refusalscope complete {run.folder}"
+    if manifest.inputs and manifest.imported_from is None and "complete" not in manifest.stages:
+        raise RunFolderError(f"the completions of {run.folder} are not all written; {again}")
+    there = {(one.dataset, one.condition) for one in run.completions}
+    for judged in run.judgements:
+        for row in judged.rows:
+            if (row.dataset, row.condition) not in there:
+                raise RunFolderError(
+                    f"{run.folder} lacks the completions of {row.dataset}, {row.condition}, which "
+                    f"{judged.judge} has judged; {again}"
+                )
 
 
 def require_judges(options: JudgeOptions) -> None:

@@ -25,7 +25,7 @@ from refusalscope.results.records import Condition
 from refusalscope.results.run_records import (
     COMPLETIONS,
     TEXT_LOSSES,
-    read_completions,
+    read_dataset_completions,
     read_record,
     read_run,
 )
@@ -134,16 +134,11 @@ def _texts(folder: Path, options: LossOptions) -> list[_Text]:
         pairs = read_answer_pairs(Path(options.alpaca), n=options.n_texts)
         texts.append(_chat_text("alpaca", options.alpaca, pairs, n_asked=options.n_texts))
     if options.on_distribution:
-        path = folder / COMPLETIONS / "harmless.baseline.jsonl"
-        if not path.is_file():
-            raise InputError(
-                f"{path} does not exist; write it with: refusalscope complete {folder}"
-            )
         pairs = [
             AnswerPair(instruction=row.instruction, answer=row.text)
-            for row in read_completions(path)
+            for row in read_dataset_completions(folder, "harmless", "baseline")
         ]
-        source = str(path.relative_to(folder))
+        source = f"{COMPLETIONS}/harmless.baseline.jsonl"
         texts.append(_chat_text("on_distribution", source, pairs, n_asked=None))
     if not texts:
         raise InputError("give at least one of --pile FILE, --alpaca FILE and --on-distribution")

@@ -14,6 +14,7 @@ from refusalscope.models.chat_model import (
     load_model,
     local_folder,
     read_config,
+    weights_digest,
 )
 from refusalscope.pipeline.mechanism_study import Study
 from refusalscope.results.files import write_file

@@ -21,10 +21,9 @@ from refusalscope.results.mechanism_folder import GEOMETRY, TOKEN_STUDY, TRAJECT
 from refusalscope.results.mechanism_maps import Geometry, LayerCurve, Trajectories
 from refusalscope.results.records import Condition, ExtractionFacts
 from refusalscope.results.run_records import (
-    COMPLETIONS,
     EXTRACTION,
     MEAN_DIFFERENCES,
-    read_completions,
+    read_dataset_completions,
     read_record,
 )
 
@@ -40,7 +39,7 @@ def do_tokens(study: Study) -> None:
     tested: list[Prompt] = []
     refused: list[bool] = []
     for name in _TEST_SETS:
-        rows = read_completions(run.folder.path / COMPLETIONS / f"{name}.baseline.jsonl")
+        rows = read_dataset_completions(run.folder.path, name, "baseline")
         prompts = run.prompts(name)
         tested += [prompts[row.index] for row in rows]
         refused += [is_refusal(row.text) for row in rows]

@@ -33,7 +33,6 @@ from refusalscope.results.records import (
 )
 from refusalscope.results.run_records import (
     COHERENCE_FLAGS,
-    COMPLETIONS,
     DIRECTION,
     DIRECTION_TENSOR,
     EVALUATION,
@@ -43,7 +42,7 @@ from refusalscope.results.run_records import (
     SCORES,
     judgements_file,
     read_all_completions,
-    read_completions,
+    read_dataset_completions,
     read_record,
 )
 from refusalscope.selection.select_direction import select_direction
@@ -144,8 +143,8 @@ def judge(run: RunContext) -> None:
 
 def loss(run: RunContext) -> None:
     """Cross-entropy of the model's own harmless completions, under each condition."""
-    path = run.folder.path / COMPLETIONS / "harmless.baseline.jsonl"
-    answers = [row.text for row in read_completions(path)]
+    rows = read_dataset_completions(run.folder.path, "harmless", "baseline")
+    answers = [row.text for row in rows]
     interventions = conditions(run, LOSS_CONDITIONS)
     with run.progress.stage("loss", 1, unit="texts") as advance:
         rows = text_loss(

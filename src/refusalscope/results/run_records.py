@@ -1,5 +1,6 @@
 """A run folder read back: what the report, comparisons and imports work from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,7 @@ from refusalscope.results.loss_records import TextLosses
 from refusalscope.results.record import Record
 from refusalscope.results.records import (
     Completion,
+    Condition,
     DirectionFacts,
     ExtractionFacts,
     Judgements,
@@ -118,29 +120,93 @@ def read_completions(path: Path) -> list[Completion]:
     """Read one completions file.
 
     Raises:
-        RunFolderError: a line is not a completion, or the file is absent; the message names file
-            and line.
+        RunFolderError: a line is not a completion, the last one has no end, or the file is absent;
+            the message names file and line.
     """
     if not path.is_file():
         raise RunFolderError(f"{path} does not exist; write it with: refusalscope complete RUN")
+    try:
+        *lines, rest = path.read_text("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise _cut(path, f"its byte {error.start} is not UTF-8") from error
+    if rest or not lines:
+        raise _cut(path, f"its line {len(lines) + 1} has no end")
     return [
         Completion.from_json(line, source=f"{path}, line {number}")
-        for number, line in enumerate(path.read_text("utf-8").split("\n")[:-1], 1)
+        for number, line in enumerate(lines, 1)
     ]
+
+
+def require_whole(path: Path, rows: Sequence[Completion], *, planned: int | None) -> None:
+    """Refuse a file of completions that lacks one: what is counted is complete.
+
+    Args:
+        path: DATASET.CONDITION.jsonl, which the rows were read from.
+        planned: How many instructions the data set has; None where the run does not say.
+
+    Raises:
+        RunFolderError: its rows are not those of the indices 0, 1, ..., each once and in order, or
+            they are of another data set or condition than its name says, or fewer or more than
+            planned.
+    """
+    dataset, _, condition = path.name.removesuffix(".jsonl").rpartition(".")
+    for at, row in enumerate(rows):
+        if (row.dataset, row.condition, row.index) != (dataset, condition, at):
+            raise _cut(
+                path,
+                f"its line {at + 1} is completion {row.index} of {row.dataset}, {row.condition}; "
+                f"expected {at} of {dataset}, {condition}",
+            )
+    if planned is not None and len(rows) != planned:
+        raise _cut(path, f"it has {len(rows)} completions of {planned} instructions")
+
+
+def read_dataset_completions(folder: Path, dataset: str, condition: Condition) -> list[Completion]:
+    """A run's completions of one data set under one condition.
+
+    Raises:
+        RunFolderError: there are none, or the file lacks some.
+    """
+    path = folder / COMPLETIONS / f"{dataset}.{condition}.jsonl"
+    if not path.is_file():
+        raise RunFolderError(
+            f"{path} does not exist; write it with: refusalscope complete {folder}"
+        )
+    rows = read_completions(path)
+    require_whole(path, rows, planned=_n_planned(folder).get(dataset))
+    return rows
 
 
 def read_all_completions(folder: Path) -> list[Completion]:
     """Every completion of a run, file by file.
 
     Raises:
-        RunFolderError: a line is not a completion.
+        RunFolderError: a line is not a completion, or a file lacks some.
     """
-    return [
-        row
-        for path in sorted((folder / COMPLETIONS).glob("*.jsonl"))
-        if not path.name.startswith(".")
-        for row in read_completions(path)
-    ]
+    planned = _n_planned(folder)
+    found: list[Completion] = []
+    for path in sorted((folder / COMPLETIONS).glob("*.jsonl")):
+        if not path.name.startswith("."):
+            rows = read_completions(path)
+            dataset = path.name.removesuffix(".jsonl").rpartition(".")[0]
+            require_whole(path, rows, planned=planned.get(dataset))
+            found += rows
+    return found
+
+
+def _n_planned(folder: Path) -> dict[str, int]:
+    """How many instructions each data set of a run has; nothing of one that was imported."""
+    manifest = read_if_there(RunManifest, folder / RUN)
+    if manifest is None or manifest.imported_from is not None:
+        return {}
+    return {row.name: row.n_sampled for row in manifest.inputs}
+
+
+def _cut(path: Path, what: str) -> RunFolderError:
+    return RunFolderError(
+        f"{path} is cut or was changed ({what}); get it back from a copy, or remove it and let the "
+        f"command that wrote it write it again: no rate is computed from a part"
+    )
 
 
 def read_judgements(folder: Path) -> list[Judgements]:
