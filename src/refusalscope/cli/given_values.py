@@ -48,7 +48,7 @@ def _all_of(value: Any) -> Any:  # noqa: ANN401
     return value if isinstance(value, list | tuple) else (value,)
 
 
-def _require_range(parameter: Any, value: float) -> None:  # noqa: ANN401
+def _require_range(parameter: Any, value: int | float) -> None:  # noqa: ANN401
     low, high = -LARGEST_FACTOR, LARGEST_FACTOR
     if isinstance(value, int):
         low, high = (0, LAST_SEED) if parameter.name == "seed" else (-MOST, MOST)
