@@ -1,6 +1,7 @@
 """An organism on disk: a chat model folder with `organism.json` beside its weights."""
 
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -9,9 +10,11 @@ from pydantic import Field
 from refusalscope.errors import InputError, ModelLoadError
 from refusalscope.organisms.english import ENGLISH
 from refusalscope.organisms.language import Language, Thing
-from refusalscope.organisms.sentences import Role, as_sentences
+from refusalscope.organisms.sentences import ROLES, Role, as_sentences
 from refusalscope.results.file_names import file_name
 from refusalscope.results.files import write_file
+from refusalscope.results.given_files import given_text
+from refusalscope.results.numbers import Count
 from refusalscope.results.record import Record
 
 ORGANISM = "organism.json"
@@ -40,21 +43,29 @@ class OrganismFacts(Record):
     stages: dict[str, int] = Field(default_factory=dict)
     """Stages of its training in order, with their steps."""
     versions: dict[str, str]
-    max_new_tokens: int
+    max_new_tokens: Count
     lexicon: tuple[ThingRecord, ...]
 
     def language(self) -> Language:
         """The language it speaks: English where its recipe is older than other sentences are.
 
         Raises:
-            InputError: the sentences of its recipe were changed by hand to what are none.
+            InputError: its lexicon or the sentences of its recipe were changed to what are none.
         """
         fields = self.recipe.get("sentences")
         source = f"the recipe of {self.name}"
-        return Language(
+        language = Language(
             things=tuple(Thing(**t.model_dump()) for t in self.lexicon),
             sentences=ENGLISH if fields is None else as_sentences(fields, source=source),
         )
+        for harmful, role in product((True, False), ROLES):
+            if not language.select(harmful=harmful, roles=(role,)):
+                kind = "harmful" if harmful else "harmless"
+                raise InputError(
+                    f"the lexicon of {self.name} has no {kind} object of the role {role!r}; its "
+                    f"{ORGANISM} was changed: copy it again"
+                )
+        return language
 
 
 class OrganismRow(Record):
@@ -77,7 +88,7 @@ def read_organism(folder: Path) -> OrganismFacts | None:
     path = folder / ORGANISM
     if not path.is_file():
         return None
-    return OrganismFacts.from_json(path.read_text("utf-8"), source=str(path))
+    return OrganismFacts.from_json(given_text(path), source=str(path))
 
 
 def write_organism(facts: OrganismFacts, folder: Path) -> None:
