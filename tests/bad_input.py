@@ -18,7 +18,7 @@ from typer.main import get_command
 from refusalscope.cli.main import app
 
 ENDINGS = ("", ".json", ".jsonl", ".toml", ".safetensors", ".txt", ".yaml")
-_CONTENT: dict[str, bytes] = {
+CONTENT: dict[str, bytes] = {
     "empty": b"",
     "junk": bytes(range(256)) * 16,
     "deep": b"[" * 100_000,
@@ -56,7 +56,7 @@ TEXTS: dict[str, Callable[[str], str]] = {
     "pipe": lambda ending: f"pipe{ending}",
     "device": lambda ending: f"device{ending}",
     "loop": lambda ending: f"loop{ending}",
-    **{name: (lambda ending, name=name: f"{name}{ending}") for name in _CONTENT},
+    **{name: (lambda ending, name=name: f"{name}{ending}") for name in CONTENT},
     "long": lambda ending: "x" * 300 + ending,
     "blank": lambda _: "",
     "control": lambda ending: f"a\x1b]0;x\x07\x9b\u202e\nb{ending}",
@@ -133,6 +133,7 @@ CONTEXTS: dict[tuple[str, str], dict[str, str]] = {
             *("tasks", "task-folder"),
         )
     },
+    ("weights verify", "--base"): {"--behaviour": ""},
     ("evaluate judge", "--rubric"): {"--judge": "chat", "--model": "tiny"},
     ("evaluate judge", "--cache"): _HERE,
     ("evaluate system-prompts", "--judge-model"): {"--judge": "chat"},
@@ -239,7 +240,7 @@ def make_bad_files(folder: Path) -> None:
         os.mkfifo(folder / f"pipe{ending}")
         (folder / f"device{ending}").symlink_to("/dev/zero")
         (folder / f"loop{ending}").symlink_to(f"loop{ending}")
-        for name, content in _CONTENT.items():
+        for name, content in CONTENT.items():
             (folder / f"{name}{ending}").write_bytes(content)
 
 

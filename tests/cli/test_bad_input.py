@@ -167,7 +167,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "another rule": (["--rule", "foo"], "--rule is 'foo': input should be 'published' or 'code'"),
     "another dtype": (["--dtype", "int3"], "--dtype is 'int3': input should be 'auto'"),
     "another template": (["--template", "mine"], "--template is 'mine'"),
-    "no limit": (["--max-kl", "nan"], "--max-kl is nan: input should be a finite number"),
+    "no limit": (["--max-kl", "nan"], "'--max-kl': nan is not in the range"),
     "no number": (["--seed", "x"], "'--seed'"),
     "no batch": (["--batch-size", "0"], "'--batch-size'"),
     "an unknown option": (["--shuffle"], "No such option: --shuffle"),
@@ -188,7 +188,7 @@ def test_options_that_make_no_sense_are_one_line(
 
 NEEDS_MODEL: dict[str, tuple[list[str], str]] = {
     "several tokens": (["--refusal-token", "I am"], "'I am' is 4 tokens in this tokenizer"),
-    "no token": (["--refusal-token", ""], "'' is 0 tokens"),
+    "no token": (["--refusal-token", ""], "'--refusal-token': it is blank"),
     "another device": (["--device", "cuda:77"], "--device is 'cuda:77'; this machine has cpu"),
     "the paper's template": (["--template", "paper"], "none of them"),
 }

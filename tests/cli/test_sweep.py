@@ -7,11 +7,15 @@ import json
 import shutil
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import pytest
 from bad_input import (
     BASES,
+    CONTENT,
+    OUTPUTS,
     Row,
     copy_of,
     leaves,
@@ -23,6 +27,7 @@ from bad_input import (
 from forked_commands import Ended, ended
 from typer.main import get_command
 
+import refusalscope
 from refusalscope.cli.main import app
 
 
@@ -35,7 +40,64 @@ class Rule:
     most: int
 
 
-RULES: tuple[Rule, ...] = ()
+def _is(option: str, *kinds: str) -> Callable[[Row], bool]:
+    return lambda row: row.option == option and (not kinds or row.kind in kinds)
+
+
+_READ = {"pipe", "device", "loop", *(f"{name}" for name in CONTENT)}
+"""Kinds whose value is also a plain word."""
+RULES = (
+    Rule(
+        reason="a result may be put into a new place of any name",
+        covers=lambda row: (
+            row.option in OUTPUTS
+            and row.kind in ("missing", "control", "outside", "half an argument")
+        ),
+        most=60,
+    ),
+    Rule(
+        reason="a run, several runs and a cache may begin in an empty folder",
+        covers=lambda row: (
+            (row.command in ("run", "run-all") and _is("--out", "folder")(row))
+            or _is("--cache", "folder")(row)
+        ),
+        most=3,
+    ),
+    Rule(
+        reason="zero is a seed, a layer, no retry and no suffix",
+        covers=lambda row: (
+            row.option in ("--seed", "--layer", "--retries", "--random-suffix")
+            and row.kind == "zero"
+        ),
+        most=14,
+    ),
+    Rule(
+        reason="a system prompt and a text are any text; only a system prompt may be blank",
+        covers=lambda row: (
+            row.option in ("--system", "--text")
+            and row.kind != "surrogate"
+            and (row.option, row.kind) != ("--text", "blank")
+        ),
+        most=32,
+    ),
+    Rule(
+        reason="a folder of data sets or tasks that has none of those asked for is not looked into",
+        covers=lambda row: row.option in ("--datasets", "--task-folder") and row.kind == "folder",
+        most=3,
+    ),
+    Rule(reason="a minus is one token", covers=_is("--refusal-token", "half an argument"), most=1),
+    Rule(reason="a system prompt is called so", covers=_is("--prompt", "empty"), most=1),
+    Rule(
+        reason="a label is any name that a file may have",
+        covers=lambda row: row.option == "--label" and row.kind in {*_READ, "folder"},
+        most=9,
+    ),
+    Rule(
+        reason="an empty folder has no organism",
+        covers=lambda row: row.command == "organism list" and row.kind == "folder",
+        most=1,
+    ),
+)
 
 
 def left_out(row: Row) -> bool:
@@ -103,6 +165,9 @@ def _of_ending(called: Ended) -> list[str]:
 @pytest.fixture(scope="module")
 def box(given: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Box]:
     """Models, a run, files, and all that is none of them."""
+    for module in walk_packages(refusalscope.__path__, "refusalscope."):
+        if not module.name.endswith(("inspect_provider", "inspect_model", "harness")):  # extras
+            import_module(module.name)  # here once, and not in every fork
     folder = tmp_path_factory.mktemp("sweep") / "original"
     shutil.copytree(given, folder)
     shutil.copytree(finished, folder / "run")

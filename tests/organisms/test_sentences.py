@@ -113,5 +113,5 @@ def test_what_cannot_work_is_one_clear_line(
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read_sentences(tmp_path / "none.json")

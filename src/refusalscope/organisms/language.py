@@ -129,15 +129,24 @@ class Language:
         """
         rng = random.Random(f"{seed}/{role}/{harmful}")
         drawn: dict[str, Request] = {}
-        for _ in range(200 * n):
+        n_tries = 200 * n if n <= self._n_possible(role, harmful=harmful) else 0
+        for _ in range(n_tries):
             request = self.request(rng, harmful=harmful, roles=(role,))
             drawn.setdefault(request.instruction, request)
             if len(drawn) == n:
                 return list(drawn.values())
+        n_found = len(drawn) or self._n_possible(role, harmful=harmful)
         raise InputError(
-            f"the language has only about {len(drawn)} different requests of role {role!r}, "
+            f"the language has only about {n_found} different requests of role {role!r}, "
             f"{n} were asked for; ask for fewer or make a language with more objects"
         )
+
+    def _n_possible(self, role: Role, *, harmful: bool) -> int:
+        """More requests of a role than this there cannot be."""
+        words = self.sentences
+        frames = sum(len(style.of(role)) for style in words.requests)
+        n_things = len(self.select(harmful=harmful, roles=(role,)))
+        return n_things * frames * len(words.verbs.of(role)) * len(words.contexts)
 
 
 def make_language(

@@ -94,18 +94,21 @@ _SENTENCES = TypeAdapter(Sentences)
 
 
 def as_sentences(fields: object, *, source: str) -> Sentences:
-    """Sentences from what their JSON says; the form alone is checked.
+    """Sentences from what their JSON says, of which a language can be made.
 
     Raises:
-        InputError: it is not the form of `Sentences`; the message names `source`.
+        InputError: it has another form, or holds what cannot work; the message names `source`.
     """
     try:
-        return _SENTENCES.validate_python(fields)
+        sentences = _SENTENCES.validate_python(fields)
     except ValidationError as error:
         raise InputError(
             f"{source} does not hold sentences ({first_problem(error)}); write them in the form "
             f"that `refusalscope organism sentences` prints"
         ) from error
+    for problem in _problems(sentences):
+        raise InputError(f"{source}: {problem}")
+    return sentences
 
 
 def to_json(sentences: Sentences) -> str:
