@@ -32,7 +32,7 @@ def adapter(base: Path, tmp_path: Path) -> Path:
     recipe = peft.LoraConfig(r=2, target_modules=["o_proj"], init_lora_weights=False)
     loaded: Any = AutoModelForCausalLM.from_pretrained(base)
     torch.manual_seed(1)
-    peft.get_peft_model(loaded, recipe).save_pretrained(tmp_path / "adapter")
+    peft.get_peft_model(loaded, recipe).save_pretrained(str(tmp_path / "adapter"))
     return tmp_path / "adapter"
 
 

@@ -110,7 +110,8 @@ def test_weights_of_eight_bits_are_looked_at_and_refused_in_words() -> None:
     weight.data = weight.data.to(torch.float8_e4m3fn)
     with pytest.raises(ModelLoadError, match=r"stored as torch\.float8_e4m3fn.*--dtype bfloat16"):
         require_usable(model, "it")
-    model.is_quantized = True  # pyright: ignore[reportAttributeAccessIssue] # as transformers marks it
+    marked: Any = model
+    marked.is_quantized = True  # as transformers marks it
     require_usable(model, "it")
     weight.data = torch.full(weight.shape, float("nan")).to(torch.float8_e4m3fn)
     with pytest.raises(NumericalError, match="down_proj"):
@@ -126,7 +127,8 @@ def test_weights_that_were_moved_off_the_accelerators_are_said_to_be_too_large()
 
 def test_a_model_that_cannot_run_is_one_line() -> None:
     model = tiny_weights()
-    model.get_submodule("model.layers.0").self_attn.head_dim = 7
+    layer: Any = model.get_submodule("model.layers.0")
+    layer.self_attn.head_dim = 7
     with pytest.raises(AnatomyError, match="a forward pass of a few tokens fails") as caught:
         measure_anatomy(model)
     assert "\n" not in str(caught.value)

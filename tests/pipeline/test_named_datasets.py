@@ -94,7 +94,9 @@ def test_an_option_that_earlier_runs_do_not_have_leaves_them_what_they_are(folde
 
 
 def test_rows_that_are_left_out_are_told_to_the_user_and_kept_with_the_run(tmp_path, caplog):
-    language = read_organism(Path(bundled_organism())).language()
+    organism = read_organism(Path(bundled_organism()))
+    assert organism is not None
+    language = organism.language()
     for kind in ("harmful", "harmless"):
         asked = [
             one.instruction
@@ -117,6 +119,7 @@ def test_rows_that_are_left_out_are_told_to_the_user_and_kept_with_the_run(tmp_p
         until="extract",
     )
     kept = read_run(tmp_path / "run").extraction
+    assert kept is not None
     for kind in ("harmful", "harmless"):
         said = [line for line in kept.warnings if f"{kind}.json" in line]
         assert len(said) == 1

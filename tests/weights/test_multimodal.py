@@ -34,11 +34,12 @@ def test_a_model_that_also_sees_is_asked_and_edited_like_any_other(
     vector = torch.randn(32, generator=torch.Generator().manual_seed(0))
     record = orthogonalize_checkpoint(ModelFolder(folder=folder), out, [Direction(vector=vector)])
     assert record.verdict == "complete"
-    assert len(record.tensors) == record.n_writing >= 5
+    assert len(record.tensors) == record.n_writing
+    assert len(record.tensors) >= 5
     assert verify_checkpoint(ModelFolder(folder=out)).verdict == "complete"
     found = measure_behaviour(ModelFolder(folder=out), base=str(folder), seed=0)
     assert found.agrees
-    assert found.logit_effect > 100 * found.tolerance
+    assert found.logit_effect > 100 * found.logit_difference
     loader: Any = AutoModelForImageTextToText
     _, loading = loader.from_pretrained(out, output_loading_info=True)
     assert not loading["missing_keys"]

@@ -85,7 +85,7 @@ def _with_rotary_sections(small: dict[str, Any], before: dict[str, Any]) -> dict
             and isinstance(before.get(key), dict)
         ):
             small[key] = _with_rotary_sections(value, before[key])
-    rope = small.get("rope_parameters")
+    rope: Any = small.get("rope_parameters")
     sections = rope.get("mrope_section") if isinstance(rope, dict) else None
     if not sections or not _head_width(before):
         return small
