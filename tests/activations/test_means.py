@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import pytest
 import torch
 from tiny_models import tiny_chat
@@ -74,7 +76,7 @@ def test_only_kept_prompts_count(chat: ChatModel) -> None:
     prompts = chat.encode(TEXTS)
     lengths = sorted(len(p.ids) for p in prompts)
 
-    def keep_first(logits: torch.Tensor) -> torch.Tensor:
+    def keep_first(logits: torch.Tensor, _indices: Sequence[int]) -> torch.Tensor:
         return torch.arange(len(logits)) == 0
 
     found = mean_resid_pre(chat, prompts, keep=keep_first, batch_size=len(prompts))
@@ -88,7 +90,7 @@ def test_a_filter_that_keeps_nothing_is_an_error(chat: ChatModel) -> None:
         mean_resid_pre(
             chat,
             chat.encode(TEXTS),
-            keep=lambda logits: torch.zeros(len(logits), dtype=torch.bool),
+            keep=lambda logits, _indices: torch.zeros(len(logits), dtype=torch.bool),
         )
 
 

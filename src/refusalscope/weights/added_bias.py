@@ -32,7 +32,8 @@ def adds_as_recorded(
     if carrier is None or addition.tensor not in checkpoint.tensors:
         return False
     parameter, coefficient = carrier
-    (part,) = stored_parts(examined.miniature, [(parameter, 0)])[parameter, 0]
+    wanted, files = (parameter, 0), checkpoint.tensors
+    (part,) = stored_parts(examined.miniature, [wanted], files=files)[wanted]
     vector = torch.tensor(record.basis[0], dtype=torch.float64) / coefficient
     new = checkpoint.read(addition.tensor)
     if part.name != addition.tensor or new.shape != vector.shape:

@@ -190,9 +190,10 @@ def _tensors(
         if name not in old
     }
     names = {carrier.parameter, *beside, *beside.values()}
+    wanted, files = [(name, 0) for name in names], checkpoint.tensors
     stored = {
         name: parts[0]
-        for (name, _), parts in stored_parts(carrier.model, [(n, 0) for n in names]).items()
+        for (name, _), parts in stored_parts(carrier.model, wanted, files=files).items()
     }
     target = stored[carrier.parameter].name
     added: list[tuple[str, AddedTensor]] = []
