@@ -51,7 +51,7 @@ def new_folder(target: Path) -> Generator[Path]:
     Raises:
         OutputError: `target` exists already, or the disk is full.
     """
-    if target.exists():
+    if os.path.lexists(target):  # a link that leads nowhere is there too
         raise OutputError(f"{target} exists already; give the name of a folder that does not exist")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
