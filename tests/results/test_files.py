@@ -123,3 +123,11 @@ def test_digests_are_those_of_the_bytes(tmp_path: Path) -> None:
     assert sha256_file(path) == sha256_text("a" * ((1 << 20) + 7))
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert sha256_text("") == empty
+
+
+def test_a_link_that_leads_nowhere_is_no_free_name_for_a_folder(tmp_path: Path) -> None:
+    link = tmp_path / "out"
+    link.symlink_to("nowhere")
+    with pytest.raises(OutputError, match="exists already"), new_folder(link):
+        raise AssertionError("nothing is worked out for a name that is taken")
+    assert link.is_symlink()

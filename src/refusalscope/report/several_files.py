@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -86,7 +87,7 @@ def require_new(path: Path) -> None:
     Raises:
         OutputError: it is.
     """
-    if path.exists():
+    if os.path.lexists(path):  # a link that leads nowhere is there too
         raise OutputError(f"{path} exists already; give a name that is free")
 
 

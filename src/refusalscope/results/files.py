@@ -53,7 +53,7 @@ def new_folder(target: Path) -> Generator[Path]:
     Raises:
         OutputError: `target` exists already, or the disk is full.
     """
-    if target.exists():
+    if os.path.lexists(target):  # a link that leads nowhere is there too
         raise OutputError(f"{target} exists already; give the name of a folder that does not exist")
     with ExitStack() as held:
         try:
