@@ -10,8 +10,11 @@ def header_bytes(path: Path) -> tuple[dict[str, Any], int]:
     """The header of a safetensors file, and the place of its first tensor byte.
 
     Raises:
-        ValueError: The header is no JSON object, names a tensor twice, or is longer than the file.
+        ValueError: It is no plain file, or its header is no JSON object, names a tensor
+            twice, or is longer than the file.
     """
+    if not path.is_file():
+        raise ValueError("it is no plain file")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size - 8:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from refusalscope.errors import ModelLoadError, NumericalError
+from refusalscope.errors import ModelLoadError, NumericalError, RefusalscopeError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.chat_model import LoadOptions, read_config
 from refusalscope.models.miniature import build_miniature, shrunken_config
@@ -28,6 +29,8 @@ from refusalscope.weights.tensor_edit import (
 from refusalscope.weights.tied import told_apart
 
 _log = logging.getLogger(__name__)
+_MOST = 10_000
+"""Layers or experts of a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +130,7 @@ def examine_checkpoint(source: ModelFolder, *, seed: int = 0) -> ExaminedCheckpo
     _require_unquantized(source.folder)
     checkpoint = open_checkpoint(source.folder)
     _warn_of_adapter(source.folder)
-    try:
-        miniature = build_miniature(shrunken_config(config), seed=seed)
-    except ValueError as error:
-        raise ModelLoadError(
-            f"{source.folder}: no small model of its architecture can be built "
-            f"({str(error).splitlines()[0]}), so that it is not known what writes to the residual "
-            "stream: load the model and edit it in memory"
-        ) from error
+    miniature = small_model(config, checkpoint, seed=seed)
     return ExaminedCheckpoint(
         source=source,
         checkpoint=checkpoint,
@@ -142,6 +138,45 @@ def examine_checkpoint(source: ModelFolder, *, seed: int = 0) -> ExaminedCheckpo
         miniature=miniature,
         anatomy=measure_anatomy(miniature, seed=seed),
     )
+
+
+def small_model(config: PretrainedConfig, checkpoint: Checkpoint, *, seed: int) -> PreTrainedModel:
+    """A miniature of a checkpoint's architecture.
+
+    Raises:
+        ModelLoadError: The config makes no sense, or more layers or experts than the checkpoint can
+            hold.
+    """
+    _require_counts(config.to_dict(), checkpoint)
+    try:
+        return build_miniature(shrunken_config(config), seed=seed)
+    except RefusalscopeError:
+        raise
+    except Exception as error:  # a library's own, of any type, for a config that makes no sense
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelLoadError(
+            f"{checkpoint.folder}: no small model of its architecture can be built ({why}), so "
+            "that it is not known what writes to the residual stream: load the model and edit it "
+            "in memory"
+        ) from error
+
+
+def _require_counts(config: Mapping[Any, Any], checkpoint: Checkpoint) -> None:
+    """A layer has at least a tensor, and an expert a number: a miniature has as many of them."""
+    n_numbers = sum(stored.n_bytes for stored in checkpoint.tensors.values())
+    for key, value in config.items():
+        if isinstance(value, dict):
+            _require_counts(value, checkpoint)
+        if not isinstance(value, int):
+            continue
+        is_depth = re.fullmatch(r"n_layers?|num_(hidden_)?layers", str(key)) is not None
+        is_count = is_depth or str(key).endswith("experts")
+        most = len(checkpoint.tensors) if is_depth else n_numbers
+        if is_count and value > min(most, _MOST):
+            raise ModelLoadError(
+                f"{checkpoint.folder}: the config says that {key} is {value}; the checkpoint has "
+                f"{len(checkpoint.tensors)} tensors of {n_numbers} bytes in all: get both anew"
+            )
 
 
 def stored_width(examined: ExaminedCheckpoint) -> int:
