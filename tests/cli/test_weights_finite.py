@@ -31,6 +31,7 @@ def test_a_coefficient_that_makes_no_numbers_is_one_line(
     tmp_path: Path,
     source: Path,
     direction: Path,
+    *,
     command: str,
     coefficient: str,
 ) -> None:
@@ -48,10 +49,38 @@ def test_a_strength_that_makes_no_numbers_is_one_line(
     tmp_path: Path,
     source: Path,
     direction: Path,
+    *,
     command: str,
     strength: str,
 ) -> None:
     before = contents(tmp_path)
     given = ("weights", command, source, "--direction", direction, "--out", tmp_path / "out")
     assert "strength is " in refusalscope(*given, f"--strength={strength}").line
+    assert contents(tmp_path) == before
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--out", LONG), "cannot be written"),
+        (("--out", "out", "--direction", LONG), "does not exist"),
+        (("--out", "out", "--layers", "9" * 5000), "expected FIRST-LAST"),
+        (("--out", "out", "--layers", "0-99999999999"), "expected FIRST-LAST"),
+    ],
+)
+def test_names_and_numbers_that_are_too_long_are_one_line(
+    refusalscope: Caller,
+    tmp_path: Path,
+    source: Path,
+    direction: Path,
+    *,
+    options: tuple[str, ...],
+    why: str,
+) -> None:
+    before = contents(tmp_path)
+    given = ("weights", "orthogonalize", source, "--direction", direction, *options)
+    assert why in refusalscope(*given).line
     assert contents(tmp_path) == before

@@ -123,8 +123,12 @@ def load_direction(source: Path, *, d_model: int | None = None) -> Direction:
         DirectionFileError: not a direction file, not a vector, or of another width.
         NumericalError: the direction is zero, NaN or infinite.
     """
-    path = source / DIRECTION_TENSOR if source.is_dir() else source
-    if not path.exists():
+    try:
+        path = source / DIRECTION_TENSOR if source.is_dir() else source
+        is_file = path.is_file()
+    except OSError:  # a name that is too long
+        path, is_file = source, False
+    if not is_file:
         raise DirectionFileError(
             f"{path} does not exist; expected a safetensors file with a tensor 'direction', or a "
             f"run folder whose selection is done"

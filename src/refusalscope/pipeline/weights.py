@@ -21,6 +21,8 @@ from refusalscope.weights.stream import orthogonalize_checkpoint
 from refusalscope.weights.verify import read_edit, verify_checkpoint
 
 _MEGABYTE = 1e6
+_DIGITS = 9
+"""Of the number of a layer, at most."""
 
 
 def model_folder(
@@ -65,7 +67,8 @@ def layer_range(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     first, _, last = text.partition("-")
-    if not first.isdecimal() or not (last or first).isdecimal():
+    both = (first, last or first)
+    if not all(number.isdecimal() and len(number) <= _DIGITS for number in both):
         raise InputError(f"--layers is {text!r}; expected FIRST-LAST, as in 4-11, or one layer")
     return int(first), int(last or first)
 

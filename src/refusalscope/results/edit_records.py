@@ -10,8 +10,8 @@ EDIT = "edit.json"
 EditVerdict = Literal["complete", "partial as asked", "incomplete", "altered", "not measured"]
 """complete: no tensor that writes can write along the direction. partial as asked: some can, by
 strength or layers, and as much as was asked for. incomplete: more is left than was asked for.
-altered: the files are not those that edit.json describes. not measured: what was to stay can only be
-told beside the original, which is not at hand."""
+altered: the files are not those that edit.json describes. not measured: what was to stay can only
+be told beside the original, which is not at hand."""
 
 
 class EditSource(Record):

@@ -53,7 +53,11 @@ def new_folder(target: Path) -> Generator[Path]:
     Raises:
         OutputError: `target` exists already, or the disk is full.
     """
-    if os.path.lexists(target):  # a link that leads nowhere is there too
+    try:
+        is_there = os.path.lexists(target)  # a link that leads nowhere is there too
+    except OSError as error:  # a name that is too long
+        raise output_error(target, error) from error
+    if is_there:
         raise OutputError(f"{target} exists already; give the name of a folder that does not exist")
     with ExitStack() as held:
         try:

@@ -154,7 +154,7 @@ def _read_index(path: Path) -> dict[str, Any]:
         index = json.loads(text, object_pairs_hook=without_repeats)
         shards = index["weight_map"].values()
         plain = all(isinstance(shard, str) and Path(shard).name == shard for shard in shards)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelLoadError(
             f"{path} is not the index of a checkpoint ({error}); get it anew"
         ) from error
@@ -168,14 +168,7 @@ def _read_header(folder: Path, shard: str) -> list[StoredTensor]:
     try:
         header, first = header_bytes(path)
         found = [
-            StoredTensor(
-                name=name,
-                shard=shard,
-                dtype=entry["dtype"],
-                shape=tuple(entry["shape"]),
-                start=first + entry["data_offsets"][0],
-                end=first + entry["data_offsets"][1],
-            )
+            _entry(name, shard, entry, first)
             for name, entry in header.items()
             if name != "__metadata__"
         ]
@@ -200,6 +193,28 @@ def _read_header(folder: Path, shard: str) -> list[StoredTensor]:
             return found
     except (SafetensorError, OSError) as error:
         raise ModelLoadError(f"{path} is damaged ({error}); get it anew") from error
+
+
+def _entry(name: str, shard: str, entry: Mapping[str, Any], first: int) -> StoredTensor:
+    """What a header says of one tensor.
+
+    Raises:
+        ValueError: Shape or place are no whole numbers.
+    """
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    for numbers in (shape, offsets):
+        if not isinstance(numbers, list) or any(type(n) is not int or n < 0 for n in numbers):
+            raise ValueError(f"{name} has {str(numbers)[:80]} where whole numbers are expected")
+    if len(offsets) != 2:
+        raise ValueError(f"{name} has {len(offsets)} offsets; expected 2")
+    return StoredTensor(
+        name=name,
+        shard=shard,
+        dtype=entry["dtype"],
+        shape=tuple(shape),
+        start=first + offsets[0],
+        end=first + offsets[1],
+    )
 
 
 def _require_one_place_each(folder: Path, found: list[StoredTensor]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from refusalscope.errors import AnatomyError, ModelLoadError, NumericalError
+from refusalscope.errors import AnatomyError, ModelLoadError, NumericalError, RefusalscopeError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.causes import cause
 from refusalscope.models.chat_model import LoadOptions, read_config
@@ -30,6 +31,8 @@ from refusalscope.weights.tensor_edit import (
 from refusalscope.weights.tied import told_apart
 
 _log = logging.getLogger(__name__)
+_MOST = 10_000
+"""Layers or experts of a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +132,7 @@ def examine_checkpoint(source: ModelFolder, *, seed: int = 0) -> ExaminedCheckpo
     _require_unquantized(source.folder)
     checkpoint = open_checkpoint(source.folder)
     _warn_of_adapter(source.folder)
-    miniature, anatomy = _measured_miniature(config, source, seed=seed)
+    miniature, anatomy = _measured_miniature(config, checkpoint, seed=seed)
     return ExaminedCheckpoint(
         source=source,
         checkpoint=checkpoint,
@@ -140,16 +143,16 @@ def examine_checkpoint(source: ModelFolder, *, seed: int = 0) -> ExaminedCheckpo
 
 
 def _measured_miniature(
-    config: PretrainedConfig, source: ModelFolder, *, seed: int
+    config: PretrainedConfig, checkpoint: Checkpoint, *, seed: int
 ) -> tuple[PreTrainedModel, Anatomy]:
     """A miniature with the names of the files; of the text model alone where that does not run."""
-    miniature = _miniature(shrunken_config, config, source, seed=seed)
+    miniature = small_model(config, checkpoint, seed=seed)
     try:
         return miniature, measure_anatomy(miniature, seed=seed)
     except AnatomyError:
         if not has_text_class(config):
             raise
-    miniature = _miniature(_of_text_alone, config, source, seed=seed)
+    miniature = small_model(config, checkpoint, shrink=_of_text_alone, seed=seed)
     return miniature, measure_anatomy(miniature, seed=seed)
 
 
@@ -159,21 +162,48 @@ def _of_text_alone(config: PretrainedConfig) -> PretrainedConfig:
     return small
 
 
-def _miniature(
-    shrink: Callable[[PretrainedConfig], PretrainedConfig],
+def small_model(
     config: PretrainedConfig,
-    source: ModelFolder,
+    checkpoint: Checkpoint,
     *,
+    shrink: Callable[[PretrainedConfig], PretrainedConfig] = shrunken_config,
     seed: int,
 ) -> PreTrainedModel:
+    """A miniature of a checkpoint's architecture.
+
+    Raises:
+        ModelLoadError: The config makes no sense, or more layers or experts than the checkpoint can
+            hold.
+    """
+    _require_counts(config.to_dict(), checkpoint)
     try:
         return build_miniature(shrink(config), seed=seed)
+    except RefusalscopeError:
+        raise
     except Exception as error:  # a config makes libraries raise whatever they like
         raise ModelLoadError(
-            f"{source.folder}: no small model of its architecture can be built ({cause(error)}), "
-            "so that it is not known what writes to the residual stream: load the model and edit "
-            "it in memory"
+            f"{checkpoint.folder}: no small model of its architecture can be built "
+            f"({cause(error)}), so that it is not known what writes to the residual stream: load "
+            "the model and edit it in memory"
         ) from error
+
+
+def _require_counts(config: Mapping[Any, Any], checkpoint: Checkpoint) -> None:
+    """A layer has at least a tensor, and an expert a number: a miniature has as many of them."""
+    n_numbers = sum(stored.n_bytes for stored in checkpoint.tensors.values())
+    for key, value in config.items():
+        if isinstance(value, dict):
+            _require_counts(value, checkpoint)
+        if not isinstance(value, int):
+            continue
+        is_depth = re.fullmatch(r"n_layers?|num_(hidden_)?layers", str(key)) is not None
+        is_count = is_depth or str(key).endswith("experts")
+        most = len(checkpoint.tensors) if is_depth else n_numbers
+        if is_count and value > min(most, _MOST):
+            raise ModelLoadError(
+                f"{checkpoint.folder}: the config says that {key} is {value}; the checkpoint has "
+                f"{len(checkpoint.tensors)} tensors of {n_numbers} bytes in all: get both anew"
+            )
 
 
 def stored_width(examined: ExaminedCheckpoint) -> int:

@@ -12,16 +12,16 @@ from torch import Tensor
 from refusalscope.directions.direction import Direction, unit_direction
 from refusalscope.errors import NumericalError, RefusalscopeError
 from refusalscope.models.chat_model import LoadOptions, read_config
-from refusalscope.models.miniature import build_miniature, shrunken_config
 from refusalscope.results.compare_records import Comparison, TensorDifference
 from refusalscope.weights.architecture_names import ArchitectureNames, architecture_names
-from refusalscope.weights.checkpoint import open_checkpoint
+from refusalscope.weights.checkpoint import Checkpoint, open_checkpoint
 from refusalscope.weights.checkpoint_plan import (
     CheckpointPlan,
     ExaminedCheckpoint,
     ModelFolder,
     examine_checkpoint,
     plan_checkpoint,
+    small_model,
     stored_width,
 )
 from refusalscope.weights.edit_kind import NOT_COMPARABLE, Change, kind_of, relative_change
@@ -88,7 +88,7 @@ def compare_checkpoints(
         other.checkpoint,
         plan,
         architecture_names(examined.miniature, tied_as=plan.unembedding),
-        cache(lambda: _names_of(edited, seed=seed)),
+        cache(lambda: _names_of(edited, other.checkpoint, seed=seed)),
     )
     if isinstance(pairing, str):
         return _comparison(base, edited, text=NOT_COMPARABLE, detail=pairing)
@@ -207,13 +207,15 @@ def _as_architecture(examined: ExaminedCheckpoint) -> Renamed:
     )
 
 
-def _names_of(edited: ModelFolder, *, seed: int) -> ArchitectureNames | None:
+def _names_of(
+    edited: ModelFolder, checkpoint: Checkpoint, *, seed: int
+) -> ArchitectureNames | None:
     """What the edited checkpoint's own config says that its model stores; None if it says none."""
     options = LoadOptions(trust_remote_code=edited.trust_remote_code)
     try:
         config = read_config(edited.folder, str(edited.folder), options)
-        return architecture_names(build_miniature(shrunken_config(config), seed=seed))
-    except (RefusalscopeError, ValueError):
+        return architecture_names(small_model(config, checkpoint, seed=seed))
+    except RefusalscopeError:
         return None
 
 

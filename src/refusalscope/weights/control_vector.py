@@ -21,6 +21,8 @@ from refusalscope.weights.checkpoint_plan import ModelFolder
 
 _ARCHITECTURE = "controlvector"
 FIRST_LAYER = 2
+_MOST = 10_000
+"""Layers of a model."""
 
 
 def export_control_vector(
@@ -91,6 +93,8 @@ def write_control_vector(
         NumericalError: What would be written is zero, NaN or infinite.
         OutputError: `target` exists, or cannot be written.
     """
+    if n_layers > _MOST:
+        raise InputError(f"the config says that the model has {n_layers} layers; expected fewer")
     if not FIRST_LAYER <= layer < n_layers:
         raise InputError(
             f"layer is {layer}; llama.cpp adds control vectors after blocks 1 and up, so of this "

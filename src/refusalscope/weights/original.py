@@ -47,7 +47,11 @@ def open_original(folder: Path, record: EditRecord) -> Original:
 
 def find_original(folder: Path, record: EditRecord) -> Original | str:
     """The original in a folder that it is likely in; or why it is not had, in a few words."""
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError:  # a name that is too long
+        is_folder = False
+    if not is_folder:
         return f"{record.model.source} is no folder here"
     try:
         return open_original(folder, record)

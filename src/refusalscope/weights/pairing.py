@@ -174,7 +174,7 @@ class _Work:
         shared = self.plan.copies.get(name)
         if shared is None and name == self.names.unembedding:
             shared = self.names.embedding
-        if shared not in self.edited.tensors:
+        if shared is None or shared not in self.edited.tensors:
             return None
         own = self.names_of_edited()
         return whole(folder, self.edited.tensors[shared]) if own and own.is_tied else None

@@ -168,8 +168,9 @@ def _write_index(
         shutil.copyfile(checkpoint.folder / INDEX, path)
     else:
         size = sum(tensor.n_bytes for _, tensor in added)
-        metadata = dict(checkpoint.index.get("metadata", {}))
-        if "total_size" in metadata:
+        given = checkpoint.index.get("metadata")
+        metadata = dict(given) if isinstance(given, dict) else {}
+        if isinstance(metadata.get("total_size"), int):
             metadata["total_size"] += size
         places = {tensor.name: shard for shard, tensor in added}
         weight_map = {**checkpoint.index["weight_map"], **places}

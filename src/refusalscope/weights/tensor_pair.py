@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from jaxtyping import Float
@@ -89,7 +90,12 @@ def _change(pair: TensorPair, both: Pair, *, seed: int) -> Change | str | None:
         differs = differs or not torch.equal(old, new)
     if not differs:
         return None
-    found = spectrum(both, seed=seed)
+    try:
+        found = spectrum(both, seed=seed)
+    except RuntimeError:  # torch's error of linear algebra: numbers that are not finite
+        found = None
+    if found is None or not isfinite(found.energy + found.base_energy):
+        return f"{name} has values so large that float32 cannot hold their squares"
     rank = found.rank
     if rank is None and len(shape) == 3:
         rank = _rank_of_slices(both, shape, seed=seed)
