@@ -110,7 +110,8 @@ def test_an_edit_that_is_not_whole_is_not_called_so(sample: SimpleNamespace):
 def test_parts_that_the_run_lacks_are_named_and_the_others_shown(sample: SimpleNamespace):
     bare, full = render_report(sample.run()), render_report(sample.run(), None, sample.evaluation())
     assert (
-        "Not measured here: loss of the paper&#39;s texts (evaluate loss), outcomes of answers, incoherent"
+        "Not measured here: loss of the paper&#39;s texts (evaluate loss), outcomes of answers, "
+        "incoherent"
         in bare
     )
     for name in ("judges", "edit"):
