@@ -66,7 +66,10 @@ TEXTS: dict[str, Callable[[str], str]] = {
 }
 
 BASES: dict[str, dict[str, str]] = {
-    **{name: {"RUN": "run"} for name in ("complete", "extract", "judge", "loss", "project")},
+    **{
+        name: {"RUN": "run"}
+        for name in ("complete", "extract", "judge", "label", "loss", "outcomes", "project")
+    },
     "select": {"RUN": "run"},
     "anatomy": {"MODEL": "tiny"},
     "evaluate agreement": {"RUN": "run"},

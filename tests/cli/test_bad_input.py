@@ -164,7 +164,10 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     ),
     "no instructions": ([], "no instructions: give --harmful and --harmless"),
     "splits that do not exist": (["--splits", "splits"], "splits"),
-    "another rule": (["--rule", "foo"], "--rule is 'foo': input should be 'published' or 'code'"),
+    "another rule": (
+        ["--rule", "foo"],
+        "--rule is 'foo': input should be 'auto', 'published', 'code' or 'calibrated'",
+    ),
     "another dtype": (["--dtype", "int3"], "--dtype is 'int3': input should be 'auto'"),
     "another template": (["--template", "mine"], "--template is 'mine'"),
     "no limit": (["--max-kl", "nan"], "'--max-kl': nan is not in the range"),
@@ -214,24 +217,27 @@ def test_no_command_shows_the_help_with_status_2(refusalscope: Caller) -> None:
     assert "refusalscope: " not in called.err
 
 
-def test_a_filter_that_empties_a_set_is_one_line(refusalscope: Caller, run_words: Words) -> None:
+@pytest.mark.parametrize("label", ["answers", "metric"])
+def test_a_filter_that_empties_a_set_is_one_line_of_a_strict_run(
+    refusalscope: Caller, run_words: Words, label: str
+) -> None:
     words = [word for word in run_words if word != "--no-filter"]
-    called = refusalscope(*words, "--out", "out")
-    assert "was kept by the filter" in called.line or "keeps none of" in called.line
-    assert set(contents(Path("out"))) == {"run.json"}
+    called = refusalscope(*words, "--out", "out", "--strict", "--label", label)
+    assert "was kept by the filter" in called.line or "a direction needs at least" in called.line
+    assert "selection/no_direction.json" not in contents(Path("out"))
 
 
-def test_limits_that_no_candidate_passes_are_one_line(
+def test_limits_that_no_candidate_passes_are_one_line_of_a_strict_run(
     refusalscope: Caller, run_words: Words
 ) -> None:
-    called = refusalscope(*run_words, "--min-induce", "99", "--out", "out")
+    called = refusalscope(*run_words, "--min-induce", "99", "--out", "out", "--strict")
     assert "none of 4 candidates passed" in called.line
     assert "selection/scores.json" not in contents(Path("out"))
 
 
 ANOTHER: dict[str, tuple[list[str], str]] = {
     "another seed": (["--seed", "5"], "option seed was 0, now 5"),
-    "other limits": (["--max-kl", "7"], "option limits was"),
+    "another label": (["--label", "metric"], "option label was 'auto', now 'metric'"),
     "another size": (["--n-test", "2"], "option n_test was 3, now 2"),
     "another precision": (["--dtype", "bfloat16"], "option dtype was 'auto', now 'bfloat16'"),
 }

@@ -44,7 +44,9 @@ def test_stage_commands_continue_a_run_to_the_same_bytes(
     (tmp_path / "again").mkdir()
     monkeypatch.chdir(tmp_path / "again")
     run_pipeline(RunOptions.model_validate_json(json.dumps(options)), Path("out"), until="extract")
-    for n_done, stage in enumerate(("extract", "select", "complete", "judge", "loss"), 1):
+    for n_done, stage in enumerate(
+        ("extract", "select", "complete", "judge", "outcomes", "loss"), 2
+    ):
         called = refusalscope(stage, "out")
         assert (called.status, called.out) == (0, f"out: done up to {stage}\n")
         assert len(read_run(Path("out")).manifest.stages) == n_done
@@ -84,8 +86,11 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
         now = contents(tmp_path / "again")
         assert not any(".scratch-" in name for name in now)
         changing = {"out/run.json", "out/timings.json"}
-        kept = {n: b for n, b in done.items() if n not in changing and ".journal-" not in n}
+        growing = {n for n in done if ".journal-" in n or n.endswith("prompt_scores.jsonl")}
+        kept = {n: b for n, b in done.items() if n not in changing | growing}
         assert kept.items() <= now.items()
+        scores = "out/selection/prompt_scores.jsonl"
+        assert now.get(scores, b"").startswith(done.get(scores, b"").rpartition(b"\n")[0])
         done = now
     else:
         pytest.fail("the run never had room")
@@ -104,15 +109,18 @@ def test_ctrl_c_says_how_to_go_on(
     assert called.err == "refusalscope: stopped; start the same command again to continue\n"
 
 
-def test_a_bug_shows_its_traceback(
+def test_a_bug_is_one_line_that_names_the_file_of_its_traceback(
     refusalscope: Caller, run_words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_args: object, **_kwargs: object) -> None:
         raise IndexError("a bug")
 
     monkeypatch.setattr("refusalscope.pipeline.run.load", fail)
-    with pytest.raises(IndexError, match="a bug"):
-        refusalscope(*run_words, "--out", "out")
+    called = refusalscope(*run_words, "--out", "out")
+    assert called.status == 70
+    assert "this is a bug of refusalscope (IndexError: a bug)" in called.err
+    traceback = Path(called.err.split("which is in ")[1].strip())
+    assert "raise IndexError" in traceback.read_text()
 
 
 def test_a_real_process_ends_with_one_line_and_status_2(tmp_path: Path, given: Path) -> None:

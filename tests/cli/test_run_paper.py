@@ -113,7 +113,7 @@ def test_with_everything_given_the_tables_hold_what_the_records_say(
         (["--pile", "a.jsonl"], "--pile belongs to --paper"),
         (["--judge", "harmbench"], "--judge belongs to --paper"),
         (["--paper", "--judge", "nobody"], "no judge is called 'nobody'"),
-        (["--paper", "--pairs", "none.json"], "none.json does not exist; give the file of --pairs"),
+        (["--paper", "--pairs", "none.json"], "none.json does not exist; give a file that does"),
         (["--paper", "--tasks", "a:b"], "the task 'a:b' is not understood"),
         (["--paper", "--judge-model", "m"], "--model belongs to one judge"),
     ],

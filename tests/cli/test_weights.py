@@ -246,7 +246,7 @@ def test_an_output_inside_the_input_or_over_something_is_one_line(
 
 OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "strength 0": (("--strength", "0"), "strength is 0.0"),
-    "strength NaN": (("--strength", "nan"), "strength is nan"),
+    "strength NaN": (("--strength", "nan"), "'--strength': nan is not in the range"),
     "no layers": (("--layers", "x"), "--layers is 'x'; expected FIRST-LAST"),
     "layers backwards": (("--layers", "1-0"), "layers are 1 to 0"),
     "layers beyond": (("--layers", "0-2"), "the model has layers 0 to 1"),

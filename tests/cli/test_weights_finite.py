@@ -55,7 +55,8 @@ def test_a_strength_that_makes_no_numbers_is_one_line(
 ) -> None:
     before = contents(tmp_path)
     given = ("weights", command, source, "--direction", direction, "--out", tmp_path / "out")
-    assert "strength is " in refusalscope(*given, f"--strength={strength}").line
+    line = refusalscope(*given, f"--strength={strength}").line
+    assert "strength is " in line or "'--strength': " in line
     assert contents(tmp_path) == before
 
 
@@ -67,7 +68,7 @@ LONG = "a" * 300
     [
         (("--out", LONG), "cannot be written"),
         (("--out", "out", "--direction", LONG), "does not exist"),
-        (("--out", "out", "--layers", "9" * 5000), "expected FIRST-LAST"),
+        (("--out", "out", "--layers", "9" * 5000), "--layers is"),
         (("--out", "out", "--layers", "0-99999999999"), "expected FIRST-LAST"),
     ],
 )

@@ -120,7 +120,7 @@ def test_refusal_tokens_are_read_from_the_run_and_not_proposed_anew(
 
     tokens = {"ids": [7, 8], "strings": ["a", "b"], "source": "proposed"}
     changed(finished, {"refusal_tokens": tokens}, "model")
-    monkeypatch.setattr("refusalscope.pipeline.run.find_refusal_tokens", fail)
+    monkeypatch.setattr("refusalscope.pipeline.run.fixed_refusal_tokens", fail)
     assert reopen(finished, progress=Silent()).refusal_tokens == (7, 8)
 
 

@@ -141,6 +141,7 @@ def test_a_run_killed_while_it_labels_or_selects_equals_an_uninterrupted_one(
         "judge",
         "outcomes",
         "loss",
+        "controls",
         "project",
     )
     for stage in ("label", "extract", "select"):

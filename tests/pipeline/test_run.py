@@ -42,7 +42,17 @@ FILES = {
     "report.html",
     *(f"completions/{d}.{name}.jsonl" for d, names in CONDITIONS.items() for name in names),
 }
-SHOWN = ("load", "extract", "select", "complete", "judge", "outcomes", "loss", "project")
+SHOWN = (
+    "load",
+    "extract",
+    "select",
+    "complete",
+    "judge",
+    "outcomes",
+    "loss",
+    "controls",
+    "project",
+)
 """The stages that show progress, in this run: it labels nothing."""
 RATE = {"rate", "n", "low", "high"}
 

@@ -111,8 +111,7 @@ def test_parts_that_the_run_lacks_are_named_and_the_others_shown(sample: SimpleN
     bare, full = render_report(sample.run()), render_report(sample.run(), None, sample.evaluation())
     assert (
         "Not measured here: loss of the paper&#39;s texts (evaluate loss), outcomes of answers, "
-        "incoherent"
-        in bare
+        "incoherent" in bare
     )
     for name in ("judges", "edit"):
         assert f'<section id="{name}"' not in bare

@@ -5,18 +5,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from refusalscope.errors import ModelLoadError
-from refusalscope.results.given_files import open_given
-
 
 def header_bytes(path: Path) -> tuple[dict[str, Any], int]:
     """The header of a safetensors file, and the place of its first tensor byte.
 
     Raises:
-        ModelLoadError: The file cannot be read, or is no regular one.
-        ValueError: The header is no JSON object, names a tensor twice, or is longer than the file.
+        ValueError: It is no plain file, or its header is no JSON object, names a tensor
+            twice, or is longer than the file.
     """
-    with open_given(path, error=ModelLoadError) as file:
+    if not path.is_file():
+        raise ValueError("it is no plain file")
+    with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size - 8:
             raise ValueError(f"its header would be {length} bytes long")

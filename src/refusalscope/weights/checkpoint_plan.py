@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from refusalscope.errors import AnatomyError, ModelLoadError, NumericalError, RefusalscopeError
+from refusalscope.errors import AnatomyError, ModelLoadError, NumericalError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.causes import cause
 from refusalscope.models.chat_model import LoadOptions, read_config
@@ -178,8 +178,6 @@ def small_model(
     _require_counts(config.to_dict(), checkpoint)
     try:
         return build_miniature(shrink(config), seed=seed)
-    except RefusalscopeError:
-        raise
     except Exception as error:  # a config makes libraries raise whatever they like
         raise ModelLoadError(
             f"{checkpoint.folder}: no small model of its architecture can be built "
