@@ -22,7 +22,8 @@ def refusalscope(
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the model `tiny` and the instructions `harmful.txt` and `harmless.txt`."""
     folder = tmp_path_factory.mktemp("given")
-    save_tiny(folder / "tiny")
+    # The default system prompt of Llama-2 has 500 bytes, each a token here.
+    save_tiny(folder / "tiny", max_position_embeddings=1024)
     instruction_files(folder)
     return folder
 

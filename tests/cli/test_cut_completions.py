@@ -107,7 +107,7 @@ def test_a_run_whose_completions_are_not_all_written_is_not_judged(
     words = ("evaluate", "judge", run_folder, "--judge", "refusal_phrases")
     (run_folder / "completions/harmful.ablation.jsonl").unlink()
     called = refusalscope(*words)
-    assert "lacks the completions of harmful, ablation, which refusal_phrases has" in called.line
+    assert "lacks the completions of harmful, ablation, which refusal_in_answer has" in called.line
     manifest = json.loads((run_folder / RUN).read_text())
     del manifest["stages"]["complete"]
     (run_folder / RUN).write_text(json.dumps(manifest))

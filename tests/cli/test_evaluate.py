@@ -150,6 +150,7 @@ def test_a_runs_folder_of_answers_that_is_a_link_is_not_followed(
         words = ("--judge", "harmbench", "--server", server.url)
         assert "is a link out of" in refusalscope("evaluate", "judge", run_folder, *words).line
         assert not server.asked
+        (run_folder / "evaluation/answers").unlink()
         words = (*words, "--cache", elsewhere)
         assert refusalscope("evaluate", "judge", run_folder, *words).status == 0
     assert any(elsewhere.iterdir())

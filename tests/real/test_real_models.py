@@ -1,0 +1,98 @@
+"""Models that people use, where REFUSALSCOPE_REAL_MODELS names a folder that has them.
+
+Small sets of the paper's splits: what is tested is that the finding is there and that a run ends
+with what was seen, not its size. Figures are in docs/real-models.md.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import Caller
+
+from refusalscope.models.chat_model import load_chat_model, load_model
+from refusalscope.results.run_records import read_run
+
+pytestmark = pytest.mark.slow
+_VARIABLE = "REFUSALSCOPE_REAL_MODELS"
+SIZES = ("--n-train", "32", "--n-val", "16", "--n-test", "12", "--max-new-tokens", "16")
+
+
+@pytest.fixture(scope="module")
+def models() -> Path:
+    named = os.environ.get(_VARIABLE)
+    if named is None or not Path(named).is_dir():
+        pytest.skip(f"{_VARIABLE} names no folder of models")
+    return Path(named)
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+def test_the_half_billion_model_loses_its_refusal_without_an_option_on_tokens_or_limits(
+    models: Path, reference: Path, refusalscope: Caller, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    folder = models / "qwen2.5-coder-0.5b-instruct"
+    called = refusalscope("run", folder, "--splits", reference / "splits", "--out", out, *SIZES)
+    assert called.status == 0, called
+    records = read_run(out)
+    assert records.extraction is not None
+    assert records.extraction.label == "answers"
+    calibration = records.extraction.calibration
+    assert calibration is not None
+    assert calibration.sets[-1].error is not None
+    assert calibration.sets[-1].error < 0.15
+    labels = {row.name: row for row in records.extraction.labels}["harmful_train"]
+    assert labels.n_answers is not None
+    assert labels.n_metric is not None
+    assert labels.n_answers > labels.n_metric
+    summary = records.summary
+    assert summary is not None
+    assert summary.selection is not None
+    assert summary.selection.rule == "calibrated"
+    harmful = summary.refusal["harmful"]
+    assert harmful["ablation"].rate < harmful["baseline"].rate
+    shares = summary.outcomes["harmful"]["ablation"]
+    assert shares.degenerate < 0.25
+    assert shares.refused + shares.complied + shares.degenerate == pytest.approx(1.0)
+
+
+def test_a_model_that_hardly_refuses_ends_with_its_rate_and_without_a_direction(
+    models: Path, reference: Path, refusalscope: Caller, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    folder = models / "smollm2-135m-instruct"
+    called = refusalscope("run", folder, "--splits", reference / "splits", "--out", out, *SIZES)
+    assert called.status == 0, called
+    assert called.out.startswith("no direction: the model refuses ")
+    page = (out / "report.html").read_text()
+    assert "refuses too little to have a direction found" in page
+    summary = read_run(out).summary
+    assert summary is not None
+    assert summary.direction is None
+    assert summary.refusal["harmful"]["baseline"].n == 12
+
+
+def test_a_base_model_without_a_chat_template_is_one_line_that_says_what_to_do(
+    models: Path, reference: Path, refusalscope: Caller, tmp_path: Path
+) -> None:
+    words = ("run", models / "gemma-3-270m", "--splits", reference / "splits")
+    called = refusalscope(*words, "--out", tmp_path / "out", *SIZES)
+    assert "has no chat template" in called.line
+    assert "--template paper" in called.line
+
+
+def test_a_gguf_file_is_the_model_that_its_folder_is(models: Path) -> None:
+    """So every number that is measured of it is the same."""
+    name = "smollm2-135m-instruct"
+    chat, plain = load_chat_model(str(models / f"{name}.gguf")), load_model(str(models / name))
+    own = dict(chat.model.named_parameters())
+    for key, value in plain.named_parameters():
+        assert torch.equal(own[key], value), key
+    folder = load_chat_model(str(models / name))
+    (prompt,), (again,) = chat.encode(["Name a colour."]), folder.encode(["Name a colour."])
+    assert prompt.ids == again.ids
