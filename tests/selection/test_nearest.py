@@ -90,10 +90,23 @@ def test_late_layers_and_scores_that_are_not_finite_are_no_choice() -> None:
 
 
 def test_resampled_prompts_show_which_candidate_could_have_won_instead() -> None:
-    close = {"bypass": [-5.0, -1.0, -5.0, -1.0], "induce": [2.0] * 4, "kl": [0.01] * 4}
-    other = {"bypass": [-1.0, -4.5, -1.0, -4.5], "induce": [2.0] * 4, "kl": [0.01] * 4}
-    far = {"bypass": [1.0] * 4, "induce": [2.0] * 4, "kl": [0.01] * 4}
-    table = _Table({(-1, 2): close, (-1, 3): other, (-1, 4): far})
+    close: dict[ScoreName, list[float]] = {
+        "bypass": [-5.0, -1.0, -5.0, -1.0],
+        "induce": [2.0] * 4,
+        "kl": [0.01] * 4,
+    }
+    other: dict[ScoreName, list[float]] = {
+        "bypass": [-1.0, -4.5, -1.0, -4.5],
+        "induce": [2.0] * 4,
+        "kl": [0.01] * 4,
+    }
+    far: dict[ScoreName, list[float]] = {"bypass": [1.0] * 4, "induce": [2.0] * 4, "kl": [0.01] * 4}
+    scores: dict[Candidate, dict[ScoreName, list[float]]] = {
+        (-1, 2): close,
+        (-1, 3): other,
+        (-1, 4): far,
+    }
+    table = _Table(scores)
     rows = [
         CandidateScores(position=p, layer=layer, bypass=b, induce=2.0, kl=0.01, rejected=None)
         for (p, layer), b in zip(table.rows, (-3.0, -2.75, 1.0), strict=True)

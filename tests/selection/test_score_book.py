@@ -10,7 +10,7 @@ from refusalscope.directions.difference_in_means import difference_in_means
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.results.records import Selection, SelectionLimits
 from refusalscope.selection.score_book import Baseline, ScoreBook
-from refusalscope.selection.select_direction import select_direction
+from refusalscope.selection.select_direction import SelectionPlan, select_direction
 
 ANYTHING = SelectionLimits(min_induce=-100.0, max_kl=100.0, max_layer_fraction=1.1)
 
@@ -20,7 +20,12 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
     return tiny_chat(tmp_path_factory.mktemp("book") / "tiny", num_hidden_layers=4)
 
 
-def _select(chat: ChatModel, book: ScoreBook, limits: SelectionLimits = ANYTHING) -> Selection:
+def _select(
+    chat: ChatModel,
+    book: ScoreBook,
+    limits: SelectionLimits = ANYTHING,
+    plan: SelectionPlan | None = None,
+) -> Selection:
     harmful = chat.encode([f"break the lock of door {i}" for i in range(5)])
     harmless = chat.encode([f"paint the door of house {i} in green" for i in range(6)])
     differences = difference_in_means(
@@ -33,6 +38,7 @@ def _select(chat: ChatModel, book: ScoreBook, limits: SelectionLimits = ANYTHING
         harmless=harmless,
         refusal_tokens=[70, 71],
         limits=limits,
+        plan=plan,
         book=book,
     )
 
@@ -135,3 +141,21 @@ def test_a_line_that_is_none_of_ours_ends_what_is_read(tmp_path: Path, line: str
 
 def _lines(path: Path) -> list[dict[str, list[list[object]]]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_what_another_rule_would_choose_is_what_it_chooses_alone(chat: ChatModel) -> None:
+    induce = sorted(
+        row.induce
+        for row in _select(chat, ScoreBook(), plan=SelectionPlan(all_scores=True)).candidates
+        if row.induce is not None
+    )
+    stricter = ANYTHING.model_copy(update={"min_induce": induce[len(induce) // 2]})
+    for limits, other in ((ANYTHING, stricter), (stricter, ANYTHING)):
+        beside = _select(chat, ScoreBook(), limits, SelectionPlan(others=(other,)))
+        alone = _select(chat, ScoreBook(), other)
+        (row,) = beside.others
+        assert row.chosen is not None
+        assert (row.chosen.position, row.chosen.layer) == (
+            alone.chosen.position,
+            alone.chosen.layer,
+        )

@@ -23,8 +23,7 @@ from refusalscope.weights.verify import verify_checkpoint
 
 
 def checked(folder: Path, base: Path | None = None) -> EditCheck:
-    given = {} if base is None else {"base": base}
-    return verify_checkpoint(ModelFolder(folder=folder), **given)
+    return verify_checkpoint(ModelFolder(folder=folder), base=base)
 
 
 def rewrite_record(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -27,6 +27,8 @@ def import_run(
         say_json(json.dumps(summary.model_dump(mode="json"), indent=2))
         return
     chosen = summary.direction
+    if chosen is None:
+        raise AssertionError("an import without a choice is an error before")
     for warning in summary.warnings:
         say(f"warning: {warning}", err=True)
     say(

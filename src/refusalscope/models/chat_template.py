@@ -63,7 +63,9 @@ def render_chat(
         ChatTemplateError: there is no template that could be meant, it raises, or it does not end.
     """
     template = chosen_template(tokenizer)
-    told_to_think = {} if thinks is None else {"enable_thinking": thinks, "thinking": thinks}
+    told_to_think: dict[str, Any] = (
+        {} if thinks is None else {"enable_thinking": thinks, "thinking": thinks}
+    )
     _require_bounds(template, tokenizer)
 
     def render(content: Callable[[str], object]) -> str:

@@ -162,7 +162,7 @@ def _key(stage: str, keys: Mapping[str, str], context: RunContext) -> str:
     """
     options = context.folder.manifest().options
     if _is_of_0_1(context.folder.manifest()):
-        return stage_key(stage, next(reversed(keys.values()), ""), options, _inputs(context))
+        return stage_key(stage, next(iter([*keys.values()][::-1]), ""), options, _inputs(context))
     settled = {name: value for name, value in options.items() if name not in CHANGEABLE}
     if stage in ("select", "report"):
         return stage_key(stage, dict(keys), options, _inputs(context))

@@ -22,6 +22,10 @@ from refusalscope.selection.score_book import ScoreBook
 from refusalscope.selection.scorer import Candidate
 from refusalscope.selection.search import score_all, search
 from refusalscope.selection.select import (
+    INDUCE,
+    KL,
+    LATE,
+    NOT_FINITE,
     ZERO,
     nothing_passed,
     passing,
@@ -98,16 +102,12 @@ def select_direction(
     strategy = score_all if plan.all_scores else search
     nonzero = [c for c in candidates if bool(differences[c].any())]
 
-    def scored(by: SelectionLimits) -> list[CandidateScores]:
-        found = {
-            (s.position, s.layer): s
-            for s in strategy(nonzero, scorer, n_layers=chat.n_layers, limits=by)
-        }
-        return [found.get(c) or _zero_candidate(c, scorer) for c in candidates]
+    def searched(by: SelectionLimits, among: Sequence[Candidate]) -> list[CandidateScores]:
+        return strategy(among, scorer, n_layers=chat.n_layers, limits=by)
 
-    choice = _choice(
-        scored(limits), scorer, n_layers=chat.n_layers, limits=limits, strict=plan.strict
-    )
+    found = {(s.position, s.layer): s for s in searched(limits, nonzero)}
+    scores = [found.get(c) or _zero_candidate(c, scorer) for c in candidates]
+    choice = _choice(scores, scorer, n_layers=chat.n_layers, limits=limits, strict=plan.strict)
     stability = bootstrap_choice(
         choice.candidates, choice.chosen, scorer, n_layers=chat.n_layers, limits=limits
     )
@@ -126,12 +126,29 @@ def select_direction(
         nearest=bool(choice.failed),
         failed_limits=choice.failed,
         stability=stability,
-        others=tuple(OtherRule(limits=by, chosen=passing(scored(by))) for by in plan.others),
+        others=tuple(
+            OtherRule(limits=by, chosen=passing(searched(by, _still_open(scores, limits, by))))
+            for by in plan.others
+        ),
         warnings=(
             *(() if scorer.can_resume else (NO_RESUME,)),
             *_few_prompts(len(harmful), len(harmless), choice.chosen, stability),
         ),
     )
+
+
+def _still_open(
+    scores: Sequence[CandidateScores], limits: SelectionLimits, by: SelectionLimits
+) -> list[Candidate]:
+    """Candidates that can pass another rule: if that asks for more, none that failed this one."""
+    asks_more = (
+        by.min_induce >= limits.min_induce
+        and by.max_kl <= limits.max_kl
+        and by.max_layer_fraction <= limits.max_layer_fraction
+        and "code" not in (by.rule, limits.rule)
+    )
+    out = {ZERO, *((LATE, INDUCE, KL, NOT_FINITE) if asks_more else ())}
+    return [(s.position, s.layer) for s in scores if s.rejected not in out]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
