@@ -6,6 +6,7 @@
     │   ├── ChatTemplateError     no chat template, no system role, no post-instruction token
     │   ├── InstructionsError     empty, overlapping or malformed instructions
     │   │   └── NothingKeptError      the filter keeps no prompt
+    │   ├── NoRefusalTokenError   no first token tells refusals from answers
     │   ├── DirectionFileError    not a direction, or one of another width
     │   ├── RunFolderError        a folder that belongs to another run, or is not a run
     │   └── MissingExtraError     a package that only some commands need is not installed
@@ -42,6 +43,10 @@ class InstructionsError(InputError):
 
 class NothingKeptError(InstructionsError):
     """No prompt passes the filter, so there is nothing to average."""
+
+
+class NoRefusalTokenError(InputError):
+    """No first token tells a model's refusals from its answers."""
 
 
 class DirectionFileError(InputError):

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from refusalscope.errors import InputError
+from refusalscope.errors import NoRefusalTokenError
 from refusalscope.metrics.first_tokens import FirstTokensOf, propose_by_answers
 from refusalscope.metrics.refusal_metric import refusal_metric
 
@@ -70,5 +70,5 @@ def test_a_prompt_that_was_not_seen_is_an_error() -> None:
 
 def test_nothing_is_proposed_where_no_token_tells_the_two_apart() -> None:
     first = _seen(*[{THE: 0.5}] * 4).all()
-    with pytest.raises(InputError, match="name the tokens with --refusal-token"):
+    with pytest.raises(NoRefusalTokenError, match="name the tokens with --refusal-token"):
         propose_by_answers(first, [True, True, False, False])

@@ -7,7 +7,7 @@ import pytest
 from tiny_models import save_tiny
 from tiny_runs import StopHereError, StopIn, contents, instruction_files, results
 
-from refusalscope.errors import RunFolderError, SelectionError
+from refusalscope.errors import NoRefusalTokenError, RunFolderError, SelectionError
 from refusalscope.pipeline import label as labels
 from refusalscope.pipeline.context import Silent
 from refusalscope.pipeline.options import LimitOptions, RunOptions
@@ -198,3 +198,42 @@ def test_another_direction_is_not_put_under_measurements_of_the_old_one(
     limits = ANYTHING.model_copy(update={"max_kl": 99.0})
     with pytest.raises(RunFolderError, match=r"the first is evaluation/drift\.json"):
         run(given.model_copy(update={"limits": limits}), out)
+
+
+@pytest.mark.usefixtures("says_door")
+def test_a_run_without_a_candidate_that_could_be_chosen_finds_one_by_other_limits(
+    given: RunOptions, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    none = LimitOptions(max_kl=100.0, min_induce=-100.0, max_layer_fraction=0.0)
+    first = run(given.model_copy(update={"limits": none}), out)
+    assert first is not None
+    assert first.direction is None
+    assert "has no candidate direction that could be chosen" in (out / "report.html").read_text()
+    second = run(given.model_copy(update={"limits": ANYTHING}), out)
+    assert second is not None
+    assert second.direction is not None
+    assert "selection/no_direction.json" not in contents(out)
+    with pytest.raises(RunFolderError, match="holds a direction and what was measured of it"):
+        run(given.model_copy(update={"limits": none}), out)
+    assert "selection/direction.safetensors" in contents(out)
+
+
+def test_a_model_whose_refusals_no_token_tells_ends_with_its_rates(
+    given: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alike(run: object) -> dict[str, tuple[bool, ...]]:
+        sets = run.sets  # pyright: ignore[reportAttributeAccessIssue] # a RunContext
+        flags = {name: [name.startswith("harmful")] * len(sets[name].instructions) for name in sets}
+        return {name: tuple(flags[name]) for name in labels.LABELLED}
+
+    def nothing(*_args: object) -> None:
+        raise NoRefusalTokenError("no first token tells this model's refusals")
+
+    monkeypatch.setattr("refusalscope.pipeline.extract.refused_by_answers", alike)
+    monkeypatch.setattr("refusalscope.pipeline.extract.propose_by_answers", nothing)
+    out = tmp_path / "out"
+    summary = run(given, out)
+    assert summary is not None
+    assert summary.direction is None
+    assert "no first token tells its refusals from its answers" in (out / "report.html").read_text()

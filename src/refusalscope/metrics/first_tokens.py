@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from refusalscope.errors import InputError
+from refusalscope.errors import NoRefusalTokenError
 from refusalscope.metrics.calibration import Cut, cut_of
 from refusalscope.metrics.refusal_metric import REFUSAL_METRIC_BOUND
 
@@ -101,7 +101,8 @@ def propose_by_answers(first: FirstTokens, refused: Sequence[bool]) -> list[Toke
         refused: Whether the answer to it is a refusal.
 
     Raises:
-        InputError: all prompts were refused or none, or no token begins more refusals than answers.
+        NoRefusalTokenError: all prompts were refused or none, or no token begins more refusals than
+            answers.
     """
     heads = first.ids[:, 0].tolist()
     began = Counter(head for head, is_refusal in zip(heads, refused, strict=True) if is_refusal)
@@ -121,7 +122,7 @@ def propose_by_answers(first: FirstTokens, refused: Sequence[bool]) -> list[Toke
         found.append(best)
         chosen = best.ids
     if not found:
-        raise InputError(
+        raise NoRefusalTokenError(
             f"no first token tells this model's {sum(refused)} refusals from its other "
             f"{len(refused) - sum(refused)} answers; name the tokens with --refusal-token"
         )

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from refusalscope.activations.means import MeanActivations, mean_resid_pre
 from refusalscope.directions.difference_in_means import difference_in_means
-from refusalscope.errors import InputError, NothingKeptError, SelectionError
+from refusalscope.errors import (
+    InputError,
+    NoRefusalTokenError,
+    NothingKeptError,
+    SelectionError,
+)
 from refusalscope.metrics.calibration import balanced_error, calibrate, cut_of
 from refusalscope.metrics.first_tokens import FirstTokensOf, joined, propose_by_answers
 from refusalscope.metrics.refusal_metric import refusal_metric
@@ -49,7 +54,7 @@ def extract(run: RunContext) -> None:
 
     Raises:
         SelectionError: it does, and the run is strict.
-        InputError: no refusal token can be proposed in a run without the filter.
+        NoRefusalTokenError: no refusal token can be proposed, in a run without the filter.
     """
     (run.folder.path / NO_DIRECTION).unlink(missing_ok=True)
     answers = refused_by_answers(run)
@@ -63,6 +68,10 @@ def extract(run: RunContext) -> None:
         _extract(run, label, answers)
     except NothingKeptError as error:
         _end(run, NoDirection(reason="refuses too little", text=str(error)), label, answers)
+    except NoRefusalTokenError as error:
+        if not run.options.filter_instructions:
+            raise
+        _end(run, NoDirection(reason="no refusal token", text=str(error)), label, answers)
 
 
 def _extract(run: RunContext, label: Label, answers: Refused | None) -> None:

@@ -70,8 +70,10 @@ def select(run: RunContext) -> None:
     continued with other limits, scores nothing twice.
     """
     out = run.folder.path
-    if has_no_direction(run):
+    lacking = read_if_there(NoDirection, out / NO_DIRECTION)
+    if lacking is not None and lacking.reason != "no candidate":
         return
+    (out / NO_DIRECTION).unlink(missing_ok=True)
     tensors = load_file(out / MEAN_DIFFERENCES)
     extraction = read_record(ExtractionFacts, out / EXTRACTION)
     limits = run.options.limits.resolved(run.is_papers, extraction.calibration)
@@ -100,6 +102,11 @@ def select(run: RunContext) -> None:
         except SelectionError as error:
             if run.options.strict:
                 raise
+            if (out / DIRECTION).is_file():
+                raise RunFolderError(
+                    f"by these limits {error}, and {out} holds a direction and what was measured "
+                    f"of it; give another --out"
+                ) from error
             lacking = NoDirection(reason="no candidate", text=str(error))
             write_file(out / NO_DIRECTION, lacking.to_json())
             return

@@ -1,0 +1,110 @@
+"""docs/real-models.md, from run folders.
+
+    python scripts/real_models.py RUN... > docs/real-models.md
+
+Every number is read from the runs; the words between them are here.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from refusalscope.report.choice import describe_choice, nearest_sentence
+from refusalscope.results.records import Rate, Summary
+from refusalscope.results.run_records import RunRecords, read_run
+
+_HEAD = """# Real models
+
+What runs on models that people use have shown, written by `python scripts/real_models.py RUN...`
+from their folders. Organisms show that the code finds what is there; these show what is there. The
+models are small and their weights were dequantized from four bits; of larger ones nothing is known
+here.
+
+"""
+_ROWS = (
+    ("harmful", ("baseline", "ablation", "subtraction", "random_ablation", "random_addition")),
+    ("harmless", ("baseline", "ablation", "addition", "random_ablation", "random_addition")),
+)
+
+
+def main() -> None:
+    """Print the page."""
+    runs = [read_run(Path(folder)) for folder in sys.argv[1:]]
+    print(_HEAD + "\n".join(line for run in runs for line in _section(run)))
+
+
+def _section(run: RunRecords) -> Iterator[str]:
+    manifest, summary = run.manifest, run.summary
+    model = manifest.model
+    yield f"## {model.name}\n"
+    yield (
+        f"{model.architecture}, {model.n_layers} layers, width {model.d_model}, "
+        f"{model.dtype}; weights `{(model.weights_sha256 or '')[:12]}`. Instructions: "
+        + ", ".join(f"{row.n_sampled} {row.name}" for row in manifest.inputs)
+        + ".\n"
+    )
+    if summary is None:
+        yield "The run is not finished.\n"
+        return
+    yield from _choice(run)
+    yield from _outcomes(summary)
+    for warning in summary.warnings:
+        yield f"- Warning: {warning}"
+    yield ""
+
+
+def _choice(run: RunRecords) -> Iterator[str]:
+    chosen = run.summary.direction if run.summary else None
+    if chosen is not None:
+        bypass, induce, kl = (_number(v) for v in (chosen.bypass, chosen.induce, chosen.kl))
+        yield (
+            f"Position {chosen.position}, layer {chosen.layer} of {chosen.n_layers}: bypass "
+            f"{bypass}, induce {induce}, KL {kl}.\n"
+        )
+    nearest = nearest_sentence(run.selection)
+    if nearest is not None:
+        yield f"{nearest}\n"
+    choice = describe_choice(run)
+    if choice is None:
+        return
+    yield " ".join(choice.sentences) + "\n"
+    if choice.labels:
+        yield "| set | prompts | answer refuses | metric above 0 | both |\n|---|---|---|---|---|"
+        for row in choice.labels:
+            cells = (row.n, row.n_answers, row.n_metric, row.n_both)
+            texts = ("not measured" if one is None else str(one) for one in cells)
+            yield f"| {row.name} | {' | '.join(texts)} |"
+        yield ""
+    if choice.tokens:
+        yield "| refusal tokens | balanced error | at log-odds | error at 0 |\n|---|---|---|---|"
+        for token in choice.tokens:
+            yield f"| {token.tokens} | {token.error} | {token.threshold} | {token.error_at_zero} |"
+        yield ""
+
+
+def _outcomes(summary: Summary) -> Iterator[str]:
+    yield "| instructions | condition | refused | complied | degenerate | n |"
+    yield "|---|---|---|---|---|---|"
+    for dataset, conditions in _ROWS:
+        for condition in conditions:
+            rate = summary.refusal.get(dataset, {}).get(condition)
+            shares = summary.outcomes.get(dataset, {}).get(condition)
+            if rate is None or shares is None:
+                continue
+            yield (
+                f"| {dataset} | {condition.replace('_', ' ')} | {_rate(rate)} | "
+                f"{shares.complied:.2f} | {shares.degenerate:.2f} | {shares.n} |"
+            )
+    yield ""
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.rate:.2f} ({rate.low:.2f} to {rate.high:.2f})"
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    main()
