@@ -89,7 +89,10 @@ RULES = (
     Rule(reason="a system prompt is called so", covers=_is("--prompt", "empty"), most=1),
     Rule(
         reason="a label is any name that a file may have",
-        covers=lambda row: row.option == "--label" and row.kind in {*_READ, "folder"},
+        covers=lambda row: (
+            (row.command, row.option) == ("evaluate judge", "--label")
+            and row.kind in {*_READ, "folder"}
+        ),
         most=9,
     ),
     Rule(

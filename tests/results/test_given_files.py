@@ -20,7 +20,6 @@ from refusalscope.pipeline.run_all import read_several_runs
 from refusalscope.results import given_files
 from refusalscope.results.files import sha256_file
 from refusalscope.results.given_files import given_bytes, given_text, open_given
-from refusalscope.weights.checkpoint import header_bytes
 
 READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "bytes": (given_bytes, ""),
@@ -39,7 +38,6 @@ READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a config of several runs": (read_several_runs, ".toml"),
     "a direction": (load_direction, ".safetensors"),
     "a digest": (sha256_file, ""),
-    "a header of weights": (header_bytes, ".safetensors"),
 }
 
 

@@ -66,9 +66,14 @@ def read_instruction_sets(options: RunOptions, language: Language | None) -> Ins
         )
     if options.splits is not None and options.harmful is not None:
         raise InputError("--splits and --harmful/--harmless exclude each other; give one of them")
-    files = (options.harmful, options.harmful_test, options.harmless_test)
+    files = (
+        *(options.harmful, options.harmful_test),
+        *(options.harmless, options.harmless_test),
+    )
     if options.columns and not any(files):
         raise InputError("--column names a column of a file; give --harmful and --harmless too")
+    if options.columns and all(Path(path).suffix.lower() == ".txt" for path in files if path):
+        raise InputError("--column names a column, and .txt files have none; leave it away")
     if options.splits is not None:
         sets = _from_paper_splits(Path(options.splits), options)
     elif options.harmful is not None and options.harmless is not None:
