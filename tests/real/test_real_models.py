@@ -1,7 +1,7 @@
 """Models that people use, where REFUSALSCOPE_REAL_MODELS names a folder that has them.
 
 Small sets of the paper's splits: what is tested is that the finding is there and that a run ends
-with what was seen, not its size. Figures are in docs/real-models.md.
+with what was seen, not its size.
 """
 
 import os
