@@ -32,35 +32,6 @@ def two_threads() -> None:
     torch.set_num_threads(2)
 
 
-def test_the_half_billion_model_loses_its_refusal_without_an_option_on_tokens_or_limits(
-    models: Path, reference: Path, refusalscope: Caller, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    folder = models / "qwen2.5-coder-0.5b-instruct"
-    called = refusalscope("run", folder, "--splits", reference / "splits", "--out", out, *SIZES)
-    assert called.status == 0, called
-    records = read_run(out)
-    assert records.extraction is not None
-    assert records.extraction.label == "answers"
-    calibration = records.extraction.calibration
-    assert calibration is not None
-    assert calibration.sets[-1].error is not None
-    assert calibration.sets[-1].error < 0.15
-    labels = {row.name: row for row in records.extraction.labels}["harmful_train"]
-    assert labels.n_answers is not None
-    assert labels.n_metric is not None
-    assert labels.n_answers > labels.n_metric
-    summary = records.summary
-    assert summary is not None
-    assert summary.selection is not None
-    assert summary.selection.rule == "calibrated"
-    harmful = summary.refusal["harmful"]
-    assert harmful["ablation"].rate < harmful["baseline"].rate
-    shares = summary.outcomes["harmful"]["ablation"]
-    assert shares.degenerate < 0.25
-    assert shares.refused + shares.complied + shares.degenerate == pytest.approx(1.0)
-
-
 def test_a_model_that_hardly_refuses_ends_with_its_rate_and_without_a_direction(
     models: Path, reference: Path, refusalscope: Caller, tmp_path: Path
 ) -> None:
