@@ -261,7 +261,7 @@ def test_task_files_of_a_run_folder_are_never_read(
         )
 
     harness = SimpleNamespace(HarnessOptions=SimpleNamespace, run_task=run_task)
-    monkeypatch.setattr(evaluate_coherence, "_harness", lambda: harness)
+    monkeypatch.setattr(evaluate_coherence, "_harness", lambda _asked_by: harness)
     monkeypatch.setattr(evaluate_coherence, "version", lambda _package: "0")
     language = read_organism(bundled_organism())
     assert language is not None

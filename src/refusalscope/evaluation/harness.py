@@ -51,6 +51,15 @@ class TaskResult:
     own_value: float | None
 
 
+def require_task(task: HarnessTask, folders: tuple[Path, ...]) -> None:
+    """Refuse a task that neither the harness nor one of the folders has.
+
+    Raises:
+        InputError: it is not there, or one of the folders is none.
+    """
+    _manager(task, folders)
+
+
 def run_task(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -65,7 +74,7 @@ def run_task(
         InputError: no such task, it has not that metric or filter, or its data or a package that
             it needs is not to be had.
     """
-    manager = _manager(task, options)
+    manager = _manager(task, options.folders)
     wrap: Any = HFLM  # its parameters are hidden from type checkers
     harnessed = wrap(
         pretrained=model,
@@ -107,14 +116,13 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _manager(task: HarnessTask, options: HarnessOptions) -> TaskManager:
+def _manager(task: HarnessTask, folders: tuple[Path, ...]) -> TaskManager:
     """The tasks of the folders where `task` is one of them, else those of the harness."""
-    missing = [folder for folder in options.folders if not folder.is_dir()]
+    missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
         raise InputError(f"{missing[0]} is no folder; give one with task files")
-    if options.folders:
-        folders: list[str | Path] = [str(folder) for folder in options.folders]
-        own = TaskManager(include_path=folders, include_defaults=False)
+    if folders:
+        own = TaskManager(include_path=list(map(str, folders)), include_defaults=False)
         if task.name in own.all_tasks:
             return own
     harness = TaskManager()

@@ -70,7 +70,7 @@ def coherence_of_run(
         OutputError: a task's file is there already, with other settings.
     """
     read_run(folder)
-    harness = _harness()
+    harness = _harness("evaluate coherence")
     if not tasks:
         raise InputError("give at least one task")
     if options.edited is not None and "ablation" not in options.conditions:
@@ -87,12 +87,27 @@ def coherence_of_run(
     return [record for record in found.values() if record is not None]
 
 
-def _harness() -> Any:  # noqa: ANN401 - a module
+def require_tasks(tasks: Sequence[HarnessTask], folders: Sequence[str], *, asked_by: str) -> None:
+    """Refuse, before anything is measured, a task that is not to be had.
+
+    Args:
+        asked_by: What needs the harness, for the error where it is missing.
+
+    Raises:
+        MissingExtraError: the harness is not installed.
+        InputError: one of the tasks is neither the harness's nor in one of the folders.
+    """
+    harness = _harness(asked_by)
+    for task in tasks:
+        harness.require_task(task, tuple(Path(folder) for folder in folders))
+
+
+def _harness(asked_by: str) -> Any:  # noqa: ANN401 - a module
     try:
         return import_module("refusalscope.evaluation.harness")
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            "evaluate coherence", package=str(error.name).partition(".")[0], extra="eval"
+            asked_by, package=str(error.name).partition(".")[0], extra="eval"
         ) from error
 
 

@@ -5,7 +5,6 @@ pairs to fine-tune on. What cannot be had is left null, and a warning says why.
 """
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from refusalscope.data.answer_pairs import read_answer_pairs, read_pairs
@@ -26,7 +25,11 @@ from refusalscope.pipeline.evaluate import (
     make_judge,
     require_judges,
 )
-from refusalscope.pipeline.evaluate_coherence import CoherenceOptions, coherence_of_run
+from refusalscope.pipeline.evaluate_coherence import (
+    CoherenceOptions,
+    coherence_of_run,
+    require_tasks,
+)
 from refusalscope.pipeline.evaluate_finetune import FinetuneOptions, finetune_of_run
 from refusalscope.pipeline.evaluate_loss import LossOptions, loss_of_texts
 from refusalscope.pipeline.evaluate_system_prompts import sweep_system_prompts
@@ -80,7 +83,8 @@ def require_sense(options: PaperOptions) -> None:
 
     Raises:
         InputError: no such judge, a model for several judges, a judge's model that is not there, a
-            file or folder that is not what it must be, or a task that is not understood.
+            file or folder that is not what it must be, or a task that is not understood or that
+            there is not.
         MissingExtraError: tasks are asked for by name and the harness is not installed.
     """
     require_judges(options.judges)
@@ -96,10 +100,9 @@ def require_sense(options: PaperOptions) -> None:
     for folder in options.task_folders:
         if not Path(folder).is_dir():
             raise InputError(f"--task-folder {folder!r} is no folder; give one with task files")
-    for text in options.tasks:
-        parse_task(text)
-    if options.tasks and find_spec("lm_eval") is None:
-        raise MissingExtraError("--tasks", package="lm_eval", extra="eval")
+    tasks = [parse_task(text) for text in options.tasks]
+    if tasks:
+        require_tasks(tasks, options.task_folders, asked_by="--tasks")
 
 
 @writes_to_run
