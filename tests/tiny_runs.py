@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from refusalscope.cli.main import main
+from refusalscope.pipeline.context import Stage
 from refusalscope.pipeline.options import LimitOptions, RunOptions
 from refusalscope.pipeline.run import run
 from refusalscope.results.run_records import RUN, TIMINGS
@@ -110,6 +111,16 @@ class StopHereError(BaseException):
     """Stands for a kill; nothing catches it."""
 
 
+class Told(Stage):
+    """A stage that tells a function of each advance."""
+
+    def __init__(self, advance: Callable[[float], None]) -> None:
+        self._advance = advance
+
+    def __call__(self, amount: int | float) -> None:
+        self._advance(amount)
+
+
 class StopAfter:
     """Progress that ends the run at the nth advance of whatever stage."""
 
@@ -117,11 +128,9 @@ class StopAfter:
         self.left = advances
 
     @contextmanager
-    def stage(
-        self, name: str, total: int | None, *, unit: str
-    ) -> Generator[Callable[[float], None]]:
+    def stage(self, name: str, total: int | None, *, unit: str) -> Generator[Stage]:
         del name, total, unit
-        yield self._advance
+        yield Told(self._advance)
 
     def _advance(self, _amount: float) -> None:
         self.left -= 1
@@ -142,9 +151,7 @@ class StopIn:
         self.killed_in: str | None = None
 
     @contextmanager
-    def stage(
-        self, name: str, total: int | None, *, unit: str
-    ) -> Generator[Callable[[float], None]]:
+    def stage(self, name: str, total: int | None, *, unit: str) -> Generator[Stage]:
         del total, unit
 
         def advance(_amount: float) -> None:
@@ -155,4 +162,4 @@ class StopIn:
                 self.killed_in = name
                 raise StopHereError
 
-        yield advance
+        yield Told(advance)

@@ -75,6 +75,31 @@ def test_of_equal_misses_the_lower_bypass_is_nearest() -> None:
     assert found.chosen.layer == 3
 
 
+def test_kl_is_scored_only_of_candidates_that_can_be_nearest() -> None:
+    near = {(-1, i): _scores(-4.0, -0.3, 0.05) for i in range(2)}
+    far = {(-2, i): _scores(-9.0, -9.0 - i, 0.05) for i in range(20)}
+    table = _Table({**far, **near})
+    found = find_nearest(_rows(*table.rows), table, n_layers=30, limits=LIMITS)
+    assert found.chosen is not None
+    assert (found.chosen.position, found.chosen.layer) == (-1, 0)
+    asked = {candidate for name, candidate in table.asked if name == "kl"}
+    assert asked == {*near, *((-2, i) for i in range(8))}, "the first ten, and then no more"
+    unasked = [row for row in found.candidates if row.kl is None]
+    assert len(unasked) == 12
+    assert {row.rejected for row in unasked} == {"induce"}
+
+
+def test_a_candidate_that_lacks_much_of_induce_may_still_be_nearest() -> None:
+    """Ten with too high a KL come first; KL is scored on until nobody can be nearer."""
+    high = {(-1, i): _scores(-4.0, 1.0, 0.9) for i in range(10)}
+    low = {(-2, i): _scores(-4.0, -0.2 - 0.1 * i, 0.01) for i in range(5)}
+    table = _Table({**high, **low})
+    found = find_nearest(_rows(*table.rows), table, n_layers=30, limits=LIMITS)
+    assert found.chosen is not None
+    assert (found.chosen.position, found.chosen.layer) == (-2, 0)
+    assert found.failed == ("induce",)
+
+
 def test_a_candidate_that_fails_two_limits_misses_by_both() -> None:
     row = CandidateScores(position=-1, layer=2, bypass=None, induce=-1.0, kl=0.3, rejected="induce")
     spread = Spread(induce=2.0, kl=0.1)

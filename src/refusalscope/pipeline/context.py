@@ -18,12 +18,25 @@ from refusalscope.results.records import RefusalTokens
 Advance = Callable[[float], None]
 
 
+class Stage:
+    """The display of one stage; this one shows nothing."""
+
+    def __call__(self, amount: int | float) -> None:
+        """Advance it."""
+
+    def expect(self, left: float) -> None:
+        """Take in about how much is left, where that was not known at the start."""
+
+    def say(self, text: str) -> None:
+        """Show a line to whoever watches."""
+
+
 @runtime_checkable
 class Progress(Protocol):
     """Shows how far a stage is."""
 
-    def stage(self, name: str, total: int | None, *, unit: str) -> AbstractContextManager[Advance]:
-        """Open the display of one stage; the context yields a function to advance it."""
+    def stage(self, name: str, total: int | None, *, unit: str) -> AbstractContextManager[Stage]:
+        """Open the display of one stage; the context yields what advances it."""
         ...
 
 
@@ -31,10 +44,10 @@ class Silent:
     """Shows nothing."""
 
     @contextmanager
-    def stage(self, name: str, total: int | None, *, unit: str) -> Generator[Advance]:
-        """Yield a function that does nothing."""
+    def stage(self, name: str, total: int | None, *, unit: str) -> Generator[Stage]:
+        """Yield a display that shows nothing."""
         del name, total, unit
-        yield lambda _amount: None
+        yield Stage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

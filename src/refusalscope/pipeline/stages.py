@@ -6,6 +6,8 @@ What a stage does is in the folders below `pipeline`; here it is put together an
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,7 +26,7 @@ from refusalscope.evaluation.loss import answered, text_loss
 from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.interventions.intervention import Intervention, condition_intervention
 from refusalscope.models.prompts import Prompt
-from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.context import RunContext, Stage
 from refusalscope.pipeline.extract import VAL_SETS, prompt_metrics
 from refusalscope.results.evaluation_folder import measured_beside
 from refusalscope.results.files import sha256_text, write_file
@@ -58,6 +60,7 @@ from refusalscope.results.run_records import (
 )
 from refusalscope.selection.score_book import ScoreBook
 from refusalscope.selection.select_direction import SelectionPlan, select_direction
+from refusalscope.selection.watch import Lead
 
 _LOG = logging.getLogger(__name__)
 LOSS_CONDITIONS: tuple[Condition, ...] = ("baseline", "ablation", "subtraction", "random_ablation")
@@ -98,6 +101,7 @@ def select(run: RunContext) -> None:
                 ),
                 book=book,
                 progress=advance,
+                watch=_Shown(advance),
             )
         except SelectionError as error:
             if run.options.strict:
@@ -111,6 +115,26 @@ def select(run: RunContext) -> None:
             write_file(out / NO_DIRECTION, lacking.to_json())
             return
     _save_choice(run, selection, tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The search, as whoever watches the stage sees it."""
+
+    stage: Stage
+
+    def expect(self, sweeps: float) -> None:
+        self.stage.expect(sweeps)
+
+    def leads(self, leads: Sequence[Lead]) -> None:
+        shown = "; ".join(
+            f"position {lead.candidate[0]}, layer {lead.candidate[1]} ("
+            + ("" if lead.bypass is None else f"bypass {lead.bypass:.1f}, ")
+            + f"induce {lead.induce:.1f})"
+            for lead in leads
+        )
+        if shown:
+            self.stage.say(f"after a first look at few prompts these lead: {shown}")
 
 
 def has_no_direction(run: RunContext) -> bool:

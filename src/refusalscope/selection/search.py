@@ -34,12 +34,24 @@ from refusalscope.selection.select import (
     rejection,
 )
 from refusalscope.selection.tally import Tally
+from refusalscope.selection.watch import Lead, Nobody, Watch
+
+N_LEADS = 5
+"""Candidates that are named after the first look."""
 
 
 def search(
-    candidates: Sequence[Candidate], scorer: Scorer, *, n_layers: int, limits: SelectionLimits
+    candidates: Sequence[Candidate],
+    scorer: Scorer,
+    *,
+    n_layers: int,
+    limits: SelectionLimits,
+    watch: Watch | None = None,
 ) -> list[CandidateScores]:
     """Score lazily; the same winner as `score_all`, most other scores left None.
+
+    Args:
+        watch: Told who leads after the first look, and now and then about how much is left.
 
     Returns:
         One row a candidate, in the order given.
@@ -49,7 +61,7 @@ def search(
     for tally in tallies:
         if tally.candidate[1] >= limit:
             tally.rejected = LATE
-    _Search(tallies, scorer, n_layers=n_layers, limits=limits).run()
+    _Search(tallies, scorer, n_layers=n_layers, limits=limits, watch=watch or Nobody()).run()
     by_candidate = {t.candidate: t.scores() for t in tallies}
     return [by_candidate[c] for c in candidates]
 
@@ -80,12 +92,14 @@ class _Search:
         *,
         n_layers: int,
         limits: SelectionLimits,
+        watch: Watch,
     ) -> None:
         self._by_candidate = {tally.candidate: tally for tally in tallies}
         self._open = [tally for tally in tallies if tally.rejected is None]
         self._scorer = scorer
         self._n_layers = n_layers
         self._limits = limits
+        self._watch = watch
         self._best = math.inf
         self._leader: Tally | None = None
 
@@ -93,8 +107,34 @@ class _Search:
         """Score until nobody is in question."""
         self._score([t.part("induce", stop=t.induce.first(16)) for t in self._open])
         self._score([t.part("bypass", stop=t.bypass.first(4)) for t in self._promising()])
+        self._watch.leads(self._leads())
         while self._open:
+            self._watch.expect(sum(self._cost_left(tally) for tally in self._open))
             self._score(self._next_parts())
+
+    def _leads(self) -> list[Lead]:
+        """Those that will probably pass, by bypass; then the others, by induce."""
+        promising = self._promising()
+        first = sorted(promising, key=lambda t: t.bypass.estimate)
+        rest = sorted(self._open, key=lambda t: -t.induce.estimate)
+        return [
+            Lead(
+                candidate=t.candidate,
+                bypass=t.bypass.estimate if t.bypass.n_done else None,
+                induce=t.induce.estimate,
+            )
+            for t in [*first, *(t for t in rest if t not in promising)][:N_LEADS]
+        ]
+
+    def _cost_left(self, tally: Tally) -> float:
+        """In sweeps: the cheapest proof against a candidate, or all that is left to score."""
+        n_set = (self._scorer.n_harmful + self._scorer.n_harmless) / 2
+        cheapest = min(math.prod(needed) for needed in self._proofs(tally).values())
+        whole = sum(
+            (tally.mean(name).end - tally.mean(name).n_done) * self._layers_run(name, tally)
+            for name in SCORE_NAMES
+        )
+        return min(cheapest, whole) / n_set
 
     def _next_parts(self) -> list[Part]:
         promising = self._promising()
@@ -109,13 +149,7 @@ class _Search:
 
     def _cheapest_proof(self, tally: Tally) -> list[Part]:
         """The part that will probably get a candidate dropped for the least; none if none will."""
-        layers_run = (self._n_layers - tally.candidate[1]) / self._n_layers
-        bound, limits = REFUSAL_METRIC_BOUND, self._limits
-        needed: dict[ScoreName, tuple[float, float]] = {
-            "induce": (tally.induce.n_to_reach(limits.min_induce, bound=bound), layers_run),
-            "kl": (tally.kl.n_to_reach(limits.max_kl, bound=0.0), 1.0),
-            "bypass": (tally.bypass.n_to_reach(self._best, bound=-bound), 1.0),
-        }
+        needed = self._proofs(tally)
         name = min(needed, key=lambda name: math.prod(needed[name]))
         n, _ = needed[name]
         if math.isinf(n):
@@ -123,6 +157,23 @@ class _Search:
         if name == "bypass":
             n /= 2  # the next prompts are the hardest, so fewer may do
         return [tally.part(name, stop=tally.mean(name).stop_after(n))]
+
+    def _proofs(self, tally: Tally) -> dict[ScoreName, tuple[float, float]]:
+        """For each score how many more prompts will drop a candidate, and the share of layers run.
+
+        Infinitely many where all of them will not.
+        """
+        bound, limits = REFUSAL_METRIC_BOUND, self._limits
+        n: dict[ScoreName, float] = {
+            "induce": tally.induce.n_to_reach(limits.min_induce, bound=bound),
+            "kl": tally.kl.n_to_reach(limits.max_kl, bound=0.0),
+            "bypass": tally.bypass.n_to_reach(self._best, bound=-bound),
+        }
+        return {name: (n[name], self._layers_run(name, tally)) for name in n}
+
+    def _layers_run(self, name: ScoreName, tally: Tally) -> float:
+        """An addition changes nothing before its layer."""
+        return (self._n_layers - tally.candidate[1]) / self._n_layers if name == "induce" else 1.0
 
     def _challenge(self, tally: Tally) -> list[Part]:
         """The rest of bypass, which most who come close lose by; then all that is left."""

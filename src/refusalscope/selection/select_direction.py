@@ -33,6 +33,7 @@ from refusalscope.selection.select import (
     select_candidate,
 )
 from refusalscope.selection.stability import bootstrap_choice
+from refusalscope.selection.watch import Watch
 
 NO_RESUME = (
     "passes cannot resume inside this architecture (a resumed pass gave other logits than a whole "
@@ -70,6 +71,7 @@ def select_direction(
     plan: SelectionPlan | None = None,
     book: ScoreBook | None = None,
     progress: Callable[[float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Selection:
     """Choose one candidate by the paper's rule, or else the one that comes nearest to it.
 
@@ -79,6 +81,7 @@ def select_direction(
         harmless: Validation prompts, already filtered.
         book: Scores that are known already; every new one is put into it.
         progress: Told of each part of a sweep that is done.
+        watch: Told who leads after the first look, and about how much is left.
 
     Raises:
         SelectionError: no candidate has finite scores in a layer that may be chosen; in a strict
@@ -99,11 +102,12 @@ def select_direction(
         (position, layer) for position in chat.positions for layer in range(chat.n_layers)
     ]
     plan = plan or SelectionPlan()
-    strategy = score_all if plan.all_scores else search
     nonzero = [c for c in candidates if bool(differences[c].any())]
 
     def searched(by: SelectionLimits, among: Sequence[Candidate]) -> list[CandidateScores]:
-        return strategy(among, scorer, n_layers=chat.n_layers, limits=by)
+        if plan.all_scores:
+            return score_all(among, scorer, n_layers=chat.n_layers, limits=by)
+        return search(among, scorer, n_layers=chat.n_layers, limits=by, watch=watch)
 
     found = {(s.position, s.layer): s for s in searched(limits, nonzero)}
     scores = [found.get(c) or _zero_candidate(c, scorer) for c in candidates]
