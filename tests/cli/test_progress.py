@@ -25,7 +25,7 @@ def test_a_stage_of_unknown_length_shows_about_what_is_left(
     screen = _watched(monkeypatch, by_terminal=True)
     with Bars().stage("select", None, unit="sweeps") as stage:
         stage(3)
-        stage.expect(7)
+        stage.expect(7.0)
         stage.say("these lead: \x1b[31mred")
     shown = screen.getvalue()
     assert "3/10" in shown
@@ -37,6 +37,6 @@ def test_nobody_watches_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = _watched(monkeypatch, by_terminal=False)
     with Bars().stage("select", None, unit="sweeps") as stage:
         stage(3)
-        stage.expect(7)
+        stage.expect(7.0)
         stage.say("these lead")
     assert screen.getvalue() == ""
