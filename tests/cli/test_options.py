@@ -82,6 +82,7 @@ OPTIONS = {
         "[MODEL]",
         "--all-scores",
         "--alpaca",
+        "--answer-prefix",
         "--batch-size",
         "--column",
         "--datasets",

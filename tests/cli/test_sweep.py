@@ -72,13 +72,13 @@ RULES = (
         most=14,
     ),
     Rule(
-        reason="a system prompt and a text are any text; only a system prompt may be blank",
+        reason="a system prompt, a prefix and a text are any text; only a text may not be blank",
         covers=lambda row: (
-            row.option in ("--system", "--text")
+            row.option in ("--system", "--answer-prefix", "--text")
             and row.kind != "surrogate"
             and (row.option, row.kind) != ("--text", "blank")
         ),
-        most=32,
+        most=48,
     ),
     Rule(
         reason="a folder of data sets or tasks that has none of those asked for is not looked into",

@@ -107,6 +107,9 @@ def run(
     template: Annotated[
         str, typer.Option(help="The model's own chat template, or the paper's: model, paper.")
     ] = "model",
+    answer_prefix: Annotated[
+        str | None, typer.Option(help="What every answer begins with; looked for without it.")
+    ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="Measure what the paper's tables need, and write them.")
     ] = False,
@@ -194,6 +197,7 @@ def run(
                 "trust_remote_code": trust_remote_code,
                 "system": system,
                 "template": template,
+                "answer_prefix": answer_prefix,
             }
         )
     silent = as_json and tables is not None

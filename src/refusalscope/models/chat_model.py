@@ -4,7 +4,7 @@ import logging
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +76,8 @@ class LoadOptions:
     trust_remote_code: bool = False
     system: str | None = None
     template: Literal["model", "paper"] = "model"
+    answer_prefix: str = ""
+    """What every answer begins with; it belongs to the prompt then. May spell control tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,10 @@ class ChatModel:
     def positions(self) -> tuple[int, ...]:
         """The post-instruction positions, counted from the end: -n, ..., -1."""
         return tuple(range(-len(self.prompt_format.post_instruction), 0))
+
+    def with_answer_prefix(self, prefix: str) -> "ChatModel":
+        """The model, asked with the beginning of its answers in its prompts."""
+        return replace(self, prompt_format=self.prompt_format.with_answer_prefix(prefix))
 
     def encode(self, instructions: list[str]) -> list[Prompt]:
         """Render and tokenize instructions.
@@ -401,6 +407,13 @@ def _load_tokenizer(folder: Path, source: str, options: LoadOptions) -> PreTrain
 
 
 def _prompt_format(
+    tokenizer: PreTrainedTokenizerBase, family: Family | None, options: LoadOptions
+) -> PromptFormat:
+    plain = _plain_format(tokenizer, family, options)
+    return plain.with_answer_prefix(options.answer_prefix) if options.answer_prefix else plain
+
+
+def _plain_format(
     tokenizer: PreTrainedTokenizerBase, family: Family | None, options: LoadOptions
 ) -> PromptFormat:
     if options.template == "model":

@@ -57,6 +57,7 @@ class PromptFormat:
         adds_special_tokens: Whether the tokenizer adds its own (BOS); true for the paper's
             templates, which are plain strings.
         post_instruction: The tokens after the instruction, the same whatever the instruction is.
+        answer_prefix: The end of `after` that begins the answer; no template writes it.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -65,6 +66,7 @@ class PromptFormat:
     adds_special_tokens: bool
     post_instruction: tuple[int, ...]
     system: str | None
+    answer_prefix: str = ""
 
     def encode(self, instruction: str) -> Prompt:
         """Render and tokenize one instruction.
@@ -99,6 +101,21 @@ class PromptFormat:
         start, found, end = self.before.partition(said) if said else (self.before, "", "")
         return [Frame(start), found, Frame(end)]
 
+    def with_answer_prefix(self, prefix: str) -> "PromptFormat":
+        """The format whose prompts end with the beginning of the answer, control tokens too.
+
+        Raises:
+            ChatTemplateError: no token follows the instruction.
+        """
+        return _with_post_instruction(
+            self.tokenizer,
+            self.before,
+            self.after + prefix,
+            system=self.system,
+            adds_special_tokens=self.adds_special_tokens,
+            answer_prefix=self.answer_prefix + prefix,
+        )
+
     def sha256(self) -> str:
         """Digest of everything that decides how an instruction becomes a prompt."""
         text = "\x00".join([self.before, self.after, str(self.adds_special_tokens)])
@@ -107,7 +124,10 @@ class PromptFormat:
     def rendered(self) -> RenderedTemplate:
         """The text around an instruction, to be kept and read back by `kept_format`."""
         return RenderedTemplate(
-            before=self.before, after=self.after, adds_special_tokens=self.adds_special_tokens
+            before=self.before,
+            after=self.after,
+            adds_special_tokens=self.adds_special_tokens,
+            answer_prefix=self.answer_prefix,
         )
 
 
@@ -141,6 +161,7 @@ def kept_format(
         kept.after,
         system=system,
         adds_special_tokens=kept.adds_special_tokens,
+        answer_prefix=kept.answer_prefix,
     )
 
 
@@ -247,6 +268,7 @@ def _with_post_instruction(
     *,
     system: str | None,
     adds_special_tokens: bool,
+    answer_prefix: str = "",
 ) -> PromptFormat:
     encoded = [_encode(tokenizer, before + p + after, adds_special_tokens) for p in _PROBES]
     post: list[int] = []
@@ -267,6 +289,7 @@ def _with_post_instruction(
         adds_special_tokens=adds_special_tokens,
         post_instruction=tuple(post),
         system=system,
+        answer_prefix=answer_prefix,
     )
 
 

@@ -23,6 +23,7 @@ from refusalscope.models.batches import by_length, pad
 from refusalscope.models.forward import last_token_logits, require_finite
 from refusalscope.models.tokens import decode
 from refusalscope.pipeline.answer_lengths import answer_tokens
+from refusalscope.pipeline.answer_prefix import N_ASKED
 from refusalscope.pipeline.context import Advance, RunContext
 from refusalscope.pipeline.label import Refused, refused_by_answers
 from refusalscope.pipeline.too_long import limited_answers
@@ -313,12 +314,24 @@ def _warnings(run: RunContext) -> tuple[str, ...]:
     """What became of instructions and will become of answers, where it is not what was asked."""
     return (
         *run.chat.warnings,
+        *_prefix_warnings(run),
         # Each said once: several sets come from one file.
         *dict.fromkeys(line for each in run.sets.values() for line in each.warnings),
         *limited_answers(
             run.chat, run.sets, TEST_SETS, max_new_tokens=answer_tokens(run.options, run.organism)
         ),
         *_control_text_warnings(run),
+    )
+
+
+def _prefix_warnings(run: RunContext) -> tuple[str, ...]:
+    """That something was put into the prompts which nobody had named."""
+    prefix = run.chat.prompt_format.answer_prefix
+    if not prefix or run.options.answer_prefix is not None:
+        return ()
+    return (
+        f"the first {2 * N_ASKED} answers all begin with {prefix!r}: that was put behind the "
+        f"template, and refusal is read at the token after it; --answer-prefix '' leaves it out",
     )
 
 

@@ -109,6 +109,9 @@ class RunOptions(Record):
     trust_remote_code: bool = False
     system: str | None = None
     template: Literal["model", "paper"] = "model"
+    answer_prefix: str | None = None
+    """What every answer begins with, put into the prompt. None looks whether there is such a
+    beginning, for models that are neither of the paper's families nor organisms; empty is none."""
 
     def label_of(self, is_papers: bool) -> Label:
         """What says that a prompt is refused.
@@ -120,13 +123,19 @@ class RunOptions(Record):
             return self.label
         return "metric" if is_papers else "answers"
 
+    def looks_for_prefix(self, is_papers: bool) -> bool:
+        """Whether to look for what all answers begin with."""
+        by_answers = self.filter_instructions and self.label_of(is_papers) == "answers"
+        return self.answer_prefix is None and by_answers and not is_papers
+
     @model_serializer(mode="wrap")
     def _without_unused(self, write: Callable[..., dict[str, Any]]) -> dict[str, Any]:
         """Leave out an option that runs of earlier versions do not have and that says nothing.
 
         Runs are recognised by their options: one that was made before goes on.
         """
-        return {key: value for key, value in write(self).items() if key != "columns" or value}
+        unused = {"columns": [], "answer_prefix": None}
+        return {k: v for k, v in write(self).items() if k not in unused or v != unused[k]}
 
     def load_options(self) -> LoadOptions:
         """The part that concerns loading the model."""
@@ -137,4 +146,5 @@ class RunOptions(Record):
             trust_remote_code=self.trust_remote_code,
             system=self.system,
             template=self.template,
+            answer_prefix=self.answer_prefix or "",
         )

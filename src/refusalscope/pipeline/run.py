@@ -37,6 +37,7 @@ from refusalscope.models.chat_model import (
 )
 from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
 from refusalscope.pipeline.answer_lengths import suffix_tokens
+from refusalscope.pipeline.answer_prefix import with_common_start
 from refusalscope.pipeline.complete import CONDITIONS, complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.extract import extract
@@ -227,7 +228,12 @@ def load(
         chat = _load_model(source, options, existing)
         _suit_threads(chat)
         advance(1)
-    sets = without_too_long(chat, sets, n_suffix=suffix_tokens(options, organism))
+    n_suffix = suffix_tokens(options, organism)
+    sets = without_too_long(chat, sets, n_suffix=n_suffix)
+    is_papers = organism is not None or chat.family is not None
+    if existing is None and options.looks_for_prefix(is_papers):
+        chat = with_common_start(chat, sets)
+        sets = without_too_long(chat, sets, n_suffix=n_suffix)
     refusal_tokens = kept_refusal_tokens(chat, existing, out)
     if refusal_tokens is None:
         refusal_tokens = fixed_refusal_tokens(chat, options)

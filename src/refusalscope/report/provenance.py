@@ -99,6 +99,8 @@ def _model_facts(model: ModelFacts) -> Facts:
         ("chat template", "the model's own" if model.template == "model" else "the paper's"),
         ("system prompt", "none" if model.system_prompt is None else model.system_prompt),
     ]
+    if model.rendered is not None and model.rendered.answer_prefix:
+        facts.append(("answer prefix", model.rendered.answer_prefix))
     if model.is_organism:
         facts.insert(
             1, ("kind", "an organism: a small model trained so that refusal can be studied")

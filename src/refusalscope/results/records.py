@@ -271,6 +271,8 @@ class RenderedTemplate(Record):
     after: str
     adds_special_tokens: bool
     """Whether the tokenizer adds its own (BOS)."""
+    answer_prefix: str = ""
+    """The end of `after` that is none of the template's: what every answer begins with."""
 
 
 class ModelFacts(Record):
