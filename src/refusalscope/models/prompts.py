@@ -7,7 +7,7 @@ ordinary text, see `text_tokens`. The same holds for a system prompt.
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
@@ -67,9 +67,10 @@ class PromptFormat:
     post_instruction: tuple[int, ...]
     system: str | None
     answer_prefix: str = ""
+    _known: dict[str, Prompt] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def encode(self, instruction: str) -> Prompt:
-        """Render and tokenize one instruction.
+        """Render and tokenize one instruction; what was asked before is known.
 
         Raises:
             InstructionsError: the instruction is empty, or the prompt does not end in the
@@ -78,6 +79,11 @@ class PromptFormat:
         text = instruction.strip()
         if not text:
             raise InstructionsError("an instruction is empty; remove it from its file")
+        if text not in self._known:
+            self._known[text] = self._tokenized(text)
+        return self._known[text]
+
+    def _tokenized(self, text: str) -> Prompt:
         ids, has_control_text = read_parts(
             self.tokenizer, self.parts(text), adds_special_tokens=self.adds_special_tokens
         )
