@@ -28,5 +28,5 @@ def test_a_run_ends_with_a_page_and_rates(tmp_path: Path, model_type: str) -> No
     instruction_files(tmp_path)
     out = finish_run(tmp_path, model, tmp_path / "out")
     summary = read_record(Summary, out / SUMMARY)
-    assert summary.chosen is not None
+    assert summary.direction is not None
     assert (out / "report.html").is_file()

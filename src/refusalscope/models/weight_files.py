@@ -65,7 +65,8 @@ def require_possible(config: PretrainedConfig, files: Sequence[Path], source: st
         (("max_position_embeddings",), _MOST_POSITIONS, "are of no model that long"),
     ):
         for name in names:
-            value = getattr(own, name, None)
+            # Not through the config, which refuses one value for what may differ between layers.
+            value = vars(own).get((own.attribute_map or {}).get(name, name))
             if isinstance(value, int) and not 0 <= value <= most:
                 raise ModelLoadError(
                     f"the config.json of {source} says {name} = {value}, and its weights {what}; "
