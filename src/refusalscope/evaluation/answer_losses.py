@@ -8,13 +8,10 @@ those of answers a thousand tokens at a time.
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor
 
-from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.hooks import edit_inputs
-from refusalscope.models.prompts import Prompt
-from refusalscope.models.scored_text import ScoredText, scored_mask
+from refusalscope.models.scored_forward import scored_logits
+from refusalscope.models.scored_text import ScoredText
 
 _SCORED_AT_ONCE = 1024
 _ROWS_AT_ONCE = 128
@@ -56,22 +53,7 @@ def _batches(texts: Sequence[ScoredText], *, batch_size: int) -> Iterator[list[i
 
 @torch.inference_mode()
 def _batch_losses(chat: ChatModel, texts: Sequence[ScoredText]) -> list[float]:
-    prompts = [Prompt(ids=text.ids, n_post=0) for text in texts]
-    batch = pad(prompts, pad_id=chat.pad_id, device=chat.device)
-    mask = scored_mask(texts, width=batch.input_ids.shape[1])
-
-    def pick(hidden: Tensor) -> Tensor:
-        """Only what predicts a scored token goes through the unembedding."""
-        if hidden.shape[:2] != mask.shape:
-            return hidden
-        return hidden[mask.to(hidden.device)][None]
-
-    head = chat.model.get_output_embeddings()
-    with edit_inputs([] if head is None else [(head, pick)]):
-        logits = chat.model(input_ids=batch.input_ids, use_cache=False).logits
-    is_picked = logits.shape[:2] == (1, int(mask.sum()))
-    rows = logits[0] if is_picked else logits[mask.to(logits.device)]
-    targets = batch.input_ids[:, 1:][mask[:, :-1].to(batch.input_ids.device)].to(rows.device)
+    rows, targets = scored_logits(chat, texts)
     nll = torch.cat(
         [
             part.double().logsumexp(-1) - part.double().gather(-1, own[:, None])[:, 0]

@@ -12,11 +12,12 @@ from refusalscope.errors import InputError
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.metrics.cross_entropy import TokenNLL, token_nll
-from refusalscope.models.batches import by_length, pad
+from refusalscope.models.batches import by_length
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.halving import in_halves
 from refusalscope.models.prompts import Prompt
-from refusalscope.models.scored_text import ScoredText, scored_mask, scored_prompt
+from refusalscope.models.scored_forward import scored_logits
+from refusalscope.models.scored_text import ScoredText, scored_prompt
 from refusalscope.models.text_tokens import token_ids
 from refusalscope.results.records import Condition, DatasetLoss
 
@@ -112,13 +113,9 @@ def _batch_nll(
 def _whole_batch_nll(
     chat: ChatModel, texts: Sequence[ScoredText], intervention: Intervention | None
 ) -> TokenNLL:
-    prompts = [Prompt(ids=text.ids, n_post=0) for text in texts]
-    batch = pad(prompts, pad_id=chat.pad_id, device=chat.device)
     with intervene(chat.model, chat.anatomy, [intervention] * len(texts)):
-        logits = chat.model(input_ids=batch.input_ids, use_cache=False).logits
-    mask = scored_mask(texts, width=batch.input_ids.shape[1]).to(logits.device)
-    targets = batch.input_ids.to(logits.device)
-    return token_nll(logits[:, :-1], targets[:, 1:], mask[:, :-1])
+        logits, targets = scored_logits(chat, texts)
+    return token_nll(logits, targets, torch.ones_like(targets, dtype=torch.bool))
 
 
 def _row(dataset: str, condition: Condition, nll: TokenNLL, n_texts: int) -> DatasetLoss:

@@ -2,11 +2,11 @@
 
 from refusalscope.directions.direction import load_direction
 from refusalscope.errors import InstructionsError
-from refusalscope.evaluation.control_spread import control_seeds, control_spread, n_passes
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.stages import has_no_direction
 from refusalscope.results.files import write_file
 from refusalscope.results.run_records import CONTROLS
+from refusalscope.selection.control_spread import control_seeds, control_spread
 
 
 def measure_controls(run: RunContext) -> None:
@@ -17,7 +17,7 @@ def measure_controls(run: RunContext) -> None:
     if direction.layer is None:
         raise InstructionsError("the run's direction has no layer; run select again")
     prompts = {name: run.prompts(name) for name in ("harmful", "harmless")}
-    with run.progress.stage("controls", n_passes(prompts), unit="prompts") as advance:
+    with run.progress.stage("controls", None, unit="sweeps") as advance:
         spread = control_spread(
             run.chat,
             prompts,
@@ -25,7 +25,6 @@ def measure_controls(run: RunContext) -> None:
             layer=direction.layer,
             refusal_tokens=run.refusal_tokens,
             seeds=control_seeds(run.options.seed),
-            batch_size=run.options.batch_size,
             progress=advance,
         )
     write_file(run.folder.path / CONTROLS, spread.to_json())

@@ -86,8 +86,9 @@ class ModelScorer:
             )
             self._book.set_baseline(known)
         self.sweeps = known.sweeps
-        self.baseline_harmless = fmean(known.metrics[: self.n_harmless])
-        self.baseline_harmful = fmean(known.metrics[self.n_harmless :])
+        self._baseline = known.metrics
+        self.baseline_harmless = fmean(self.baseline_metrics(False))
+        self.baseline_harmful = fmean(self.baseline_metrics(True))
         self.can_resume = "resume" in known.shortcuts
 
     def score(self, parts: Sequence[Part]) -> list[float]:
@@ -114,6 +115,10 @@ class ModelScorer:
             )
 
         return [own.sum().item() for own in self._passes.run(jobs, note=note)]
+
+    def baseline_metrics(self, harmful: bool) -> tuple[float, ...]:
+        """The refusal metric of every harmful or harmless prompt without intervention."""
+        return self._baseline[self.n_harmless :] if harmful else self._baseline[: self.n_harmless]
 
     def by_prompt(self, name: ScoreName, candidate: Candidate) -> list[float]:
         """What is known of one score, prompt by prompt: in one order for all candidates."""

@@ -1,17 +1,12 @@
 """Several random directions in place of the direction: the same metric, each drawn apart."""
 
-from typing import get_args
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import pytest
 import torch
 from tiny_models import tiny_chat
 
-from refusalscope.evaluation.control_spread import (
-    N_DRAWS,
-    control_seeds,
-    control_spread,
-    n_passes,
-)
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import condition_intervention
 from refusalscope.metrics.control_ranges import control_ranges
@@ -22,6 +17,9 @@ from refusalscope.models.forward import last_token_logits
 from refusalscope.models.prompts import Prompt
 from refusalscope.results.control_records import ControlSpread
 from refusalscope.results.records import Condition
+from refusalscope.selection.control_spread import N_DRAWS, control_seeds, control_spread
+from refusalscope.selection.score import ModelScorer
+from refusalscope.selection.scorer import Part
 
 TOKENS = (100, 101)
 
@@ -45,7 +43,7 @@ def vector(chat: ChatModel) -> torch.Tensor:
 
 
 def _spread(
-    chat: ChatModel, prompts: dict[str, list[Prompt]], vector: torch.Tensor, batch_size: int = 2
+    chat: ChatModel, prompts: dict[str, list[Prompt]], vector: torch.Tensor
 ) -> ControlSpread:
     return control_spread(
         chat,
@@ -54,7 +52,6 @@ def _spread(
         layer=1,
         refusal_tokens=TOKENS,
         seeds=control_seeds(7),
-        batch_size=batch_size,
     )
 
 
@@ -90,7 +87,6 @@ def test_every_row_is_the_metric_under_its_own_intervention(
         assert row.refusing == sum(metric > 0 for metric in metrics) / len(metrics)
         assert row.n == len(metrics)
     assert len({row.mean for row in spread.rows}) == len(spread.rows)
-    assert n_passes(prompts) == 7 * 5
 
 
 def test_a_metric_that_is_not_finite_is_not_measured(
@@ -99,16 +95,24 @@ def test_a_metric_that_is_not_finite_is_not_measured(
     vector: torch.Tensor,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    def broken(*given: object) -> torch.Tensor:
-        logits = last_token_logits(*given).clone()  # pyright: ignore[reportArgumentType] # passed on
-        logits[0, 5] = torch.nan
-        return logits
+    score = ModelScorer.score
 
-    monkeypatch.setattr("refusalscope.evaluation.control_spread.last_token_logits", broken)
+    def broken(self: ModelScorer, parts: Sequence[Part]) -> list[float]:
+        def with_nan(*given: Any, **options: Any) -> torch.Tensor:
+            logits = last_token_logits(*given, **options).clone()
+            logits[:, 5] = torch.nan
+            return logits
+
+        with monkeypatch.context() as patch:
+            patch.setattr("refusalscope.selection.passes.last_token_logits", with_nan)
+            return score(self, parts)
+
+    monkeypatch.setattr(ModelScorer, "score", broken)
     spread = _spread(chat, prompts, vector)
-    assert {row.mean for row in spread.rows} == {None}
-    assert all(row.refusing < 1 for row in spread.rows)
-    assert control_ranges(spread)[0].low is None
+    for row in spread.rows:
+        assert (row.mean is None) == (row.condition != "baseline")
+        assert row.refusing == 0 or row.condition == "baseline"
+    assert [one.low for one in control_ranges(spread)] == [None, None]
     assert ControlSpread.from_json(spread.to_json(), source="here") == spread
 
 
