@@ -13,6 +13,7 @@ from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.batches import by_length, pad
 from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.forward import last_token_logits
 from refusalscope.models.hooks import observe_inputs
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.text_tokens import text_tokens
@@ -65,7 +66,7 @@ def answer_projections(
             intervene(chat.model, chat.anatomy, rows),
             observe_inputs([(chat.layers[layer], observe) for layer in layers]),
         ):
-            chat.model(input_ids=batch.input_ids, use_cache=False)
+            last_token_logits(chat.model, batch)  # of which none is needed
         projected = torch.stack(columns)
         for row, i in enumerate(indices):
             start = len(answers[i].prompt.ids)
