@@ -4,18 +4,25 @@ Small sets of the paper's splits: what is tested is that the finding is there an
 with what was seen, not its size.
 """
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tiny_runs import Caller
+from tiny_runs import Caller, StopHereError, StopIn
 
 from refusalscope.models.chat_model import load_chat_model, load_model
-from refusalscope.results.run_records import read_run
+from refusalscope.models.forward import last_token_logits
+from refusalscope.pipeline.options import LimitOptions, RunOptions
+from refusalscope.pipeline.run import STAGES, run
+from refusalscope.results.run_records import PROMPT_SCORES, read_run
+from refusalscope.selection import passes
 
 pytestmark = pytest.mark.slow
 _VARIABLE = "REFUSALSCOPE_REAL_MODELS"
+ORDER = ("load", *STAGES, "controls")
 SIZES = ("--n-train", "32", "--n-val", "16", "--n-test", "12", "--max-new-tokens", "16")
 
 
@@ -55,6 +62,58 @@ def test_a_base_model_without_a_chat_template_is_one_line_that_says_what_to_do(
     called = refusalscope(*words, "--out", tmp_path / "out", *SIZES)
     assert "has no chat template" in called.line
     assert "--template paper" in called.line
+
+
+def test_a_model_that_refuses_half_has_the_direction_and_no_score_is_computed_twice(
+    models: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No option on tokens, rules or limits; killed in selection, continued, other limits."""
+    out = tmp_path / "out"
+    options = RunOptions(
+        model=str(models / "qwen2.5-coder-0.5b-instruct"),
+        splits=str(reference / "splits"),
+        n_train=32,
+        n_val=12,
+        n_test=10,
+        max_new_tokens=12,
+    )
+    with pytest.raises(StopHereError):
+        run(options, out, progress=StopIn("select", 12, order=ORDER))
+    before = _scores(out)
+    assert before
+    summary = run(options, out)
+    scores = _scores(out)
+    assert scores[: len(before)] == before
+    assert len(scores) == len(set(scores)), "no prompt was scored twice"
+    assert summary is not None
+    assert summary.direction is not None
+    for dataset, condition, control, sign in (
+        ("harmful", "ablation", "random_ablation", -1),
+        ("harmless", "addition", "random_addition", 1),
+    ):
+        rates = {name: rate.rate for name, rate in summary.refusal[dataset].items()}
+        change = sign * (rates[condition] - rates["baseline"])
+        assert change >= 0.3, (dataset, rates)
+        assert change > 2 * sign * (rates[control] - rates["baseline"]), (dataset, rates)
+        assert summary.outcomes[dataset][condition].degenerate < 0.15
+    n_passes = 0
+
+    def counted(*given: Any, **more: Any) -> torch.Tensor:
+        nonlocal n_passes
+        n_passes += 1
+        return last_token_logits(*given, **more)
+
+    monkeypatch.setattr(passes, "last_token_logits", counted)
+    with_other = options.model_copy(update={"limits": LimitOptions(min_induce=-1.0)})
+    run(with_other, out, until="select")
+    assert n_passes == 0
+    assert _scores(out) == scores
+
+
+def _scores(out: Path) -> list[tuple[str, int, int, int]]:
+    """The score, candidate and prompt of every line of the book."""
+    lines = [json.loads(line) for line in (out / PROMPT_SCORES).read_text().splitlines()]
+    return [tuple(row[:4]) for line in lines for row in line.get("scores", [])]
 
 
 def test_a_gguf_file_is_the_model_that_its_folder_is(models: Path) -> None:
