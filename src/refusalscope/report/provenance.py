@@ -101,6 +101,8 @@ def _model_facts(model: ModelFacts) -> Facts:
     ]
     if model.rendered is not None and model.rendered.answer_prefix:
         facts.append(("answer prefix", model.rendered.answer_prefix))
+    if model.rendered is not None and model.rendered.day is not None:
+        facts.append(("day that the template was told", model.rendered.day.isoformat()))
     if model.is_organism:
         facts.insert(
             1, ("kind", "an organism: a small model trained so that refusal can be studied")
