@@ -70,7 +70,7 @@ def all_warnings(run: RunRecords, found: Iterable[str]) -> tuple[str, ...]:
         if record is not None
     )
     told = [text for group in recorded for text in group if not _CONTROL_MOVED.match(text)]
-    return tuple(dict.fromkeys([*found, *told]))
+    return tuple(dict.fromkeys([*found, *told, *run.warnings]))
 
 
 _SOURCES = {
