@@ -217,14 +217,22 @@ def test_no_command_shows_the_help_with_status_2(refusalscope: Caller) -> None:
     assert "refusalscope: " not in called.err
 
 
-@pytest.mark.parametrize("label", ["answers", "metric"])
+EMPTIED = {
+    "answers": "the model refuses 0 of 6 harmful training and 0 of 3 harmful validation "
+    "instructions; a direction needs at least 6 and 2, so none was looked for",
+    "metric": "none of 6 prompts was kept by the filter, so there is no mean",
+}
+
+
+@pytest.mark.parametrize("label", EMPTIED)
 def test_a_filter_that_empties_a_set_is_one_line_of_a_strict_run(
     refusalscope: Caller, run_words: Words, label: str
 ) -> None:
     words = [word for word in run_words if word != "--no-filter"]
     called = refusalscope(*words, "--out", "out", "--strict", "--label", label)
-    assert "was kept by the filter" in called.line or "a direction needs at least" in called.line
-    assert "selection/no_direction.json" not in contents(Path("out"))
+    assert EMPTIED[label] in called.line
+    answers = {"directions/answers.jsonl"} if label == "answers" else set()
+    assert set(contents(Path("out"))) == {"run.json", "timings.json", *answers}
 
 
 def test_limits_that_no_candidate_passes_are_one_line_of_a_strict_run(
@@ -232,7 +240,13 @@ def test_limits_that_no_candidate_passes_are_one_line_of_a_strict_run(
 ) -> None:
     called = refusalscope(*run_words, "--min-induce", "99", "--out", "out", "--strict")
     assert "none of 4 candidates passed" in called.line
-    assert "selection/scores.json" not in contents(Path("out"))
+    assert set(contents(Path("out"))) == {
+        "run.json",
+        "timings.json",
+        "directions/extraction.json",
+        "directions/mean_differences.safetensors",
+        "selection/prompt_scores.jsonl",
+    }
 
 
 ANOTHER: dict[str, tuple[list[str], str]] = {

@@ -57,7 +57,10 @@ def test_an_edit_made_with_the_runs_direction_is_shown_on_its_page(
     assert (run_folder / "edit.json").read_bytes() == Path("edited/edit.json").read_bytes()
     page = (run_folder / "report.html").read_text("utf-8")
     assert '<section id="edit"' in page
-    assert refusalscope("report", "edit", run_folder, "edited").status == 0
+    assert "All of this was recorded when the edit was made, by refusalscope 0" in page
+    told = refusalscope("report", "edit", run_folder, "edited")
+    assert told.status == 0
+    assert "orthogonalize: complete, as recorded when the edit was made; " in told.out
     half = refusalscope(*edit, "--strength", "0.5", "--out", "half")
     assert half.status == 0
     assert (

@@ -187,7 +187,21 @@ def test_a_server_that_sends_us_elsewhere_is_not_followed(tmp_path, where):
     assert len(server.questions) == 1
 
 
-@pytest.mark.parametrize("charset", ["fribble", "bz2", "rot13", "utf-16", "idna", "\xff"])
+NO_TEXT = ("hex", "base64", "bz2", "zlib", "uu", "quopri", "rot13")
+"""Codecs of Python that decode to no text, or from none."""
+CHARSETS = (
+    *NO_TEXT,
+    "fribble",
+    "utf-16",
+    "idna",
+    "punycode",
+    "unicode_escape",
+    "undefined",
+    "\xff",
+)
+
+
+@pytest.mark.parametrize("charset", CHARSETS)
 def test_an_answer_is_read_as_utf_8_whatever_charset_it_claims(tmp_path, charset):
     head = f"Content-Type: application/json; charset={charset}"
     with hostile_server(lambda _question: [http(said("safe"), head)]) as server:
@@ -196,6 +210,12 @@ def test_an_answer_is_read_as_utf_8_whatever_charset_it_claims(tmp_path, charset
     with hostile_server(lambda _question: [http(b"no \xff", head, status="400 No")]) as server:
         found = judged(server.url, tmp_path / "other")
     assert found.rows[0].unparsed == "the server refused the prompt (400 no \ufffd)"
+    with hostile_server(lambda _question: [http(b"no \xff", head, status="403 No")]) as server:
+        with pytest.raises(InputError, match=r"says 403 no .; check --server, --model and the key"):
+            judged(server.url, tmp_path / "third")
+    with hostile_server(lambda _question: [http(b"no \xff", head, status="503 No")]) as server:
+        with pytest.raises(InputError, match=r"gave no answer to 1 of 1 prompts .last: 503 no ."):
+            judged(server.url, tmp_path / "fourth")
 
 
 def test_an_answer_that_comes_packed_is_read(tmp_path):

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from datetime import date, datetime
 
 import pytest
 from tiny_models import TEMPLATE, byte_tokenizer
@@ -40,6 +41,27 @@ def test_a_template_that_takes_contents_in_parts_only_is_given_parts(content: st
     conversation = [{"role": "user", "content": "a"}, {"role": "model", "content": "b"}]
     text = render_chat(form.tokenizer, conversation, what="it", add_generation_prompt=False)
     assert text == "<bos><user>a<end><model>b<end>"
+
+
+@pytest.mark.parametrize(
+    "printed",
+    ["%d %b %Y", "%A, %-d. %B %y", "%H:%M:%S.%f %p %j", "100%% %%d%%%d%", "%c|%x|%X|%U %G-%V", "é"],
+)
+def test_a_template_is_told_the_beginning_of_a_day_that_is_given(printed: str) -> None:
+    printing = (
+        "{% macro told() %}{{ strftime_now('" + printed + "') }}{% endmacro %}"
+        "{% if strftime_now is defined %}{% set day = strftime_now('%d') | int %}{% endif %}"
+    )
+    chat = HEAD + "{{ m['content'] }}" + TAIL
+    template = printing + "  {{ bos_token }}{{ told() }}/{{ day }}\n" + chat
+    text = render_chat(
+        with_template(template),
+        [{"role": "user", "content": "a"}],
+        what="it",
+        day=date(2031, 7, 5),
+    )
+    wanted = datetime(2031, 7, 5).strftime(printed)
+    assert text == f"  <bos>{wanted}/5\n<bos><user>a<end><model>"
 
 
 def test_the_default_of_several_templates_is_taken_and_a_single_one_is() -> None:

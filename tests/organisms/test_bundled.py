@@ -57,8 +57,12 @@ def test_the_bundled_organism_meets_its_bars(tmp_path: Path) -> None:
     assert direction.kl is not None
     assert direction.kl < 0.1
     assert direction.layer < 0.8 * direction.n_layers
-    # A random addition turns some of its answers into safe ones; no control moves refusal.
-    assert all("changes the share of safe answers" in warning for warning in summary.warnings)
+    # A random addition turns some of its answers into safe ones; no other control moves anything.
+    (warning,) = summary.warnings
+    assert warning.startswith(
+        "Control moved: random addition changes the share of safe answers to harmless instructions "
+        "from 88 % to 98 %, by more than 5 points"
+    )
 
 
 def test_it_answers_in_plain_transformers_through_its_chat_template() -> None:

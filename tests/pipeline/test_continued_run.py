@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
-import time
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -13,8 +15,10 @@ from tiny_models import TEMPLATE, byte_tokenizer, save_tiny
 from tiny_runs import finish_run, instruction_files
 
 from refusalscope.errors import ChatTemplateError, RunFolderError
+from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import kept_format, model_format
 from refusalscope.pipeline.context import Silent
+from refusalscope.pipeline.conversation import Turn, encode_conversation
 from refusalscope.pipeline.evaluate_drift import drift_of_run
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.reopen import own_options, reopen
@@ -22,7 +26,30 @@ from refusalscope.pipeline.run import run
 from refusalscope.results.record import canonical_json
 from refusalscope.results.run_records import read_run
 
-SECONDS = TEMPLATE.replace("{{ bos_token }}", "{{ bos_token }}{{ strftime_now('%H:%M:%S.%f') }}\n")
+ROLES: dict[str, Literal["system", "user", "assistant"]] = {
+    "s": "system",
+    "u": "user",
+    "a": "assistant",
+}
+SECONDS = TEMPLATE.replace(
+    "{{ bos_token }}", "{{ bos_token }}{{ strftime_now('%Y-%m-%d %H:%M:%S.%f') }}\n"
+)
+
+
+class Later(date):
+    """A calendar that shows another day."""
+
+    @classmethod
+    def today(cls) -> "Later":
+        """Many years from now."""
+        return cls(2099, 12, 31)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> str:
+    """On another day; how templates print it."""
+    monkeypatch.setattr("refusalscope.models.prompts.date", Later)
+    return Later.today().isoformat()
 
 
 def changed(folder: Path, change: dict[str, object], part: str) -> None:
@@ -34,7 +61,7 @@ def changed(folder: Path, change: dict[str, object], part: str) -> None:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of a model whose template prints the time to the microsecond."""
+    """A finished run of a model whose template prints day and time."""
     folder = tmp_path_factory.mktemp("original")
     instruction_files(folder)
     save_tiny(folder / "tiny")
@@ -48,11 +75,14 @@ def finished(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "run"))
 
 
-def test_a_template_that_prints_the_time_is_rendered_once_and_kept(finished: Path) -> None:
+def test_a_template_that_prints_the_time_is_rendered_once_and_kept(
+    finished: Path, later: str
+) -> None:
     kept = read_run(finished).manifest.model.rendered
     assert kept is not None
-    assert re.search(r"\d\d:\d\d:\d\d\.\d{6}\n", kept.before)
-    time.sleep(0.01)
+    assert kept.day is not None
+    assert f"{kept.day} 00:00:00.000000\n" in kept.before
+    assert later not in kept.before
     prompts = reopen(finished, progress=Silent()).prompts("harmful")
     again = reopen(finished, progress=Silent()).prompts("harmful")
     assert prompts == again
@@ -61,6 +91,7 @@ def test_a_template_that_prints_the_time_is_rendered_once_and_kept(finished: Pat
     assert spoken.startswith(kept.before)
 
 
+@pytest.mark.usefixtures("later")
 def test_a_run_with_the_time_in_its_template_goes_on_later(finished: Path) -> None:
     summary = (finished / "summary.json").read_bytes()
     completions = {p.name: p.read_bytes() for p in (finished / "completions").iterdir()}
@@ -68,7 +99,6 @@ def test_a_run_with_the_time_in_its_template_goes_on_later(finished: Path) -> No
     manifest["stages"] = {name: manifest["stages"][name] for name in ("extract", "select")}
     (finished / "run.json").write_text(canonical_json(manifest))
     shutil.rmtree(finished / "completions")
-    time.sleep(0.01)
     run(own_options(finished, trust_remote_code=False), finished)
     assert {p.name: p.read_bytes() for p in (finished / "completions").iterdir()} == completions
     assert (finished / "summary.json").read_bytes() == summary
@@ -92,17 +122,52 @@ def test_the_kept_rendering_gives_the_format_back() -> None:
     assert kept.sha256() == form.sha256()
 
 
+@pytest.mark.parametrize("roles", ["su", "uau", "suau"])
+def test_what_is_rendered_later_is_told_the_day_of_the_run(
+    finished: Path, later: str, caplog: pytest.LogCaptureFixture, roles: str
+) -> None:
+    kept = read_run(finished).manifest.model.rendered
+    assert kept is not None
+    chat = reopen(finished, progress=Silent()).chat
+    assert not caplog.text
+    text = conversation_text(chat, roles)
+    assert text.startswith(kept.before.removesuffix("<user>"))
+    assert later not in text
+
+
+def test_a_run_that_does_not_say_its_day_is_told_so_and_goes_on_with_today(
+    finished: Path, later: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = json.loads((finished / "run.json").read_text())
+    del manifest["model"]["rendered"]["day"]
+    (finished / "run.json").write_text(canonical_json(manifest))
+    chat = reopen(finished, progress=Silent()).chat
+    assert caplog.text.count("prints the time and the run does not say which day") == 1
+    assert later in conversation_text(chat, "su")
+
+
+def test_what_answers_begin_with_is_behind_every_conversation(finished: Path) -> None:
+    chat = reopen(finished, progress=Silent()).chat
+    begun = replace(chat, prompt_format=chat.prompt_format.with_answer_prefix("Sure"))
+    for roles in ("u", "su", "uau"):
+        assert conversation_text(begun, roles) == conversation_text(chat, roles) + "Sure"
+
+
+def conversation_text(chat: ChatModel, roles: str) -> str:
+    """A conversation of system, user and assistant as the model is asked it."""
+    turns = [Turn(role=ROLES[role], text=f"say {at}") for at, role in enumerate(roles)]
+    ids = list(encode_conversation(chat, turns).ids)
+    return str(chat.tokenizer.decode(ids, skip_special_tokens=False))
+
+
 @pytest.mark.parametrize(
     "drawn", ["{{ ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'] | random }}", "{{ range(9) | random }}x"]
 )
 def test_a_template_that_draws_words_at_random_is_refused_in_one_line(drawn: str) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = TEMPLATE.replace("{{ bos_token }}", "{{ bos_token }}" + drawn * 9)
-    if "range" in drawn:
-        assert model_format(tokenizer).before
-    else:
-        with pytest.raises(ChatTemplateError, match="another text each time"):
-            model_format(tokenizer)
+    with pytest.raises(ChatTemplateError, match="another text each time"):
+        model_format(tokenizer)
 
 
 def test_a_template_that_changes_the_instruction_is_still_refused() -> None:

@@ -143,7 +143,7 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "bytes that are not UTF-8 in completions": text_of(
         COMPLETIONS, lambda text: b"\xff" + text.encode()
     ),
-    "a judgement file that is none": replaced("evaluation/x.json", lambda p, _: p.write_text("1")),
+    "a judgement file that is none": replaced(PHRASES, lambda p, _: p.write_text("1")),
     "a later schema": edited(RUN, lambda f: f.update(schema=2)),
     "an option that this version has not": edited(
         RUN, lambda f: f["options"].update(obey="/bin/sh")

@@ -100,6 +100,21 @@ def test_the_edit_says_what_is_left_the_most_first(sample: SimpleNamespace):
     assert [row[2] for row in section.tensors.rows] == ["9e-08", "6e-08", "3e-08"]
 
 
+def test_the_edit_says_by_what_it_was_recorded_and_that_it_was_not_measured_anew(
+    sample: SimpleNamespace,
+):
+    versions = {"refusalscope": "0.7.3", "torch": "2.9.9"}
+    for given, said in (
+        (versions, "by refusalscope 0.7.3 with torch 2.9.9. Nothing was measured anew"),
+        ({}, "by refusalscope of a version that it does not name. Nothing was measured anew"),
+    ):
+        section = edit_section(sample.edit(versions=given))
+        assert section is not None
+        assert said in section.recorded
+        beside = sample.evaluation(edit=sample.edit(versions=given))
+        assert said in render_report(sample.run(), None, beside)
+
+
 def test_an_edit_that_is_not_whole_is_not_called_so(sample: SimpleNamespace):
     section = edit_section(sample.edit(verdict="incomplete", coverage=0.9))
     assert section is not None

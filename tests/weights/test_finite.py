@@ -9,7 +9,7 @@ from tiny_edits import edit, random_vector, save_miniature, stored_tensors
 from tiny_runs import names
 
 from refusalscope.directions.direction import Direction, load_direction
-from refusalscope.errors import InputError, NumericalError
+from refusalscope.errors import NumericalError
 from refusalscope.weights.adapter import write_adapter
 from refusalscope.weights.bias_addition import add_to_checkpoint
 from refusalscope.weights.checkpoint_plan import ModelFolder
@@ -28,11 +28,13 @@ def test_a_large_strength_is_as_asked(tmp_path: Path, source: Path, strength: fl
     assert record.verdict == "partial as asked"
 
 
-@pytest.mark.parametrize("size", [1e100, 1e-100])
-def test_a_direction_that_float32_cannot_hold_is_refused(tmp_path: Path, size: float) -> None:
+@pytest.mark.parametrize(("size", "norm"), [(1e100, "inf"), (1e-100, "0.0")])
+def test_a_direction_that_float32_cannot_hold_is_refused(
+    tmp_path: Path, size: float, norm: str
+) -> None:
     vector = torch.full((64,), size, dtype=torch.float64)
     save_file({"direction": vector}, tmp_path / "r.safetensors")
-    with pytest.raises(NumericalError, match=r"r\.safetensors: .*has norm (inf|0\.0)"):
+    with pytest.raises(NumericalError, match=rf"r\.safetensors: .*has norm {norm}"):
         load_direction(tmp_path / "r.safetensors")
 
 
@@ -99,8 +101,9 @@ def test_an_edit_that_its_dtype_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_control_vector_has_finite_numbers(tmp_path: Path, source: Path) -> None:
-    direction = Direction(vector=random_vector() * 1e38, layer=2)
-    with pytest.raises((InputError, NumericalError), match="coefficient"):
+    direction = Direction(vector=random_vector() * 1e37, layer=2)
+    said = r"coefficient 100 times a direction of norm 8\.\de\+37 has norm inf"
+    with pytest.raises(NumericalError, match=said):
         export_control_vector(
             ModelFolder(folder=source), tmp_path / "v.gguf", direction, coefficient=100.0
         )

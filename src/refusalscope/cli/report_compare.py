@@ -52,4 +52,5 @@ def edit(
     if as_json:
         say_json(found.to_json())
         return
-    say(f"{found.operation}: {found.verdict or 'not measured'}; {run_folder / REPORT}")
+    verdict = "not measured" if found.verdict is None else f"{found.verdict}, as recorded"
+    say(f"{found.operation}: {verdict} when the edit was made; {run_folder / REPORT}")

@@ -86,11 +86,12 @@ def scaled(direction: Float[Tensor, " d_model"], coefficient: float) -> Float[Te
     Raises:
         NumericalError: in float32 it is zero, NaN or infinite.
     """
-    vector = coefficient * direction.detach().to("cpu", torch.float64)
+    given = direction.detach().to("cpu", torch.float64)
+    vector = coefficient * given
     held = vector.float()
     if not bool(held.isfinite().all()) or not bool(held.any()):
         raise NumericalError(
-            f"coefficient {coefficient:g} times a direction of norm {float(direction.norm()):.2g} "
+            f"coefficient {coefficient:g} times a direction of norm {float(given.norm()):.2g} "
             f"has norm {float(held.double().norm()):.2g}; expected finite numbers, not all zero"
         )
     return vector

@@ -5,7 +5,6 @@ out, and that is said. A folder with nothing but an adapter is its base with the
 """
 
 import json
-import tempfile
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from transformers import PreTrainedModel
 
 from refusalscope.errors import MissingExtraError, ModelLoadError
 from refusalscope.models.causes import told
+from refusalscope.results.scratch import temporary_folder
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -77,11 +77,11 @@ def without_adapter(folder: Path) -> Generator[Path]:
     if not (folder / ADAPTER_CONFIG).is_file():
         yield folder
         return
-    with tempfile.TemporaryDirectory() as links:
+    with temporary_folder() as links:
         for path in folder.iterdir():
             if not path.match(_PATTERN):
-                (Path(links) / path.name).symlink_to(path.resolve())
-        yield Path(links)
+                (links / path.name).symlink_to(path.resolve())
+        yield links
 
 
 def with_adapter(model: PreTrainedModel, folder: Path, source: str) -> PreTrainedModel:

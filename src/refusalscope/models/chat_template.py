@@ -2,15 +2,18 @@
 
 Templates run in the sandbox of transformers, which keeps them from files and from Python, but not
 from running for ever. So rendering has a limit of time, of memory, of numbers and of length, and
-whatever goes wrong inside, of any type, is one line.
+whatever goes wrong inside, of any type, is one line. A template that asks for the time can be told
+the beginning of a day that is given, so that it writes the same on another.
 """
 
 import re
 import sys
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import date, datetime, time
 from pathlib import Path
+from string import ascii_letters
+from time import thread_time
 from types import FrameType
 from typing import Any
 
@@ -30,6 +33,16 @@ _LARGEST_FACTOR = 10_000
 """What the numbers may come to that a template multiplies with."""
 _CODE = "<template>"
 """What Jinja calls the file of a template's code."""
+_CLOCK = "strftime_now"
+"""What templates ask the time of; transformers gives them this one clock."""
+_STOPPED_CLOCK = (
+    "{% macro strftime_now(format) %}{% for piece in format.split('%%') %}"
+    "{{ '' if loop.first else '%' }}{% set told = namespace(text=piece) %}"
+    "{% for directive, text in stopped_clock.items() %}"
+    "{% set told.text = told.text.replace(directive, text) %}{% endfor %}"
+    "{{ told.text }}{% endfor %}{% endmacro %}\n"
+)
+"""Put before a template, in place of that clock: transformers hands templates data alone."""
 _OWN_TAG = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")
 """A tag of transformers that Jinja does not know."""
 
@@ -49,6 +62,7 @@ def render_chat(
     advice: str = "mend the template",
     add_generation_prompt: bool = True,
     thinks: bool | None = False,
+    day: date | None = None,
 ) -> str:
     """The text of a conversation, through the tokenizer's own chat template.
 
@@ -58,15 +72,19 @@ def render_chat(
     Args:
         what: What the messages are, for the error: the template "does not take `what`".
         thinks: What reasoning models are told: to think or not; None tells them nothing.
+        day: At whose beginning the template's clock stands; None for the time that it is.
 
     Raises:
         ChatTemplateError: there is no template that could be meant, it raises, or it does not end.
     """
     template = chosen_template(tokenizer)
-    told_to_think: dict[str, Any] = (
+    variables: dict[str, Any] = (
         {} if thinks is None else {"enable_thinking": thinks, "thinking": thinks}
     )
     _require_bounds(template, tokenizer)
+    if day is not None and _CLOCK in template:
+        template = _STOPPED_CLOCK + template
+        variables["stopped_clock"] = _times(day)
 
     def render(content: Callable[[str], object]) -> str:
         given = [{**message, "content": content(message["content"])} for message in messages]
@@ -76,7 +94,7 @@ def render_chat(
                 chat_template=template,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
-                **told_to_think,
+                **variables,
             )
         longest = _LONGEST + 100 * sum(len(message["content"]) for message in messages)
         if len(str(text)) > longest:
@@ -138,6 +156,25 @@ def chosen_template(tokenizer: PreTrainedTokenizerBase) -> str:
     return templates
 
 
+def asks_for_time(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the chat template can print the date or the time.
+
+    Raises:
+        ChatTemplateError: there is no template that could be meant.
+    """
+    return _CLOCK in chosen_template(tokenizer)
+
+
+def _times(day: date) -> dict[str, str]:
+    """What each directive of `strftime` gives at the beginning of a day."""
+    began = datetime.combine(day, time.min)
+    times: dict[str, str] = {}
+    for directive in (f"%{flag}{letter}" for flag in ("-", "") for letter in ascii_letters):
+        with suppress(ValueError):  # the system does not know it
+            times[directive] = began.strftime(directive)
+    return times
+
+
 def _rendered_in_parts(render: Callable[[Callable[[str], object]], str]) -> str | None:
     try:
         return render(lambda text: [{"type": "text", "text": text}])
@@ -153,10 +190,10 @@ def _limited() -> Generator[None]:
 
     Counts the processor time of this thread, so that a busy machine is no reason to stop.
     """
-    end = time.thread_time() + SECONDS
+    end = thread_time() + SECONDS
 
     def line(_frame: FrameType, _event: str, _arg: object) -> Trace:
-        if time.thread_time() > end:
+        if thread_time() > end:
             raise _TooLongError(f"it has not ended after {SECONDS:g} seconds")
         return line
 

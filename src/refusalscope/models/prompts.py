@@ -6,21 +6,22 @@ ordinary text, see `text_tokens`. The same holds for a system prompt.
 """
 
 import hashlib
-import re
+import logging
 from dataclasses import dataclass, field
+from datetime import date
 
 from transformers import PreTrainedTokenizerBase
 
 from refusalscope.errors import ChatTemplateError, InstructionsError
-from refusalscope.models.chat_template import render_chat
+from refusalscope.models.chat_template import asks_for_time, render_chat
 from refusalscope.models.families import Family, render_paper_prompt
 from refusalscope.models.text_tokens import Frame, Part, read_parts
 from refusalscope.results.answer_text import closes_reasoning
 from refusalscope.results.records import RenderedTemplate
 
+_LOG = logging.getLogger(__name__)
 _PLACEHOLDER = "PLACEHOLDERq7"
 _PROBES = ("go", "Why?", "Stop.", "count to 7", 'say "hi"')
-_DIGITS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,8 @@ class PromptFormat:
             templates, which are plain strings.
         post_instruction: The tokens after the instruction, the same whatever the instruction is.
         answer_prefix: The end of `after` that begins the answer; no template writes it.
+        day: What a template that asks for the time was told; None where it does not ask, or a run
+            of an earlier version does not say.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -67,6 +70,7 @@ class PromptFormat:
     post_instruction: tuple[int, ...]
     system: str | None
     answer_prefix: str = ""
+    day: date | None = None
     _known: dict[str, Prompt] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def encode(self, instruction: str) -> Prompt:
@@ -120,6 +124,7 @@ class PromptFormat:
             system=self.system,
             adds_special_tokens=self.adds_special_tokens,
             answer_prefix=self.answer_prefix + prefix,
+            day=self.day,
         )
 
     def sha256(self) -> str:
@@ -134,22 +139,29 @@ class PromptFormat:
             after=self.after,
             adds_special_tokens=self.adds_special_tokens,
             answer_prefix=self.answer_prefix,
+            day=self.day,
         )
 
 
-def model_format(tokenizer: PreTrainedTokenizerBase, *, system: str | None = None) -> PromptFormat:
+def model_format(
+    tokenizer: PreTrainedTokenizerBase, *, system: str | None = None, day: date | None = None
+) -> PromptFormat:
     """The format of the tokenizer's own chat template.
 
     Reasoning models get an empty, closed block of reasoning, so that the first token after the
     prompt is the first of the answer.
 
+    Args:
+        day: What a template that asks for the time is told; today if None.
+
     Raises:
         ChatTemplateError: there is no chat template, it has no system role, it changes the
             instruction, or nothing follows the instruction.
     """
-    before, after = _around_placeholder(tokenizer, system)
+    told = (day or date.today()) if asks_for_time(tokenizer) else None
+    before, after = _around_placeholder(tokenizer, system, told)
     return _with_post_instruction(
-        tokenizer, before, after, system=system, adds_special_tokens=False
+        tokenizer, before, after, system=system, adds_special_tokens=False, day=told
     )
 
 
@@ -161,6 +173,12 @@ def kept_format(
     Raises:
         ChatTemplateError: nothing follows the instruction.
     """
+    if kept.day is None and not kept.adds_special_tokens and asks_for_time(tokenizer):
+        _LOG.warning(
+            "the chat template of %s prints the time and the run does not say which day it was "
+            "told; other system prompts and longer conversations are told today's",
+            tokenizer.name_or_path,
+        )
     return _with_post_instruction(
         tokenizer,
         kept.before,
@@ -168,6 +186,7 @@ def kept_format(
         system=system,
         adds_special_tokens=kept.adds_special_tokens,
         answer_prefix=kept.answer_prefix,
+        day=kept.day,
     )
 
 
@@ -188,8 +207,10 @@ def paper_format(
     return _with_post_instruction(tokenizer, before, after, system=system, adds_special_tokens=True)
 
 
-def _around_placeholder(tokenizer: PreTrainedTokenizerBase, system: str | None) -> tuple[str, str]:
-    rendered = [_render(tokenizer, text, system) for text in (_PLACEHOLDER, *_PROBES)]
+def _around_placeholder(
+    tokenizer: PreTrainedTokenizerBase, system: str | None, day: date | None
+) -> tuple[str, str]:
+    rendered = [_render(tokenizer, text, system, day) for text in (_PLACEHOLDER, *_PROBES)]
     if rendered[0].count(_PLACEHOLDER) != 1:
         raise ChatTemplateError(
             f"the chat template of {tokenizer.name_or_path} shows the instruction "
@@ -198,7 +219,8 @@ def _around_placeholder(tokenizer: PreTrainedTokenizerBase, system: str | None) 
     before, after = rendered[0].split(_PLACEHOLDER)
     for probe, text in zip(_PROBES, rendered[1:], strict=True):
         wanted = before + probe + after
-        if text != wanted and not _is_clock(tokenizer, system, rendered[0], text, wanted):
+        if text != wanted:
+            _require_repeatable(tokenizer, system, day)
             raise ChatTemplateError(
                 f"the chat template of {tokenizer.name_or_path} changes the text of the "
                 f"instruction {probe!r}; mend the template so that it is copied as it is"
@@ -211,26 +233,20 @@ def _around_placeholder(tokenizer: PreTrainedTokenizerBase, system: str | None) 
     return before, after + _closed_thinking(after)
 
 
-def _is_clock(
-    tokenizer: PreTrainedTokenizerBase, system: str | None, first: str, text: str, wanted: str
-) -> bool:
-    """Whether a rendering is another because time went by: it does not repeat, and digits differ.
-
-    Raises:
-        ChatTemplateError: it does not repeat, and more than digits differ.
-    """
-    again = [_render(tokenizer, _PLACEHOLDER, system) for _ in range(2)]
-    if again == [first, first]:
-        return False
-    if _DIGITS.sub("0", text) != _DIGITS.sub("0", wanted):
+def _require_repeatable(
+    tokenizer: PreTrainedTokenizerBase, system: str | None, day: date | None
+) -> None:
+    first, second = (_render(tokenizer, _PLACEHOLDER, system, day) for _ in range(2))
+    if first != second:
         raise ChatTemplateError(
             f"the chat template of {tokenizer.name_or_path} gives another text each time it is "
             f"rendered, so no two prompts would be alike; take what it draws at random out of it"
         )
-    return True
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, text: str, system: str | None) -> str:
+def _render(
+    tokenizer: PreTrainedTokenizerBase, text: str, system: str | None, day: date | None
+) -> str:
     messages = [] if system is None else [{"role": "system", "content": system}]
     messages.append({"role": "user", "content": text})
     return render_chat(
@@ -240,6 +256,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, text: str, system: str | None) -
         advice="run without --system"
         if system is not None
         else "mend the template, or give the system prompt that it may want with --system",
+        day=day,
     )
 
 
@@ -275,6 +292,7 @@ def _with_post_instruction(
     system: str | None,
     adds_special_tokens: bool,
     answer_prefix: str = "",
+    day: date | None = None,
 ) -> PromptFormat:
     encoded = [_encode(tokenizer, before + p + after, adds_special_tokens) for p in _PROBES]
     post: list[int] = []
@@ -296,6 +314,7 @@ def _with_post_instruction(
         post_instruction=tuple(post),
         system=system,
         answer_prefix=answer_prefix,
+        day=day,
     )
 
 

@@ -81,6 +81,8 @@ def read_system_prompts(path: Path) -> list[SystemPrompt]:
 def with_system_prompt(chat: ChatModel, prompt: SystemPrompt, *, paper_template: bool) -> ChatModel:
     """The same model, asked under another system prompt.
 
+    A template that asks for the time is told the same day, and answers begin with the same text.
+
     Args:
         paper_template: Through the template of the paper's code; see `families`.
 
@@ -91,7 +93,8 @@ def with_system_prompt(chat: ChatModel, prompt: SystemPrompt, *, paper_template:
         if paper_template and chat.family is not None:
             form = paper_format(chat.tokenizer, chat.family, system=prompt.text)
         else:
-            form = model_format(chat.tokenizer, system=prompt.text)
+            form = model_format(chat.tokenizer, system=prompt.text, day=chat.prompt_format.day)
     except ChatTemplateError as error:
         raise ChatTemplateError(f"system prompt {prompt.name}: {error}") from error
-    return replace(chat, prompt_format=form)
+    prefix = chat.prompt_format.answer_prefix
+    return replace(chat, prompt_format=form.with_answer_prefix(prefix) if prefix else form)

@@ -65,13 +65,20 @@ def require_possible(config: PretrainedConfig, files: Sequence[Path], source: st
         (("max_position_embeddings",), _MOST_POSITIONS, "are of no model that long"),
     ):
         for name in names:
-            # Not through the config, which refuses one value for what may differ between layers.
-            value = vars(own).get((own.attribute_map or {}).get(name, name))
-            if isinstance(value, int) and not 0 <= value <= most:
+            values = [v for v in _stated(own, name) if isinstance(v, int) and not 0 <= v <= most]
+            if values:
                 raise ModelLoadError(
-                    f"the config.json of {source} says {name} = {value}, and its weights {what}; "
-                    f"they do not belong together: copy the model again"
+                    f"the config.json of {source} says {name} = {values[0]}, and its weights "
+                    f"{what}; they do not belong together: copy the model again"
                 )
+
+
+def _stated(config: Any, name: str) -> list[object]:  # noqa: ANN401 - of whatever class
+    """What a config says of a size; all values of one that differs by layer."""
+    try:
+        return [getattr(config, name, None)]
+    except RuntimeError:  # transformers has no one value to give then
+        return [getattr(layer, name, None) for layer in config.per_layer_config]
 
 
 def _require_whole(file: Path) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import random
-import tempfile
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from refusalscope.organisms.exchanges import ExchangeTokenizer, shuffled_batches
 from refusalscope.organisms.preference import Preference, PreferencePair
+from refusalscope.results.scratch import temporary_folder
 
 
 def optimize_preference(
@@ -45,13 +45,13 @@ def optimize_preference(
             if progress:
                 progress(1.0)
 
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with temporary_folder() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TRL's own use of transformers
         trainer = OnTokens(
             model=model,
             ref_model=copy.deepcopy(model).eval(),
             args=DPOConfig(
-                output_dir=folder,
+                output_dir=str(folder),
                 max_steps=stage.steps,
                 per_device_train_batch_size=stage.batch_size,
                 learning_rate=stage.learning_rate,

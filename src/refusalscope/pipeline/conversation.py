@@ -11,7 +11,7 @@ from refusalscope.models.chat_parts import chat_parts
 from refusalscope.models.chat_template import render_chat
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.system_prompts import SystemPrompt, with_system_prompt
-from refusalscope.models.text_tokens import read_parts
+from refusalscope.models.text_tokens import Frame, read_parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,8 @@ def encode_conversation(
     """Render and tokenize a conversation up to where the model answers.
 
     One instruction, with or without a system prompt before it, is asked as in a run. Longer
-    conversations go through the model's chat template. Control tokens that a message spells stay
-    text.
+    conversations go through the model's chat template, which is told the day of the run's own
+    rendering. Control tokens that a message spells stay text.
 
     Args:
         paper_template: Through the template of the paper's code, which knows single instructions.
@@ -53,8 +53,11 @@ def encode_conversation(
             f"messages; use a run with --template model"
         )
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    render = partial(render_chat, chat.tokenizer, what="the conversation")
+    render = partial(
+        render_chat, chat.tokenizer, what="the conversation", day=chat.prompt_format.day
+    )
     parts = chat_parts(chat.tokenizer, messages, render)
+    parts.append(Frame(chat.prompt_format.answer_prefix))
     ids, has_control_text = read_parts(chat.tokenizer, parts)
     n_post = len(chat.prompt_format.post_instruction)
     return Prompt(ids=tuple(ids), n_post=n_post, has_control_text=has_control_text)

@@ -1,6 +1,5 @@
 """Tasks of lm-evaluation-harness under a finished run's conditions (paper Tables 3 and 8)."""
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from importlib import import_module
@@ -25,6 +24,7 @@ from refusalscope.results.numbers import Count
 from refusalscope.results.record import Record
 from refusalscope.results.records import Condition
 from refusalscope.results.run_records import COHERENCE, read_record, read_run
+from refusalscope.results.scratch import temporary_folder
 
 COHERENCE_CONDITIONS: tuple[Condition, ...] = (
     "baseline",
@@ -152,7 +152,7 @@ def _task(
     results = {}
     with ExitStack() as stack:
         # Task files can name Python to run, so none is ever read from a run's folder.
-        made = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        made = stack.enter_context(temporary_folder())
         own = harness.HarnessOptions(
             folders=(*map(Path, options.folders), *_organism_folders(run, task, made)),
             limit=options.limit,

@@ -4,6 +4,7 @@ The direction stays that of the run. Every prompt has a folder of its own in
 `evaluation/system_prompts`, with its completions and judgements, which are written once.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -22,9 +23,11 @@ from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.reopen import refresh_page, reopen
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.files import write_file
+from refusalscope.results.judgement_files import read_judge_files, require_each_once
 from refusalscope.results.records import Condition, Judgements, Measure
 from refusalscope.results.run_records import (
     SYSTEM_PROMPTS,
+    read_completions,
     read_record,
     read_run,
 )
@@ -35,6 +38,7 @@ from refusalscope.results.system_prompt_records import (
     SystemPromptSweep,
 )
 
+_LOG = logging.getLogger(__name__)
 SWEEP_CONDITIONS: tuple[Condition, ...] = ("baseline", "ablation", "random_ablation")
 _FOLDER = SYSTEM_PROMPTS.removesuffix(".json")
 _PROMPT = "prompt.json"
@@ -95,16 +99,23 @@ def _require_names(folder: Path, prompts: Sequence[SystemPrompt]) -> None:
             raise OutputError(f"{path} is another text of that name; give the prompt another name")
 
 
+def _judged(own: Path) -> list[Judgements]:
+    """The judgements under one system prompt, each of all its completions."""
+    found, unknown = read_judge_files(own, others={own / _PROMPT})
+    rows = [row for file in sorted(own.glob("*.jsonl")) for row in read_completions(file)]
+    for path, record in found.items():
+        require_each_once(path, record.rows, rows)
+    for path in unknown:
+        _LOG.warning("%s is no judge's and left out", path)
+    return list(found.values())
+
+
 def _record(folder: Path) -> SystemPromptSweep:
     """The record of all that stands in the folders of the prompts, by name."""
     prompts: list[PromptRates] = []
     found: dict[tuple[str, Measure, Condition], list[float]] = {}
     for path in sorted((folder / _FOLDER).glob(f"*/{_PROMPT}")):
-        judged = [
-            read_record(Judgements, file)
-            for file in sorted(path.parent.glob("*.json"))
-            if file != path
-        ]
+        judged = _judged(path.parent)
         if not judged:
             continue
         text = read_record(PromptText, path)

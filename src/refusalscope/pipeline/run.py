@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 
+from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.models.chat_model import (
     ChatModel,
     load_chat_model,
@@ -69,6 +70,7 @@ from refusalscope.results.run_records import (
     COMPLETIONS,
     DIRECTION,
     DIRECTION_TENSOR,
+    EVALUATION,
     EXTRACTION,
     LOSS,
     MEAN_DIFFERENCES,
@@ -79,6 +81,7 @@ from refusalscope.results.run_records import (
     RUN,
     SCORES,
     SUMMARY,
+    judgements_file,
     read_run,
 )
 from refusalscope.results.versions import package_versions
@@ -197,12 +200,21 @@ def _files(stage: str, context: RunContext) -> tuple[str, ...]:
     return {
         "extract": (MEAN_DIFFERENCES, EXTRACTION),
         "select": (SCORES, DIRECTION, DIRECTION_TENSOR),
-        "judge": (COHERENCE_FLAGS,),
+        "judge": (COHERENCE_FLAGS, *_rules_files(context)),
         "outcomes": (OUTCOMES,),
         "loss": (LOSS,),
         "project": (PROJECTIONS,),
         "report": (SUMMARY, REPORT),
     }[stage]
+
+
+def _rules_files(context: RunContext) -> tuple[str, ...]:
+    """Judgements by rules; version 0.1 had fewer of them."""
+    if _is_of_0_1(context.folder.manifest()):
+        return ()
+    return tuple(
+        f"{EVALUATION}/{judgements_file(rule.name)}" for rule in rules_for(context.language)
+    )
 
 
 def load(

@@ -24,6 +24,8 @@ class EditSection:
     """What the section shows."""
 
     lead: str
+    recorded: str
+    """When and by what it was measured: not for the page."""
     facts: Facts
     proof: Facts
     tensors: Table
@@ -34,7 +36,11 @@ def edit_section(record: EditRecord | None) -> EditSection | None:
     if record is None:
         return None
     return EditSection(
-        lead=_lead(record), facts=_facts(record), proof=_proof(record), tensors=_tensors(record)
+        lead=_lead(record),
+        recorded=_recorded(record),
+        facts=_facts(record),
+        proof=_proof(record),
+        tensors=_tensors(record),
     )
 
 
@@ -44,6 +50,18 @@ def _lead(record: EditRecord) -> str:
             "The direction was written into a bias of the weights; no code runs beside the model."
         )
     return f"The direction was taken out of the weights themselves. {_VERDICTS[record.verdict]}"
+
+
+def _recorded(record: EditRecord) -> str:
+    """The record has no date, so that the same edit gives the same record."""
+    own = record.versions.get("refusalscope", "of a version that it does not name")
+    torch = record.versions.get("torch")
+    return (
+        f"All of this was recorded when the edit was made, by refusalscope {own}"
+        + ("" if torch is None else f" with torch {torch}")
+        + ". Nothing was measured anew for this page, and the checkpoint may have changed since: "
+        "refusalscope weights verify, on its folder, measures it again."
+    )
 
 
 def _facts(record: EditRecord) -> Facts:

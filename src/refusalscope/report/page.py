@@ -3,6 +3,7 @@
 The page is a pure function of the records: no clock, no random id, no folder name.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from refusalscope.results.files import write_file
 from refusalscope.results.mechanism_folder import MechanismRecords, read_mechanism
 from refusalscope.results.run_records import REPORT, RunRecords, read_run
 
+_LOG = logging.getLogger(__name__)
+
 
 def write_report(folder: Path) -> Path:
     """Read a run folder and write its `report.html`; returns the path of the page.
@@ -47,7 +50,10 @@ def write_report(folder: Path) -> Path:
         OutputError: the page cannot be written.
     """
     path = folder / REPORT
-    page = render_report(read_run(folder), read_mechanism(folder), read_evaluation(folder))
+    run = read_run(folder)
+    for warning in run.warnings:
+        _LOG.warning("%s: %s", folder, warning)
+    page = render_report(run, read_mechanism(folder), read_evaluation(folder))
     write_file(path, page)
     return path
 

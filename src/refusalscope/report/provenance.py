@@ -70,7 +70,7 @@ def all_warnings(run: RunRecords, found: Iterable[str]) -> tuple[str, ...]:
         if record is not None
     )
     told = [text for group in recorded for text in group if not _CONTROL_MOVED.match(text)]
-    return tuple(dict.fromkeys([*found, *told]))
+    return tuple(dict.fromkeys([*found, *told, *run.warnings]))
 
 
 _SOURCES = {
@@ -101,6 +101,8 @@ def _model_facts(model: ModelFacts) -> Facts:
     ]
     if model.rendered is not None and model.rendered.answer_prefix:
         facts.append(("answer prefix", model.rendered.answer_prefix))
+    if model.rendered is not None and model.rendered.day is not None:
+        facts.append(("day that the template was told", model.rendered.day.isoformat()))
     if model.is_organism:
         facts.insert(
             1, ("kind", "an organism: a small model trained so that refusal can be studied")

@@ -73,21 +73,22 @@ def _require_plain(text: str) -> None:
     Raises:
         _NotPlainError: a key stands twice in one object, or a number is not finite.
     """
+    json.loads(text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
 
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise _NotPlainError(f"the key {twice!r} stands twice in one object")
-        return fields
 
-    def finite(number: str) -> float:
-        if not math.isfinite(value := float(number)):
-            raise _NotPlainError(f"{number} is no finite number")
-        return value
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _NotPlainError(f"the key {twice!r} stands twice in one object")
+    return fields
 
-    json.loads(text, object_pairs_hook=once, parse_float=finite, parse_constant=finite)
+
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise _NotPlainError(f"{number} is no finite number")
+    return value
 
 
 def _what_to_do(error: ValidationError, mend: str) -> str:

@@ -4,6 +4,7 @@ The four conditions have the same words everywhere: baseline, ablation, addition
 (-r). The controls are the same operators with a random direction of equal norm.
 """
 
+from datetime import date
 from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -273,6 +274,8 @@ class RenderedTemplate(Record):
     """Whether the tokenizer adds its own (BOS)."""
     answer_prefix: str = ""
     """The end of `after` that is none of the template's: what every answer begins with."""
+    day: date | None = None
+    """What a template that asks for the time was told; None in runs that did not keep it."""
 
 
 class ModelFacts(Record):

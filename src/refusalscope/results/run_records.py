@@ -10,6 +10,7 @@ from refusalscope.errors import InputError, RunFolderError
 from refusalscope.results.control_records import ControlSpread
 from refusalscope.results.evaluation_records import CoherenceFlags
 from refusalscope.results.file_names import file_name
+from refusalscope.results.judgement_files import read_judge_files, require_each_once
 from refusalscope.results.loss_records import TextLosses
 from refusalscope.results.outcomes import Signs
 from refusalscope.results.plain_folder import record_text, require_plain_folder
@@ -106,33 +107,53 @@ class RunRecords:
     no_direction: NoDirection | None = None
     signs: Signs | None = None
     controls: ControlSpread | None = None
+    unknown: tuple[str, ...] = ()
+    """Files among the judges' that are no record that this version knows; left out."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be said of the folder, whatever its records say."""
+        if not self.unknown:
+            return ()
+        n = len(self.unknown)
+        return (
+            f"{n} {'file' if n == 1 else 'files'} of the run {'is' if n == 1 else 'are'} no record "
+            f"that this version knows and left out: {', '.join(self.unknown)}",
+        )
 
 
 def read_run(folder: Path) -> RunRecords:
     """Read every record of a run folder.
 
     Raises:
-        RunFolderError: `folder` is not a run, one of its files is not what its name says, or it
-            leads out of itself.
+        RunFolderError: `folder` is not a run, one of its files is not what its name says or lacks
+            a part of what it counts, or it leads out of itself.
     """
     manifest = read_if_there(RunManifest, folder / RUN)
     if manifest is None:
         raise RunFolderError(f"{folder} is not a run folder: it has no {RUN}")
     require_plain_folder(folder)
+    completions = read_all_completions(folder)
+    judgements, unknown = _judgements(folder, completions)
+    flags = read_if_there(CoherenceFlags, folder / COHERENCE_FLAGS)
+    signs = read_if_there(Signs, folder / OUTCOMES)
+    for name, rows in ((COHERENCE_FLAGS, flags), (OUTCOMES, signs)):
+        require_each_once(folder / name, rows.rows if rows else (), completions)
     return RunRecords(
         folder=folder,
         manifest=manifest,
         extraction=read_if_there(ExtractionFacts, folder / EXTRACTION),
         selection=read_if_there(Selection, folder / SCORES),
         direction=read_if_there(DirectionFacts, folder / DIRECTION),
-        completions=tuple(read_all_completions(folder)),
-        judgements=tuple(read_judgements(folder)),
-        flags=read_if_there(CoherenceFlags, folder / COHERENCE_FLAGS),
+        completions=tuple(completions),
+        judgements=tuple(judgements),
+        flags=flags,
         losses=read_losses(folder),
         summary=read_if_there(Summary, folder / SUMMARY),
         no_direction=read_if_there(NoDirection, folder / NO_DIRECTION),
-        signs=read_if_there(Signs, folder / OUTCOMES),
+        signs=signs,
         controls=read_if_there(ControlSpread, folder / CONTROLS),
+        unknown=tuple(str(path.relative_to(folder)) for path in unknown),
     )
 
 
@@ -230,11 +251,20 @@ def read_judgements(folder: Path) -> list[Judgements]:
     """The judgements of every judge of a run, by file name.
 
     Raises:
-        RunFolderError: a file is not a judge's.
+        RunFolderError: a judge's file is damaged, or lacks some of the completions it judges.
     """
+    return _judgements(folder, read_all_completions(folder))[0]
+
+
+def _judgements(
+    folder: Path, completions: Sequence[Completion]
+) -> tuple[list[Judgements], list[Path]]:
+    """The judgements, each of all completions; and files that are no record that is known."""
     others = {folder / name for name in NOT_JUDGEMENTS}
-    paths = [path for path in sorted((folder / EVALUATION).glob("*.json")) if path not in others]
-    return [read_record(Judgements, path) for path in paths]
+    found, unknown = read_judge_files(folder / EVALUATION, others=others)
+    for path, record in found.items():
+        require_each_once(path, record.rows, completions)
+    return list(found.values()), unknown
 
 
 def read_losses(folder: Path) -> Losses | None:

@@ -5,7 +5,6 @@ experts is one file entry an expert). What it does is found by saving a miniatur
 each parameter's numbers among those that were written.
 """
 
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from refusalscope.errors import AnatomyError
+from refusalscope.results.scratch import temporary_folder
 
 _MODEL = "model."
 
@@ -47,9 +47,9 @@ def stored_parts(
             tensors there hold the same numbers.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         model.save_pretrained(folder)
-        stored = _names_by_digest(Path(folder))
+        stored = _names_by_digest(folder)
     moved = _moved([name for names in stored.values() for name in names], files)
     stored = {digest: [moved(name) for name in names] for digest, names in stored.items()}
     return {
