@@ -47,7 +47,7 @@ class Direction(files.Direction):
         >>> import refusalscope as rs
         >>> import torch
         >>> rs.Direction(vector=torch.tensor([3.0, 4.0]), layer=1)
-        Direction(layer 1, norm 5.000, d_model 2)
+        Direction(layer 1, norm 5, d_model 2)
     """
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class Direction(files.Direction):
             >>> import torch
             >>> from refusalscope.directions.direction import Direction
             >>> rs.Direction.of(Direction(vector=torch.ones(4)))
-            Direction(norm 2.000, d_model 4)
+            Direction(norm 2, d_model 4)
         """
         return cls(
             vector=direction.vector,
@@ -268,10 +268,9 @@ class Direction(files.Direction):
         return [(name, text) for name, text in known if text is not None]
 
     def __repr__(self) -> str:
-        shown = [
-            f"{name} {text}" for name, text in self._facts() if name not in ("model", "origin")
-        ]
-        return f"Direction({', '.join(shown)})"
+        place = [("position", self.position), ("layer", self.layer)]
+        shown = [f"{name} {at}, " for name, at in place if at is not None]
+        return f"Direction({''.join(shown)}norm {self.norm:.4g}, d_model {len(self.vector)})"
 
     def _repr_html_(self) -> str:
         return html_table("Direction", self._facts())

@@ -18,7 +18,7 @@ from refusalscope.library.options import options_of
 from refusalscope.models.threads import suited_threads
 from refusalscope.pipeline.answer_prefix import ready_to_ask
 from refusalscope.pipeline.candidates import extract_candidates
-from refusalscope.pipeline.choose import choose
+from refusalscope.pipeline.choose import choose, kept_prompts
 from refusalscope.pipeline.context import Progress, Silent, Study
 from refusalscope.pipeline.instructions import InstructionSets, divide, read_instruction_sets
 from refusalscope.pipeline.label import (
@@ -147,7 +147,8 @@ def _find(study: Study, model: Model) -> FoundDirection:
     if candidates.lacking is not None or candidates.refusal_tokens is None:
         raise SelectionError("" if candidates.lacking is None else candidates.lacking.text)
     with study.progress.stage("select", None, unit="sweeps") as advance:
-        chosen = choose(study, candidates, progress=advance)
+        prompts = kept_prompts(study, candidates.facts)
+        chosen = choose(study, candidates, prompts, progress=advance)
     return FoundDirection(
         direction=Direction.of(chosen.direction),
         model=model,

@@ -31,6 +31,7 @@ class Chosen:
 def choose(
     study: Study,
     candidates: Candidates,
+    prompts: dict[str, list[Prompt]],
     *,
     book: ScoreBook | None = None,
     progress: Callable[[float], None] | None = None,
@@ -40,6 +41,7 @@ def choose(
 
     Args:
         candidates: With tensors and refusal tokens.
+        prompts: What `kept_prompts` returns.
         book: Scores that are known already; every new one is put into it.
 
     Raises:
@@ -47,7 +49,6 @@ def choose(
     """
     assert candidates.refusal_tokens is not None, "what extraction finds has refusal tokens"
     limits = limits_of(study, candidates.facts)
-    prompts = kept_prompts(study, candidates.facts)
     selection = select_direction(
         study.chat,
         candidates.tensors["mean_differences"],

@@ -20,6 +20,7 @@ from refusalscope.evaluation.judges import judge_all
 from refusalscope.evaluation.loss import answered, text_loss
 from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.interventions.intervention import Intervention, condition_intervention
+from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.candidates import Candidates, prompt_metrics
 from refusalscope.pipeline.choose import Chosen, choose, kept_prompts, limits_of
 from refusalscope.pipeline.context import RunContext, Stage
@@ -74,11 +75,12 @@ def select(run: RunContext) -> None:
         lacking=None,
         tensors=load_file(out / MEAN_DIFFERENCES),
     )
-    book = ScoreBook(out / PROMPT_SCORES, key=_book_key(run, candidates))
+    prompts = kept_prompts(run.study, candidates.facts)
+    book = ScoreBook(out / PROMPT_SCORES, key=_book_key(run, candidates, prompts))
     with run.progress.stage("select", None, unit="sweeps") as advance:
         try:
             chosen = choose(
-                run.study, candidates, book=book, progress=advance, watch=_Shown(advance)
+                run.study, candidates, prompts, book=book, progress=advance, watch=_Shown(advance)
             )
         except SelectionError as error:
             if run.options.strict:
@@ -119,11 +121,10 @@ def has_no_direction(run: RunContext) -> bool:
     return (run.folder.path / NO_DIRECTION).is_file()
 
 
-def _book_key(run: RunContext, candidates: Candidates) -> str:
+def _book_key(run: RunContext, candidates: Candidates, val: dict[str, list[Prompt]]) -> str:
     """Digest of all that a score depends on: not the limits, but the formulas of their rule."""
     model = run.folder.manifest().model
     formulas = "paper" if limits_of(run.study, candidates.facts).rule == "code" else "exact"
-    val = kept_prompts(run.study, candidates.facts)
     prompts = {name: [prompt.ids for prompt in own] for name, own in val.items()}
     facts = [model.weights_sha256, model.dtype, run.refusal_tokens, formulas, prompts]
     differences = candidates.tensors["mean_differences"].contiguous()
