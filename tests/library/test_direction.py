@@ -58,6 +58,19 @@ def test_two_ablations_leave_nothing_along_either_where_they_are_at_right_angles
         assert (seen[0] @ one.unit).abs().max() < 1e-5
 
 
+def test_what_is_added_above_layer_0_stays_under_an_ablation_in_either_order(
+    model: rs.Model, direction: rs.Direction
+) -> None:
+    with direction.ablated(model), direction.added(model):
+        one = logits(model, 2)
+    with direction.added(model), direction.ablated(model):
+        other = logits(model, 2)
+    with direction.ablated(model):
+        without = logits(model, 2)
+    assert one.equal(other)
+    assert not torch.allclose(one, without, atol=1e-2)
+
+
 def test_a_coefficient_of_zero_changes_no_logit(model: rs.Model, direction: rs.Direction) -> None:
     before = logits(model, 2)
     with direction.added(model, coefficient=0.0):

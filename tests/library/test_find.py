@@ -8,7 +8,12 @@ from tiny_runs import instruction_files
 
 import refusalscope as rs
 from refusalscope.errors import SelectionError
+from refusalscope.library import find
 from refusalscope.metrics.refusal_phrases import refusal_phrase_in_answer
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.pipeline import answer_prefix
+from refusalscope.pipeline.context import Study
+from refusalscope.pipeline.label import LABELLED
 from refusalscope.results.run_records import read_run
 
 ANYTHING: dict[str, Any] = {"max_kl": 100.0, "min_induce": -100.0, "max_layer_fraction": 1.1}
@@ -136,3 +141,27 @@ def test_what_models_and_files_say_is_escaped(found: rs.FoundDirection) -> None:
     assert "<img" not in html
     assert "\u202e" not in html
     assert "U+202E" in html
+
+
+def test_what_all_answers_begin_with_goes_into_the_prompts_of_the_model_that_is_returned(
+    tiny: rs.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begins_with_sure(chat: ChatModel, _sets: object) -> ChatModel:
+        return chat.with_answer_prefix("Sure")
+
+    def all_refused(study: Study) -> dict[str, tuple[bool, ...]]:
+        return {
+            name: (name.startswith("harmful"),) * len(study.sets[name].instructions)
+            for name in LABELLED
+        }
+
+    monkeypatch.setattr(answer_prefix, "with_common_start", begins_with_sure)
+    monkeypatch.setattr(find, "_refused", all_refused)
+    harmful, harmless = instruction_files(tmp_path)
+    given = {"harmful": harmful, "harmless": harmless, **SMALL, **ANYTHING, "refusal_tokens": "c"}
+    found = rs.find_direction(tiny, **given)
+    assert found.model.chat.prompt_format.answer_prefix == "Sure"
+    assert tiny.chat.prompt_format.answer_prefix == ""
+    assert any("'Sure'" in line for line in found.extraction.warnings)
+    settled = rs.load(tiny.source, answer_prefix="")
+    assert rs.find_direction(settled, **given).model.chat.prompt_format.answer_prefix == ""

@@ -27,9 +27,9 @@ class Direction(files.Direction):
     It is the direction that files and runs hold (`refusalscope.directions.direction`), and goes
     wherever that goes. The interventions are context managers: they act on every forward pass of
     the model while they are open, on batches of any size, and their hooks are gone afterwards,
-    whatever happened. They nest: each acts on what those before it left. So two ablations, one in
-    the other, leave no component along the inner direction, and along the outer one none where the
-    two are at right angles.
+    whatever happened. They nest. Additions sum. Two ablations, one in the other, leave no component
+    along the inner direction, and along the outer one none where the two are at right angles. An
+    ablation removes what the model writes: what is added at a layer above 0 stays, in either order.
 
     Attributes:
         vector: (d_model,), not normalised: $r$, the difference in means. Its length matters for
