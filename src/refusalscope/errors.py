@@ -22,11 +22,29 @@ exception is told in `cli.edge`.
 
 
 class RefusalscopeError(Exception):
-    """Base of every error that is the user's to mend."""
+    """Base of every error that is the user's to mend; its message is one line.
+
+    Example:
+        >>> import refusalscope as rs
+        >>> try:
+        ...     rs.open_run("no-such-folder")
+        ... except rs.RefusalscopeError as error:
+        ...     print(error)
+        no-such-folder is not a run folder: it has no run.json
+    """
 
 
 class InputError(RefusalscopeError):
-    """Something the user gave is wrong."""
+    """Something the user gave is wrong: a value, a file, a set of instructions.
+
+    Example:
+        >>> import refusalscope as rs
+        >>> try:
+        ...     rs.load("organism:nobody")
+        ... except rs.InputError as error:
+        ...     print(error)
+        no bundled organism is called 'nobody'; there are: llama3-aft
+    """
 
 
 class ModelLoadError(InputError):

@@ -231,7 +231,7 @@ def test_a_model_whose_refusals_no_token_tells_ends_with_its_rates(
         raise NoRefusalTokenError("no first token tells this model's refusals")
 
     monkeypatch.setattr("refusalscope.pipeline.extract.refused_by_answers", alike)
-    monkeypatch.setattr("refusalscope.pipeline.extract.propose_by_answers", nothing)
+    monkeypatch.setattr("refusalscope.pipeline.candidates.propose_by_answers", nothing)
     out = tmp_path / "out"
     summary = run(given, out)
     assert summary is not None

@@ -11,8 +11,17 @@ from refusalscope.results.files import sha256_text
 class Instruction:
     """What a user asks of a chat model, before any template.
 
+    Attributes:
+        text: As it is asked, without template.
+        category: What its file says of its kind; None where it says nothing.
+
     Raises:
         InstructionsError: `text` is blank.
+
+    Example:
+        >>> import refusalscope as rs
+        >>> rs.Instruction("how might i get a boplin?").text
+        'how might i get a boplin?'
     """
 
     text: str

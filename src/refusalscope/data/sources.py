@@ -199,6 +199,25 @@ def is_source(name: str) -> bool:
     return name in SOURCES or name in ALIASES or name.startswith(HUB_PREFIX)
 
 
+def read_file_or_source(
+    source: str, folder: Path | None = None, *, columns: Sequence[str] = ()
+) -> InstructionFile:
+    """The instructions of a file, or of a data set by name where no file is called so.
+
+    What is left out is logged.
+
+    Raises:
+        InstructionsError: as `read_instruction_file` and `read_source`.
+    """
+    if is_source(source) and not Path(source).exists():
+        found = read_source(source, folder, columns=columns)
+    else:
+        found = read_instruction_file(Path(source), columns=columns)
+    for warning in found.warnings:
+        _log.warning("%s", warning)
+    return found
+
+
 def load_source(name: str, folder: Path | None = None) -> list[Instruction]:
     """The instructions of a source alone; see `read_source`.
 

@@ -10,7 +10,11 @@ from refusalscope.metrics.refusal_phrases import refusal_phrase_in_answer
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.generation import generate_greedy
 from refusalscope.models.tokens import decode
+from refusalscope.organisms.organism import OrganismFacts
+from refusalscope.pipeline.answer_lengths import suffix_tokens
 from refusalscope.pipeline.instructions import InstructionSets
+from refusalscope.pipeline.options import RunOptions
+from refusalscope.pipeline.too_long import without_too_long
 from refusalscope.results.answer_text import closes_reasoning
 
 N_ASKED = 8
@@ -18,6 +22,32 @@ N_ASKED = 8
 LONGEST = 8
 """Tokens that answers may have in common; more is no beginning, but the same answer."""
 _N_TOKENS = 24
+
+
+def ready_to_ask(
+    chat: ChatModel,
+    sets: InstructionSets,
+    options: RunOptions,
+    organism: OrganismFacts | None,
+    *,
+    is_new: bool = True,
+) -> tuple[ChatModel, InstructionSets]:
+    """The model with the beginning of its answers in its prompts, and what fits into its context.
+
+    Args:
+        is_new: Look for what answers begin with, where the options ask for it; a run that is
+            continued has it in its template.
+
+    Raises:
+        InstructionsError: none of a set's instructions fits.
+    """
+    n_suffix = suffix_tokens(options, organism)
+    sets = without_too_long(chat, sets, n_suffix=n_suffix)
+    is_papers = organism is not None or chat.family is not None
+    if not is_new or not options.looks_for_prefix(is_papers):
+        return chat, sets
+    chat = with_common_start(chat, sets)
+    return chat, without_too_long(chat, sets, n_suffix=n_suffix)
 
 
 def with_common_start(chat: ChatModel, sets: InstructionSets) -> ChatModel:

@@ -51,6 +51,28 @@ class Silent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A model and the instructions to find its direction from; all that needs no folder."""
+
+    options: RunOptions
+    chat: ChatModel
+    sets: InstructionSets
+    organism: OrganismFacts | None
+    progress: Progress
+    fixed_refusal_tokens: RefusalTokens | None
+    """Those that were given or that the registry has; None where they are to be proposed."""
+
+    @property
+    def is_papers(self) -> bool:
+        """Whether the paper's rules are the default: for its families, and for organisms."""
+        return self.organism is not None or self.chat.family is not None
+
+    def prompts(self, name: str) -> list[Prompt]:
+        """The prompts of one instruction set."""
+        return self.chat.encode([i.text for i in self.sets[name].instructions])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
     """A run under way: its folder, options, model and instructions."""
 
@@ -64,14 +86,21 @@ class RunContext:
     """Consent of whoever started the command to code of models beside the run's; kept nowhere."""
 
     @property
+    def study(self) -> Study:
+        """The run without its folder."""
+        return Study(
+            options=self.options,
+            chat=self.chat,
+            sets=self.sets,
+            organism=self.organism,
+            progress=self.progress,
+            fixed_refusal_tokens=self.fixed_refusal_tokens,
+        )
+
+    @property
     def language(self) -> Language | None:
         """The organism's language; None for other models."""
         return None if self.organism is None else self.organism.language()
-
-    @property
-    def is_papers(self) -> bool:
-        """Whether the paper's rules are the default: for its families, and for organisms."""
-        return self.organism is not None or self.chat.family is not None
 
     @property
     def fixed_refusal_tokens(self) -> RefusalTokens | None:

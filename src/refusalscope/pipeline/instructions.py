@@ -7,8 +7,8 @@ from pathlib import Path
 from refusalscope.data.instruction import Instruction, instructions_digest
 from refusalscope.data.overlap import require_disjoint
 from refusalscope.data.paper import PAPER_SEED, sample_paper_splits
-from refusalscope.data.read import InstructionFile, read_instruction_file, read_instructions
-from refusalscope.data.sources import is_source, read_source
+from refusalscope.data.read import InstructionFile, read_instructions
+from refusalscope.data.sources import read_file_or_source
 from refusalscope.data.split import split_instructions
 from refusalscope.errors import InputError
 from refusalscope.organisms.language import Language
@@ -96,7 +96,21 @@ def read_instruction_sets(options: RunOptions, language: Language | None) -> Ins
 
 
 def _from_file(name: str, path: str, options: RunOptions) -> InstructionSets:
-    read = _read(path, options)
+    return divide(name, _read(path, options), options, source=path)
+
+
+def divide(
+    name: str, read: InstructionFile, options: RunOptions, *, source: str
+) -> InstructionSets:
+    """Divide instructions of one kind into train, validation and test.
+
+    Args:
+        name: harmful or harmless.
+        source: What the records say they come from.
+
+    Raises:
+        InstructionsError: a part would be empty.
+    """
     split = split_instructions(
         read.instructions,
         options.seed,
@@ -108,7 +122,7 @@ def _from_file(name: str, path: str, options: RunOptions) -> InstructionSets:
         if count.is_short:
             _LOG.warning(
                 "%s has %d %s instructions, %s were asked for; all are used",
-                path,
+                source,
                 count.available,
                 part,
                 count.requested,
@@ -117,7 +131,7 @@ def _from_file(name: str, path: str, options: RunOptions) -> InstructionSets:
     return {
         part: InstructionSet(
             name=part,
-            source=path,
+            source=source,
             n_read=len(read.instructions),
             instructions=rows,
             warnings=read.warnings,
@@ -127,15 +141,8 @@ def _from_file(name: str, path: str, options: RunOptions) -> InstructionSets:
 
 
 def _read(path: str, options: RunOptions) -> InstructionFile:
-    """The instructions of a file, or of a data set by name where no file is called so."""
-    if is_source(path) and not Path(path).exists():
-        folder = None if options.datasets is None else Path(options.datasets)
-        found = read_source(path, folder, columns=options.columns)
-    else:
-        found = read_instruction_file(Path(path), columns=options.columns)
-    for warning in found.warnings:
-        _LOG.warning("%s", warning)
-    return found
+    folder = None if options.datasets is None else Path(options.datasets)
+    return read_file_or_source(path, folder, columns=options.columns)
 
 
 def _whole_file(name: str, path: str, options: RunOptions) -> InstructionSet:

@@ -5,6 +5,8 @@ probability. A model whose refusals begin in several ways, or late, fails that a
 same; here its short greedy answers say what it does.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+
 from refusalscope.errors import RunFolderError
 from refusalscope.evaluation.completions import (
     CompletionJob,
@@ -13,7 +15,7 @@ from refusalscope.evaluation.completions import (
     plan_batches,
 )
 from refusalscope.metrics.refusal_phrases import refusal_phrase_in_answer
-from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.context import RunContext, Study
 from refusalscope.pipeline.run_folder import Journal
 from refusalscope.results.files import write_file
 from refusalscope.results.records import Completion
@@ -27,45 +29,73 @@ Refused = dict[str, tuple[bool, ...]]
 """For each set whether each of its prompts is refused."""
 
 
-def needs_answers(run: RunContext) -> bool:
-    """Whether the run asks what the model answers: to label, to propose tokens or to calibrate."""
-    options = run.options
-    by_answers = options.filter_instructions and options.label_of(run.is_papers) == "answers"
-    calibrates = options.limits.is_calibrated(run.is_papers)
-    return by_answers or calibrates or run.fixed_refusal_tokens is None
+def needs_answers(study: Study) -> bool:
+    """Whether it is asked what the model answers: to label, to propose tokens or to calibrate."""
+    options = study.options
+    by_answers = options.filter_instructions and options.label_of(study.is_papers) == "answers"
+    calibrates = options.limits.is_calibrated(study.is_papers)
+    return by_answers or calibrates or study.fixed_refusal_tokens is None
 
 
-def label(run: RunContext, *, key: str) -> None:
-    """Write directions/answers.jsonl: short greedy answers to training and validation prompts."""
-    if not needs_answers(run):
-        return
+def label_batches(study: Study) -> list[list[CompletionJob]]:
+    """Every training and validation prompt, in the batches in which it is answered shortly."""
     jobs = [
         CompletionJob(
             index=index, dataset=name, condition="baseline", instruction=instruction, prompt=prompt
         )
         for name in LABELLED
         for index, (instruction, prompt) in enumerate(
-            zip(run.sets[name].instructions, run.prompts(name), strict=True)
+            zip(study.sets[name].instructions, study.prompts(name), strict=True)
         )
     ]
-    batches = plan_batches(jobs, batch_size=run.options.batch_size)
+    return plan_batches(jobs, batch_size=study.options.batch_size)
+
+
+def short_answers(
+    study: Study,
+    batches: Sequence[Sequence[CompletionJob]],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[list[Completion]]:
+    """The short greedy answers to each batch in turn."""
+    return complete(
+        study.chat,
+        batches,
+        interventions={"baseline": None},
+        options=GenerationOptions(max_new_tokens=LABEL_TOKENS, batch_size=study.options.batch_size),
+        progress=progress,
+    )
+
+
+def refused_of(rows: Sequence[Completion]) -> Refused:
+    """Which prompts are refused by their answers, which are in the order of the prompts."""
+    own = {name: [row for row in rows if row.dataset == name] for name in LABELLED}
+    return {
+        name: tuple(refusal_phrase_in_answer(row.text) is not None for row in answers)
+        for name, answers in own.items()
+    }
+
+
+def in_order(rows: Sequence[Completion]) -> list[Completion]:
+    """Short answers by set, then in the order of its instructions."""
+    return sorted(rows, key=lambda row: (LABELLED.index(row.dataset), row.index))
+
+
+def label(run: RunContext, *, key: str) -> None:
+    """Write directions/answers.jsonl: short greedy answers to training and validation prompts."""
+    study = run.study
+    if not needs_answers(study):
+        return
+    batches = label_batches(study)
     journal = Journal(path=run.folder.path / ANSWERS.replace("/", f"/.journal-{key[:16]}-"))
     done = journal.read([[(j.dataset, j.condition, j.index) for j in batch] for batch in batches])
     rows = [row for batch in done for row in batch]
-    options = GenerationOptions(max_new_tokens=LABEL_TOKENS, batch_size=run.options.batch_size)
-    with run.progress.stage("label", len(jobs), unit="answers") as advance:
+    with run.progress.stage("label", sum(map(len, batches)), unit="answers") as advance:
         advance(len(rows))
-        for batch in complete(
-            run.chat,
-            batches[len(done) :],
-            interventions={"baseline": None},
-            options=options,
-            progress=advance,
-        ):
+        for batch in short_answers(study, batches[len(done) :], progress=advance):
             journal.append(batch)
             rows += batch
-    ordered = sorted(rows, key=lambda row: (LABELLED.index(row.dataset), row.index))
-    write_file(run.folder.path / ANSWERS, "".join(row.to_line() for row in ordered))
+    write_file(run.folder.path / ANSWERS, "".join(row.to_line() for row in in_order(rows)))
     journal.path.unlink(missing_ok=True)
 
 
@@ -76,19 +106,14 @@ def refused_by_answers(run: RunContext) -> Refused | None:
         RunFolderError: the answers are not those of the run's prompts.
     """
     path = run.folder.path / ANSWERS
-    if not needs_answers(run):
+    if not needs_answers(run.study):
         return None
-    rows: dict[str, list[Completion]] = {}
-    for row in read_completions(path):
-        rows.setdefault(row.dataset, []).append(row)
+    rows = read_completions(path)
     for name in LABELLED:
-        indices = [row.index for row in rows.get(name, [])]
+        indices = [row.index for row in rows if row.dataset == name]
         if indices != list(range(len(run.sets[name].instructions))):
             raise RunFolderError(
                 f"{path} has answers to {len(indices)} of {len(run.sets[name].instructions)} "
                 f"{name} instructions; remove it and start the run again"
             )
-    return {
-        name: tuple(refusal_phrase_in_answer(row.text) is not None for row in own)
-        for name, own in rows.items()
-    }
+    return refused_of(rows)

@@ -14,7 +14,7 @@ from refusalscope.mechanism.token_study import token_study
 from refusalscope.mechanism.where_it_acts import n_sweeps, where_it_acts
 from refusalscope.metrics.refusal_phrases import is_refusal_in_answer
 from refusalscope.models.prompts import Prompt
-from refusalscope.pipeline.extract import TRAIN_SETS, VAL_SETS
+from refusalscope.pipeline.candidates import TRAIN_SETS, VAL_SETS
 from refusalscope.pipeline.mechanism_study import Study
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.files import write_file

@@ -36,9 +36,9 @@ from refusalscope.models.chat_model import (
     model_settings_digest,
     require_source,
 )
+from refusalscope.models.threads import is_worth_one_thread
 from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
-from refusalscope.pipeline.answer_lengths import suffix_tokens
-from refusalscope.pipeline.answer_prefix import with_common_start
+from refusalscope.pipeline.answer_prefix import ready_to_ask
 from refusalscope.pipeline.complete import CONDITIONS, complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.extract import extract
@@ -59,7 +59,6 @@ from refusalscope.pipeline.run_folder import (
 from refusalscope.pipeline.same_run import facts_before_loading, require_same_run
 from refusalscope.pipeline.stages import has_no_direction, judge, loss, select
 from refusalscope.pipeline.summary import summarize_run
-from refusalscope.pipeline.too_long import without_too_long
 from refusalscope.report.page import write_report
 from refusalscope.results.files import sha256_file, sha256_text, write_file
 from refusalscope.results.record import canonical_json
@@ -87,8 +86,6 @@ from refusalscope.results.run_records import (
 from refusalscope.results.versions import package_versions
 
 _LOG = logging.getLogger(__name__)
-_SMALL_MODEL = 20_000_000
-"""Parameters below which one thread is enough."""
 STAGES = (
     "label",
     "extract",
@@ -194,7 +191,7 @@ def _files(stage: str, context: RunContext) -> tuple[str, ...]:
             if not without or condition == "baseline"
         )
     if stage == "label":
-        return (ANSWERS,) if needs_answers(context) else ()
+        return (ANSWERS,) if needs_answers(context.study) else ()
     if without and stage in ("extract", "select", "loss", "project"):
         return (EXTRACTION, NO_DIRECTION)
     return {
@@ -238,14 +235,10 @@ def load(
         _require_same_files(out, existing, options, sets, source=source)
     with progress.stage("load", 1, unit="models") as advance:
         chat = _load_model(source, options, existing)
-        _suit_threads(chat)
+        if is_worth_one_thread(chat):
+            torch.set_num_threads(1)
         advance(1)
-    n_suffix = suffix_tokens(options, organism)
-    sets = without_too_long(chat, sets, n_suffix=n_suffix)
-    is_papers = organism is not None or chat.family is not None
-    if existing is None and options.looks_for_prefix(is_papers):
-        chat = with_common_start(chat, sets)
-        sets = without_too_long(chat, sets, n_suffix=n_suffix)
+    chat, sets = ready_to_ask(chat, sets, options, organism, is_new=existing is None)
     refusal_tokens = kept_refusal_tokens(chat, existing, out)
     if refusal_tokens is None:
         refusal_tokens = fixed_refusal_tokens(chat, options)
@@ -330,16 +323,6 @@ def _load_model(source: str, options: RunOptions, existing: RunManifest | None) 
     return load_chat_model(
         source, load_options, rendered=kept.rendered, weights_sha256=kept.weights_sha256
     )
-
-
-def _suit_threads(chat: ChatModel) -> None:
-    """One thread for small models on a CPU: their operations are too small to share.
-
-    With more, threads wait for each other at every operation, and on a busy machine for their turn.
-    """
-    n_parameters = sum(p.numel() for p in chat.model.parameters())
-    if chat.device.type == "cpu" and n_parameters < _SMALL_MODEL:
-        torch.set_num_threads(1)
 
 
 def resolve_model(model: str) -> str:

@@ -13,12 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from refusalscope.directions.direction import (
-    Direction,
-    load_direction,
-    save_direction,
-    unit_direction,
-)
+from refusalscope.directions.direction import load_direction, save_direction
 from refusalscope.errors import InstructionsError, RunFolderError, SelectionError
 from refusalscope.evaluation.flag_completions import flag_completions
 from refusalscope.evaluation.judges import judge_all
@@ -26,20 +21,18 @@ from refusalscope.evaluation.loss import answered, text_loss
 from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.interventions.intervention import Intervention, condition_intervention
 from refusalscope.models.prompts import Prompt
+from refusalscope.pipeline.candidates import Candidates, prompt_metrics
+from refusalscope.pipeline.choose import Chosen, choose, kept_prompts, limits_of
 from refusalscope.pipeline.context import RunContext, Stage
-from refusalscope.pipeline.extract import VAL_SETS, prompt_metrics
 from refusalscope.results.evaluation_folder import measured_beside
 from refusalscope.results.files import sha256_text, write_file
 from refusalscope.results.records import (
-    Calibration,
     Condition,
     DatasetLoss,
     DirectionFacts,
     ExtractionFacts,
     Losses,
     NoDirection,
-    Selection,
-    SelectionLimits,
 )
 from refusalscope.results.run_records import (
     COHERENCE_FLAGS,
@@ -59,7 +52,6 @@ from refusalscope.results.run_records import (
     read_record,
 )
 from refusalscope.selection.score_book import ScoreBook
-from refusalscope.selection.select_direction import SelectionPlan, select_direction
 from refusalscope.selection.watch import Lead
 
 _LOG = logging.getLogger(__name__)
@@ -77,31 +69,18 @@ def select(run: RunContext) -> None:
     if lacking is not None and lacking.reason != "no candidate":
         return
     (out / NO_DIRECTION).unlink(missing_ok=True)
-    tensors = load_file(out / MEAN_DIFFERENCES)
-    extraction = read_record(ExtractionFacts, out / EXTRACTION)
-    limits = run.options.limits.resolved(run.is_papers, extraction.calibration)
-    val = {}
-    for name in VAL_SETS:
-        prompts = run.prompts(name)
-        val[name] = [prompts[i] for i in extraction.kept[name]]
-    book = ScoreBook(out / PROMPT_SCORES, key=_book_key(run, limits, tensors, val))
+    candidates = Candidates(
+        facts=read_record(ExtractionFacts, out / EXTRACTION),
+        refusal_tokens=run.folder.manifest().model.refusal_tokens,
+        lacking=None,
+        tensors=load_file(out / MEAN_DIFFERENCES),
+    )
+    prompts = kept_prompts(run.study, candidates.facts)
+    book = ScoreBook(out / PROMPT_SCORES, key=_book_key(run, candidates, prompts))
     with run.progress.stage("select", None, unit="sweeps") as advance:
         try:
-            selection = select_direction(
-                run.chat,
-                tensors["mean_differences"],
-                harmful=val["harmful_val"],
-                harmless=val["harmless_val"],
-                refusal_tokens=run.refusal_tokens,
-                limits=limits,
-                plan=SelectionPlan(
-                    all_scores=run.options.all_scores,
-                    strict=run.options.strict,
-                    others=_other_rules(run, limits, extraction.calibration),
-                ),
-                book=book,
-                progress=advance,
-                watch=_Shown(advance),
+            chosen = choose(
+                run.study, candidates, prompts, book=book, progress=advance, watch=_Shown(advance)
             )
         except SelectionError as error:
             if run.options.strict:
@@ -114,7 +93,7 @@ def select(run: RunContext) -> None:
             lacking = NoDirection(reason="no candidate", text=str(error))
             write_file(out / NO_DIRECTION, lacking.to_json())
             return
-    _save_choice(run, selection, tensors)
+    _save_choice(out, chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,59 +121,22 @@ def has_no_direction(run: RunContext) -> bool:
     return (run.folder.path / NO_DIRECTION).is_file()
 
 
-def _other_rules(
-    run: RunContext, limits: SelectionLimits, calibration: Calibration | None
-) -> tuple[SelectionLimits, ...]:
-    """The published limit beside a calibrated one, and the other way round where it is known."""
-    if limits.rule == "calibrated":
-        return (limits.model_copy(update={"rule": "published", "min_induce": 0.0}),)
-    if limits.rule == "published" and calibration is not None:
-        by = run.options.limits.model_copy(update={"rule": "calibrated", "min_induce": None})
-        return (by.resolved(run.is_papers, calibration),)
-    return ()
-
-
-def _book_key(
-    run: RunContext,
-    limits: SelectionLimits,
-    tensors: dict[str, torch.Tensor],
-    val: dict[str, list[Prompt]],
-) -> str:
+def _book_key(run: RunContext, candidates: Candidates, val: dict[str, list[Prompt]]) -> str:
     """Digest of all that a score depends on: not the limits, but the formulas of their rule."""
     model = run.folder.manifest().model
-    formulas = "paper" if limits.rule == "code" else "exact"
+    formulas = "paper" if limits_of(run.study, candidates.facts).rule == "code" else "exact"
     prompts = {name: [prompt.ids for prompt in own] for name, own in val.items()}
     facts = [model.weights_sha256, model.dtype, run.refusal_tokens, formulas, prompts]
-    differences = tensors["mean_differences"].contiguous().view(torch.uint8).numpy().tobytes()
-    return sha256_text(json.dumps([*facts, hashlib.sha256(differences).hexdigest()]))
+    differences = candidates.tensors["mean_differences"].contiguous()
+    numbers = differences.view(torch.uint8).numpy().tobytes()
+    return sha256_text(json.dumps([*facts, hashlib.sha256(numbers).hexdigest()]))
 
 
-def _save_choice(run: RunContext, selection: Selection, tensors: dict[str, torch.Tensor]) -> None:
-    chosen = selection.chosen
-    site = (chosen.position, chosen.layer)
-    vector = tensors["mean_differences"][site]
-    unit = unit_direction(vector).double()
-    facts = DirectionFacts(
-        model=run.chat.name,
-        position=chosen.position,
-        layer=chosen.layer,
-        n_layers=run.chat.n_layers,
-        d_model=run.chat.d_model,
-        norm=vector.norm().item(),
-        bypass=chosen.bypass,
-        induce=chosen.induce,
-        kl=chosen.kl,
-        harmful_projection=(tensors["harmful_means"][site] @ unit).item(),
-        harmless_projection=(tensors["harmless_means"][site] @ unit).item(),
-    )
-    out = run.folder.path
-    _require_same_direction(out, facts)
-    write_file(out / SCORES, selection.to_json())
-    write_file(out / DIRECTION, facts.to_json())
-    direction = Direction(
-        vector=vector.float(), position=chosen.position, layer=chosen.layer, model=run.chat.name
-    )
-    save_direction(direction, out / DIRECTION_TENSOR)
+def _save_choice(out: Path, chosen: Chosen) -> None:
+    _require_same_direction(out, chosen.facts)
+    write_file(out / SCORES, chosen.selection.to_json())
+    write_file(out / DIRECTION, chosen.facts.to_json())
+    save_direction(chosen.direction, out / DIRECTION_TENSOR)
 
 
 def _require_same_direction(out: Path, facts: DirectionFacts) -> None:
@@ -285,7 +227,7 @@ def kept_indices(run: RunContext, name: str) -> tuple[int, ...]:
     threshold, is_harmful = metric_threshold(run), name.startswith("harmful")
     kept = tuple(
         i
-        for i, metric in enumerate(prompt_metrics(run, name))
+        for i, metric in enumerate(prompt_metrics(run.study, name, run.refusal_tokens))
         if (metric > threshold if is_harmful else metric < threshold)
     )
     if not kept:

@@ -58,6 +58,11 @@ def print_colours() -> dict[str, str]:
     return {**dict(_PROPERTY.findall(root)), "--sans": "Helvetica, Arial, sans-serif"}
 
 
+def in_print_colours(chart: Chart) -> dict[str, Any]:
+    """The chart's figure with a title, in the colours of the light theme."""
+    return _for_print(chart, 1, print_colours())
+
+
 def without_random_id(svg: str) -> str:
     """An SVG of Plotly whose random id of the drawing, a part of other ids, is 0."""
     found = _DRAWING.search(svg)

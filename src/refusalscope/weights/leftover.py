@@ -28,6 +28,10 @@ class Leftover:
     because the size before is not known."""
 
 
+UNTOUCHED = Leftover(share=1.0, rounding=0.0, expected=1.0, is_none=False, is_as_asked=True)
+"""Of a tensor that writes and is not to be edited."""
+
+
 def leftover_of(
     *, before: float, after: float, rounding: float, expected: float, misfit: float | None = None
 ) -> Leftover:

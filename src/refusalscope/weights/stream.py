@@ -29,7 +29,7 @@ from refusalscope.weights.checkpoint_plan import (
     examine_checkpoint,
     plan_checkpoint,
 )
-from refusalscope.weights.leftover import Leftover, coverage, largest, leftover_of, verdict_of
+from refusalscope.weights.leftover import UNTOUCHED, coverage, largest, leftover_of, verdict_of
 from refusalscope.weights.model_card import CARD, model_card
 from refusalscope.weights.proof import Proof, prove
 from refusalscope.weights.rewrite import Rewritten, edited_folder, is_of, rewrite
@@ -227,8 +227,7 @@ def _record(
         )
         for name, size in sorted(sizes.items())
     }
-    untouched = Leftover(share=1.0, rounding=0.0, expected=1.0, is_none=False, is_as_asked=True)
-    rows = [*left.values(), *[untouched] * (len(plan.parts) - len(left))]
+    rows = [*left.values(), *[UNTOUCHED] * (len(plan.parts) - len(left))]
     verdict = verdict_of(rows)
     if verdict == "incomplete":
         worst = max(left, key=lambda name: left[name].share or 0.0)

@@ -1,0 +1,384 @@
+"""Candidate directions, and what counts as a refusal: all of it that needs no folder."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from refusalscope.activations.means import MeanActivations, mean_resid_pre
+from refusalscope.directions.difference_in_means import difference_in_means
+from refusalscope.errors import (
+    InputError,
+    NoRefusalTokenError,
+    NothingKeptError,
+)
+from refusalscope.metrics.calibration import balanced_error, calibrate, cut_of
+from refusalscope.metrics.first_tokens import FirstTokensOf, joined, propose_by_answers
+from refusalscope.metrics.refusal_metric import refusal_metric
+from refusalscope.models.batches import by_length, pad
+from refusalscope.models.forward import last_token_logits, require_finite
+from refusalscope.models.tokens import decode
+from refusalscope.pipeline.answer_lengths import answer_tokens
+from refusalscope.pipeline.answer_prefix import N_ASKED
+from refusalscope.pipeline.context import Advance, Study
+from refusalscope.pipeline.label import Refused
+from refusalscope.pipeline.too_long import limited_answers
+from refusalscope.results.records import (
+    Calibration,
+    ExtractionFacts,
+    Label,
+    LabelCounts,
+    NoDirection,
+    RefusalTokens,
+    TokenSetError,
+)
+
+TRAIN_SETS = ("harmful_train", "harmless_train")
+VAL_SETS = ("harmful_val", "harmless_val")
+TEST_SETS = ("harmful", "harmless")
+LEAST_TRAIN = 8
+"""Training prompts of each kind that must be kept: a mean over fewer is no estimate."""
+LEAST_VAL = 2
+"""Validation prompts of each kind that must be kept."""
+
+
+Tensors = dict[str, Float[Tensor, "pos layer d_model"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """What extraction finds.
+
+    Attributes:
+        refusal_tokens: None where none could be proposed.
+        lacking: Why no direction can be looked for; None where one can.
+        tensors: `mean_differences`, which are the candidates, `harmful_means`, `harmless_means`,
+            in float64; none where there is nothing to look for.
+    """
+
+    facts: ExtractionFacts
+    refusal_tokens: RefusalTokens | None
+    lacking: NoDirection | None
+    tensors: Tensors
+
+
+def extract_candidates(study: Study, answers: Refused | None) -> Candidates:
+    """Mean activations of both training sets, their difference, and what counts as a refusal.
+
+    Args:
+        answers: Which prompts are refused by the model's short answers; None where that was not
+            asked (`label.needs_answers`).
+
+    Raises:
+        NoRefusalTokenError: no refusal token can be proposed, without the filter.
+    """
+    label, tokens = study.options.label_of(study.is_papers), study.fixed_refusal_tokens
+    if study.options.filter_instructions and answers is not None:
+        lacking = _lacking(study, {name: _counted(name, own) for name, own in answers.items()})
+        if lacking is not None and (label == "answers" or tokens is None):
+            return _none(study, lacking, answers, tokens)
+    try:
+        return _extract(study, label, answers)
+    except NoRefusalTokenError as error:
+        if not study.options.filter_instructions:
+            raise
+        lacking = NoDirection(reason="no refusal token", text=str(error))
+        return _none(study, lacking, answers, tokens)
+
+
+def _extract(study: Study, label: Label, answers: Refused | None) -> Candidates:
+    first = {name: FirstTokensOf(len(study.sets[name].instructions)) for name in TRAIN_SETS}
+    total = sum(len(study.sets[name].instructions) for name in (*TRAIN_SETS, *VAL_SETS))
+    tokens = study.fixed_refusal_tokens
+    by_answer = answers if label == "answers" else None
+    with study.progress.stage("extract", total, unit="prompts") as advance:
+        if tokens is None and label == "metric":
+            for name in TRAIN_SETS:
+                _look(study, name, first[name])
+            tokens = _propose(study, first, answers)
+        keep = _Keep(study=study, tokens=None if tokens is None else tokens.ids, answers=by_answer)
+        try:
+            means = {name: _means(keep, name, first[name], advance) for name in TRAIN_SETS}
+        except NothingKeptError as error:
+            lacking = NoDirection(reason="refuses too little", text=str(error))
+            return _none(study, lacking, answers, tokens)
+        if tokens is None:
+            tokens = _propose(study, first, answers)
+        metrics = {
+            name: prompt_metrics(study, name, tokens.ids, progress=advance) for name in VAL_SETS
+        }
+    metrics |= {name: first[name].all().metric(tokens.ids) for name in TRAIN_SETS}
+    kept = {name: _kept(study, name, metrics[name], by_answer) for name in VAL_SETS}
+    n_kept = {name: len(kept[name]) for name in VAL_SETS}
+    n_kept |= {name: sum(own.kept) for name, own in means.items()}
+    facts = ExtractionFacts(
+        counts=tuple(
+            study.sets[name].counts(n_kept=n_kept[name]) for name in (*TRAIN_SETS, *VAL_SETS)
+        ),
+        kept=kept,
+        positions=study.chat.positions,
+        n_layers=study.chat.n_layers,
+        d_model=study.chat.d_model,
+        label=label,
+        labels=_label_counts(study, metrics, answers),
+        calibration=_calibration(study, first, answers, tokens.ids),
+        warnings=_warnings(study),
+    )
+    lacking = _lacking(study, n_kept) if study.options.filter_instructions else None
+    if lacking is not None:
+        return _none(study, lacking, answers, tokens)
+    harmful, harmless = (means[name].means for name in TRAIN_SETS)
+    tensors = {
+        "mean_differences": difference_in_means(harmful=harmful, harmless=harmless),
+        "harmful_means": harmful,
+        "harmless_means": harmless,
+    }
+    return Candidates(facts=facts, refusal_tokens=tokens, lacking=None, tensors=tensors)
+
+
+def prompt_metrics(
+    study: Study, name: str, refusal_tokens: Sequence[int], *, progress: Advance | None = None
+) -> list[float]:
+    """The refusal metric of every prompt of a set, in nats."""
+    metrics = [0.0] * len(study.sets[name].instructions)
+    for indices, logits in _next_token_logits(study, name):
+        found = refusal_metric(logits, refusal_tokens).tolist()
+        for index, metric in zip(indices, found, strict=True):
+            metrics[index] = metric
+        if progress:
+            progress(len(indices))
+    return metrics
+
+
+def _look(study: Study, name: str, into: FirstTokensOf) -> None:
+    """One pass for first tokens alone: they must be chosen before the metric can keep prompts."""
+    for indices, logits in _next_token_logits(study, name):
+        into.put(indices, logits)
+
+
+def _next_token_logits(
+    study: Study, name: str
+) -> Iterator[tuple[list[int], Float[Tensor, "row d_vocab"]]]:
+    """Logits behind every prompt of a set, batch by batch, with the places of the prompts."""
+    chat, prompts = study.chat, study.prompts(name)
+    for indices in by_length(prompts, batch_size=study.options.batch_size):
+        batch = pad([prompts[i] for i in indices], pad_id=chat.pad_id, device=chat.device)
+        yield indices, require_finite(last_token_logits(chat.model, batch))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Keep:
+    """By what a prompt is kept: its answer where `answers` are given, else the refusal metric."""
+
+    study: Study
+    tokens: tuple[int, ...] | None
+    """None where they are proposed after the means: then answers are given, or all is kept."""
+    answers: Refused | None
+
+    def of(
+        self, name: str, logits: Float[Tensor, "row d_vocab"], indices: Sequence[int]
+    ) -> Bool[Tensor, " row"]:
+        is_harmful = name.startswith("harmful")
+        if not self.study.options.filter_instructions:
+            return torch.ones(len(indices), dtype=torch.bool)
+        if self.answers is not None:
+            return torch.tensor([self.answers[name][i] == is_harmful for i in indices])
+        assert self.tokens is not None, "the metric keeps prompts once its tokens are known"
+        metric = refusal_metric(logits, self.tokens)
+        return metric > 0 if is_harmful else metric < 0
+
+
+def _means(by: _Keep, name: str, first: FirstTokensOf, progress: Advance) -> MeanActivations:
+    """The means of one set, and what its prompts' first tokens are."""
+
+    def keep(logits: Float[Tensor, "row d_vocab"], indices: Sequence[int]) -> Bool[Tensor, " row"]:
+        first.put(indices, logits)
+        return by.of(name, logits, indices)
+
+    return mean_resid_pre(
+        by.study.chat,
+        by.study.prompts(name),
+        keep=keep,
+        batch_size=by.study.options.batch_size,
+        progress=progress,
+    )
+
+
+def _propose(
+    study: Study, first: dict[str, FirstTokensOf], answers: Refused | None
+) -> RefusalTokens:
+    """Choose refusal tokens by the answers."""
+    both = joined([first[name].all() for name in TRAIN_SETS])
+    refused = [] if answers is None else [flag for name in TRAIN_SETS for flag in answers[name]]
+    ids = propose_by_answers(both, refused)[-1].ids
+    strings = tuple(decode(study.chat.tokenizer, [i], skip_special=False) for i in ids)
+    return RefusalTokens(ids=ids, strings=strings, source="proposed")
+
+
+def _calibration(
+    study: Study,
+    first: dict[str, FirstTokensOf],
+    answers: Refused | None,
+    own: tuple[int, ...],
+) -> Calibration | None:
+    """How well refusal tokens tell refusals from answers of the training prompts, and where.
+
+    None where it was not asked what the model answers, and where no cut exists.
+    """
+    if answers is None:
+        return None
+    both = joined([first[name].all() for name in TRAIN_SETS])
+    refused = [flag for name in TRAIN_SETS for flag in answers[name]]
+    try:
+        threshold = calibrate(both.metric(own), refused)
+    except InputError:
+        return None
+    smaller = [own[:n] for n in range(1, len(own))]
+    return Calibration(
+        threshold=threshold.cut.value,
+        low=threshold.low,
+        high=threshold.high,
+        n_refused=sum(refused),
+        n_answered=len(refused) - sum(refused),
+        sets=tuple(_set_error(study, ids, both.metric(ids), refused) for ids in [*smaller, own]),
+    )
+
+
+def _set_error(
+    study: Study, ids: tuple[int, ...], metric: list[float], refused: list[bool]
+) -> TokenSetError:
+    cut = cut_of(metric, refused)
+    return TokenSetError(
+        ids=ids,
+        strings=tuple(decode(study.chat.tokenizer, [i], skip_special=False) for i in ids),
+        threshold=None if cut is None else cut.value,
+        error=None if cut is None else cut.error,
+        error_at_zero=balanced_error(metric, refused, threshold=0.0),
+    )
+
+
+def _kept(
+    study: Study, name: str, metrics: Sequence[float], answers: Refused | None
+) -> tuple[int, ...]:
+    """The prompts of a validation set that count."""
+    is_harmful = name.startswith("harmful")
+    if not study.options.filter_instructions:
+        return tuple(range(len(metrics)))
+    if answers is not None:
+        return tuple(i for i, flag in enumerate(answers[name]) if flag == is_harmful)
+    return tuple(
+        i for i, metric in enumerate(metrics) if (metric > 0 if is_harmful else metric < 0)
+    )
+
+
+def _label_counts(
+    study: Study, metrics: dict[str, list[float]], answers: Refused | None
+) -> tuple[LabelCounts, ...]:
+    """Of each set how many are refused by either way; of what was not asked, None."""
+    rows = []
+    for name in (*TRAIN_SETS, *VAL_SETS):
+        above = [metric > 0 for metric in metrics[name]] if name in metrics else None
+        own = None if answers is None else answers[name]
+        rows.append(
+            LabelCounts(
+                name=name,
+                n=len(study.sets[name].instructions),
+                n_answers=None if own is None else sum(own),
+                n_metric=None if above is None else sum(above),
+                n_both=None
+                if own is None or above is None
+                else sum(a and b for a, b in zip(above, own, strict=True)),
+            )
+        )
+    return tuple(rows)
+
+
+def _counted(name: str, refused: Sequence[bool]) -> int:
+    """How many prompts of a set the filter keeps: harmful ones refused, harmless ones answered."""
+    return sum(flag == name.startswith("harmful") for flag in refused)
+
+
+def _lacking(study: Study, n_kept: dict[str, int]) -> NoDirection | None:
+    """Why there is nothing to extract a direction from; None where there is enough."""
+    sizes = {name: len(study.sets[name].instructions) for name in n_kept}
+    for kind, verb, reason in _LACKS:
+        train, val = f"{kind}_train", f"{kind}_val"
+        least = {train: min(LEAST_TRAIN, sizes[train]), val: min(LEAST_VAL, sizes[val])}
+        if all(n_kept[name] >= n for name, n in least.items()):
+            continue
+        return NoDirection(
+            reason=reason,
+            text=f"the model {verb} {n_kept[train]} of {sizes[train]} {kind} training and "
+            f"{n_kept[val]} of {sizes[val]} {kind} validation instructions; a direction needs at "
+            f"least {least[train]} and {least[val]}, so none was looked for",
+        )
+    return None
+
+
+def _none(
+    study: Study, lacking: NoDirection, answers: Refused | None, tokens: RefusalTokens | None
+) -> Candidates:
+    """The reason why there is no direction, and the labels."""
+    facts = ExtractionFacts(
+        counts=tuple(
+            study.sets[name].counts(n_kept=0 if answers is None else _counted(name, answers[name]))
+            for name in (*TRAIN_SETS, *VAL_SETS)
+        ),
+        kept={},
+        positions=study.chat.positions,
+        n_layers=study.chat.n_layers,
+        d_model=study.chat.d_model,
+        label=study.options.label_of(study.is_papers),
+        labels=_label_counts(study, {}, answers),
+        warnings=_warnings(study),
+    )
+    return Candidates(facts=facts, refusal_tokens=tokens, lacking=lacking, tensors={})
+
+
+_LACKS: tuple[tuple[str, str, Literal["refuses too little", "answers too little"]], ...] = (
+    ("harmful", "refuses", "refuses too little"),
+    ("harmless", "answers", "answers too little"),
+)
+
+
+def _warnings(study: Study) -> tuple[str, ...]:
+    """What became of instructions and will become of answers, where it is not what was asked."""
+    return (
+        *study.chat.warnings,
+        *_prefix_warnings(study),
+        # Each said once: several sets come from one file.
+        *dict.fromkeys(line for each in study.sets.values() for line in each.warnings),
+        *limited_answers(
+            study.chat,
+            study.sets,
+            TEST_SETS,
+            max_new_tokens=answer_tokens(study.options, study.organism),
+        ),
+        *_control_text_warnings(study),
+    )
+
+
+def _prefix_warnings(study: Study) -> tuple[str, ...]:
+    """That something was put into the prompts which nobody had named."""
+    prefix = study.chat.prompt_format.answer_prefix
+    if not prefix or study.options.answer_prefix is not None:
+        return ()
+    return (
+        f"the first {2 * N_ASKED} answers all begin with {prefix!r}: that was put behind the "
+        f"template, and refusal is read at the token after it; --answer-prefix '' leaves it out",
+    )
+
+
+def _control_text_warnings(study: Study) -> tuple[str, ...]:
+    warnings = []
+    for name in study.sets:
+        n = sum(prompt.has_control_text for prompt in study.prompts(name))
+        if n:
+            warnings.append(
+                f"{n} instructions of {name} spell a control token of the chat template; it was "
+                f"tokenized as ordinary text"
+            )
+    return tuple(warnings)
