@@ -2,16 +2,18 @@
 
     python scripts/real_models.py RUN... > docs/real-models.md
 
-Every number is read from the runs; the words between them are here.
+Every number is read from the runs; the words between them are here. What
+`scripts/edited_answers.py RUN EDITED > RUN/edited_answers.json` found is shown where it lies there.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from refusalscope.report.choice import describe_choice, nearest_sentence
 from refusalscope.results.records import Rate, Summary
-from refusalscope.results.run_records import RunRecords, read_run
+from refusalscope.results.run_records import TIMINGS, RunRecords, read_run
 
 _HEAD = """# Real models
 
@@ -21,6 +23,7 @@ models are small and their weights were dequantized from four bits; of larger on
 here.
 
 """
+EDITED_ANSWERS = "edited_answers.json"
 _ROWS = (
     ("harmful", ("baseline", "ablation", "subtraction", "random_ablation", "random_addition")),
     ("harmless", ("baseline", "ablation", "addition", "random_ablation", "random_addition")),
@@ -29,11 +32,12 @@ _ROWS = (
 
 def main() -> None:
     """Print the page."""
-    runs = [read_run(Path(folder)) for folder in sys.argv[1:]]
-    print(_HEAD + "\n".join(line for run in runs for line in _section(run)))
+    folders = [Path(folder) for folder in sys.argv[1:]]
+    print(_HEAD + "\n".join(line for folder in folders for line in _section(folder)))
 
 
-def _section(run: RunRecords) -> Iterator[str]:
+def _section(folder: Path) -> Iterator[str]:
+    run = read_run(folder)
     manifest, summary = run.manifest, run.summary
     model = manifest.model
     yield f"## {model.name}\n"
@@ -46,10 +50,46 @@ def _section(run: RunRecords) -> Iterator[str]:
     if summary is None:
         yield "The run is not finished.\n"
         return
+    if summary.selection is not None and summary.selection.no_direction is not None:
+        yield f"No direction was found: {summary.selection.no_direction}\n"
     yield from _choice(run)
     yield from _outcomes(summary)
+    yield from _edited(folder)
+    yield from _cost(run, folder)
     for warning in summary.warnings:
         yield f"- Warning: {warning}"
+    yield ""
+
+
+def _edited(folder: Path) -> Iterator[str]:
+    path = folder / EDITED_ANSWERS
+    if not path.is_file():
+        return
+    found = json.loads(path.read_text("utf-8"))
+    yield (
+        f"The direction written into the weights: {found['n_equal']} of {found['n']} greedy "
+        f"answers of the edited checkpoint in plain transformers are those of the hooks"
+        + (
+            f"; where the others part, the two tokens are "
+            f"{max(map(abs, found['gaps'])):.1e} nats apart at most."
+            if found["gaps"]
+            else "."
+        )
+        + "\n"
+    )
+
+
+def _cost(run: RunRecords, folder: Path) -> Iterator[str]:
+    """Times depend on the machine; their shares and the sweeps do less."""
+    timings = json.loads((folder / TIMINGS).read_text("utf-8"))
+    total = sum(timings.values())
+    shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in timings.items())
+    yield f"Of the time: {shares}."
+    if run.selection is not None:
+        yield (
+            f"Selection ran {run.selection.sweeps:.0f} passes over a validation set; the full grid "
+            f"has {run.selection.full_sweeps}."
+        )
     yield ""
 
 
