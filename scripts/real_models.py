@@ -20,7 +20,7 @@ _HEAD = """# Real models
 What runs on models that people use have shown, written by `python scripts/real_models.py RUN...`
 from their folders. Organisms show that the code finds what is there; these show what is there. The
 models are small and their weights were dequantized from four bits; of larger ones nothing is known
-here.
+here, nor yet which heads and tokens carry the direction in these.
 
 """
 EDITED_ANSWERS = "edited_answers.json"
@@ -50,8 +50,6 @@ def _section(folder: Path) -> Iterator[str]:
     if summary is None:
         yield "The run is not finished.\n"
         return
-    if summary.selection is not None and summary.selection.no_direction is not None:
-        yield f"No direction was found: {summary.selection.no_direction}\n"
     yield from _choice(run)
     yield from _outcomes(summary)
     yield from _edited(folder)
@@ -83,7 +81,11 @@ def _cost(run: RunRecords, folder: Path) -> Iterator[str]:
     """Times depend on the machine; their shares and the sweeps do less."""
     timings = json.loads((folder / TIMINGS).read_text("utf-8"))
     total = sum(timings.values())
-    shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in timings.items())
+    shares = ", ".join(
+        f"{name} {seconds / total:.0%}"
+        for name, seconds in timings.items()
+        if seconds >= total / 200
+    )
     yield f"Of the time: {shares}."
     if run.selection is not None:
         yield (

@@ -64,6 +64,7 @@ def records(**parts: Any) -> RunRecords:
     )
     values: dict[str, Any] = dict.fromkeys(RunRecords.__slots__)
     values |= {"folder": Path("runs/x"), "manifest": manifest, "completions": (), "judgements": ()}
+    values["unknown"] = ()
     return RunRecords(**{**values, **parts})
 
 

@@ -31,6 +31,18 @@ def _run(folder: Path, flags: Flags) -> Path:
     )
     judged = Judgements(judge="refusal_phrases", version="1", measures="refusal", rows=rows)
     (folder / "evaluation" / "refusal_phrases.json").write_text(judged.to_json(), "utf-8")
+    for condition, own in flags.items():
+        completions = folder / "completions" / f"harmful.{condition}.jsonl"
+        lines = completions.read_text("utf-8").splitlines(keepends=True)
+        completions.write_text("".join(lines[: len(own)]), "utf-8")
+    other = folder / "evaluation" / "llama_guard_2.json"
+    whole = Judgements.from_json(other.read_text("utf-8"), source="llama_guard_2.json")
+    rows = tuple(
+        row
+        for row in whole.rows
+        if row.dataset != "harmful" or row.index < len(flags.get(row.condition, ()))
+    )
+    other.write_text(whole.model_copy(update={"rows": rows}).to_json(), "utf-8")
     path = folder / "summary.json"
     summary = Summary.from_json(path.read_text("utf-8"), source="summary.json")
     rates = {"harmful": {str(name): rate_of(own) for name, own in flags.items()}}
