@@ -13,6 +13,8 @@ from refusalscope.results.run_records import SUMMARY, read_record
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "architectures.md"
 HOLDS = PAGE.read_text(encoding="utf-8").partition("## Holds")[2].partition("## Refused")[0]
+NOT_LOADED = {"emu3"}
+"""What plain transformers saves of it cannot be loaded; see tests/weights."""
 SUPPORTED = re.findall(r"^\| (\S+) \| \w+ \|.*< 1e-6 \|$", HOLDS, flags=re.MULTILINE)
 
 
@@ -21,7 +23,7 @@ def test_the_page_is_read_whole() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_type", SUPPORTED)
+@pytest.mark.parametrize("model_type", [name for name in SUPPORTED if name not in NOT_LOADED])
 def test_a_run_ends_with_a_page_and_rates(tmp_path: Path, model_type: str) -> None:
     model = save_miniature(tmp_path / "model", model_type)
     byte_tokenizer().save_pretrained(model)

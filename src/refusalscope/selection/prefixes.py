@@ -101,13 +101,28 @@ def joined_cache(prefixes: Sequence[Prefix], first_layers: Sequence[int]) -> Cac
     Args:
         first_layers: The layer at which each row begins, in ascending order: layers before that do
             not hold it.
+
+    Raises:
+        NotImplementedError: a layer keeps more than keys and values.
     """
     index = torch.tensor([prefix.row for prefix in prefixes])
     picked: Any = copy.copy(prefixes[0].shared.cache)
-    picked.layers = [copy.copy(layer) for layer in picked.layers]
+    picked.layers = [_own_layer(layer) for layer in picked.layers]
     for i, layer in enumerate(picked.layers):
         layer.batch_select_indices(index[: max(1, bisect_right(first_layers, i))])
     return picked
+
+
+def _own_layer(layer: Any) -> Any:  # noqa: ANN401 - of whatever class of transformers
+    """A layer of a cache, from which rows may be picked: keys and values, and nothing else.
+
+    Raises:
+        NotImplementedError: it keeps states of a mixer too, which transformers does not pick from
+            and changes in place.
+    """
+    if any(hasattr(layer, name) for name in ("conv_states", "recurrent_states")):
+        raise NotImplementedError("states of a mixer cannot be picked from")
+    return copy.copy(layer)
 
 
 def n_shared_tokens(prompts: Sequence[Prompt]) -> int:
