@@ -7,18 +7,15 @@ with what was seen, not its size.
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from tiny_runs import Caller, StopHereError, StopIn
 
 from refusalscope.models.chat_model import load_chat_model, load_model
-from refusalscope.models.forward import last_token_logits
-from refusalscope.pipeline.options import LimitOptions, RunOptions
+from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import STAGES, run
 from refusalscope.results.run_records import PROMPT_SCORES, read_run
-from refusalscope.selection import passes
 
 pytestmark = pytest.mark.slow
 _VARIABLE = "REFUSALSCOPE_REAL_MODELS"
@@ -65,9 +62,9 @@ def test_a_base_model_without_a_chat_template_is_one_line_that_says_what_to_do(
 
 
 def test_a_model_that_refuses_half_has_the_direction_and_no_score_is_computed_twice(
-    models: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: Path, reference: Path, tmp_path: Path
 ) -> None:
-    """No option on tokens, rules or limits; killed in selection, continued, other limits."""
+    """No option on tokens, rules or limits; killed in selection and continued."""
     out = tmp_path / "out"
     options = RunOptions(
         model=str(models / "qwen2.5-coder-0.5b-instruct"),
@@ -97,18 +94,6 @@ def test_a_model_that_refuses_half_has_the_direction_and_no_score_is_computed_tw
         assert change >= least, (dataset, rates)
         assert change > 2 * sign * (rates[control] - rates["baseline"]), (dataset, rates)
         assert summary.outcomes[dataset][condition].degenerate < 0.15
-    n_passes = 0
-
-    def counted(*given: Any, **more: Any) -> torch.Tensor:
-        nonlocal n_passes
-        n_passes += 1
-        return last_token_logits(*given, **more)
-
-    monkeypatch.setattr(passes, "last_token_logits", counted)
-    with_other = options.model_copy(update={"limits": LimitOptions(min_induce=-1.0)})
-    run(with_other, out, until="select")
-    assert n_passes == 0
-    assert _scores(out) == scores
 
 
 def _scores(out: Path) -> list[tuple[str, int, int, int]]:
