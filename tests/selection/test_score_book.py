@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.results.records import Selection, SelectionLimits
 from refusalscope.selection.score_book import Baseline, ScoreBook
 from refusalscope.selection.select_direction import SelectionPlan, select_direction
+from refusalscope.selection.watch import Lead, Nobody, Watch
 
 ANYTHING = SelectionLimits(min_induce=-100.0, max_kl=100.0, max_layer_fraction=1.1)
 
@@ -25,6 +27,7 @@ def _select(
     book: ScoreBook,
     limits: SelectionLimits = ANYTHING,
     plan: SelectionPlan | None = None,
+    watch: Watch | None = None,
 ) -> Selection:
     harmful = chat.encode([f"break the lock of door {i}" for i in range(5)])
     harmless = chat.encode([f"paint the door of house {i} in green" for i in range(6)])
@@ -40,7 +43,25 @@ def _select(
         limits=limits,
         plan=plan,
         book=book,
+        watch=watch,
     )
+
+
+class _Heard(Nobody):
+    """Counts how often leaders are named."""
+
+    def __init__(self) -> None:
+        self.n_leads = 0
+
+    def leads(self, leads: Sequence[Lead]) -> None:
+        del leads
+        self.n_leads += 1
+
+
+def test_who_leads_is_said_once_however_many_rules_are_asked(chat: ChatModel) -> None:
+    heard = _Heard()
+    _select(chat, ScoreBook(), plan=SelectionPlan(others=(ANYTHING,)), watch=heard)
+    assert heard.n_leads == 1
 
 
 class _Passes:

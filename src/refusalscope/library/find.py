@@ -148,7 +148,7 @@ def _find(study: Study, model: Model) -> FoundDirection:
         raise SelectionError("" if candidates.lacking is None else candidates.lacking.text)
     with study.progress.stage("select", None, unit="sweeps") as advance:
         prompts = kept_prompts(study, candidates.facts)
-        chosen = choose(study, candidates, prompts, progress=advance)
+        chosen = choose(study, candidates, prompts, stage=advance)
     return FoundDirection(
         direction=Direction.of(chosen.direction),
         model=model,

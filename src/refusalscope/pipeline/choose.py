@@ -1,12 +1,12 @@
 """From candidates to the direction that is chosen: all of it that needs no folder."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from refusalscope.directions.direction import Direction, unit_direction
 from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.candidates import VAL_SETS, Candidates
-from refusalscope.pipeline.context import Study
+from refusalscope.pipeline.context import Stage, Study
 from refusalscope.results.records import (
     Calibration,
     DirectionFacts,
@@ -16,7 +16,7 @@ from refusalscope.results.records import (
 )
 from refusalscope.selection.score_book import ScoreBook
 from refusalscope.selection.select_direction import SelectionPlan, select_direction
-from refusalscope.selection.watch import Watch
+from refusalscope.selection.watch import Lead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +33,15 @@ def choose(
     candidates: Candidates,
     prompts: dict[str, list[Prompt]],
     *,
+    stage: Stage,
     book: ScoreBook | None = None,
-    progress: Callable[[float], None] | None = None,
-    watch: Watch | None = None,
 ) -> Chosen:
     """Score candidates and choose one: see `selection.select_direction`.
 
     Args:
         candidates: With tensors and refusal tokens.
         prompts: What `kept_prompts` returns.
+        stage: Shows how far it is, who leads after the first look, and about how much is left.
         book: Scores that are known already; every new one is put into it.
 
     Raises:
@@ -62,10 +62,30 @@ def choose(
             others=_other_rules(study, limits, candidates.facts.calibration),
         ),
         book=book,
-        progress=progress,
-        watch=watch,
+        progress=stage,
+        watch=_Shown(stage),
     )
     return _chosen(study, candidates, selection)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The search, as whoever watches the stage sees it."""
+
+    stage: Stage
+
+    def expect(self, sweeps: float) -> None:
+        self.stage.expect(sweeps)
+
+    def leads(self, leads: Sequence[Lead]) -> None:
+        shown = "; ".join(
+            f"position {lead.candidate[0]}, layer {lead.candidate[1]} ("
+            + ("" if lead.bypass is None else f"bypass {lead.bypass:.1f}, ")
+            + f"induce {lead.induce:.1f})"
+            for lead in leads
+        )
+        if shown:
+            self.stage.say(f"after a first look at few prompts these lead: {shown}")
 
 
 def limits_of(study: Study, extraction: ExtractionFacts) -> SelectionLimits:

@@ -6,8 +6,6 @@ What a stage does is in the folders below `pipeline`; here it is put together an
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,7 +21,7 @@ from refusalscope.interventions.intervention import Intervention, condition_inte
 from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.candidates import Candidates, prompt_metrics
 from refusalscope.pipeline.choose import Chosen, choose, kept_prompts, limits_of
-from refusalscope.pipeline.context import RunContext, Stage
+from refusalscope.pipeline.context import RunContext
 from refusalscope.results.evaluation_folder import measured_beside
 from refusalscope.results.files import sha256_text, write_file
 from refusalscope.results.records import (
@@ -52,7 +50,6 @@ from refusalscope.results.run_records import (
     read_record,
 )
 from refusalscope.selection.score_book import ScoreBook
-from refusalscope.selection.watch import Lead
 
 _LOG = logging.getLogger(__name__)
 LOSS_CONDITIONS: tuple[Condition, ...] = ("baseline", "ablation", "subtraction", "random_ablation")
@@ -79,9 +76,7 @@ def select(run: RunContext) -> None:
     book = ScoreBook(out / PROMPT_SCORES, key=_book_key(run, candidates, prompts))
     with run.progress.stage("select", None, unit="sweeps") as advance:
         try:
-            chosen = choose(
-                run.study, candidates, prompts, book=book, progress=advance, watch=_Shown(advance)
-            )
+            chosen = choose(run.study, candidates, prompts, book=book, stage=advance)
         except SelectionError as error:
             if run.options.strict:
                 raise
@@ -94,26 +89,6 @@ def select(run: RunContext) -> None:
             write_file(out / NO_DIRECTION, lacking.to_json())
             return
     _save_choice(out, chosen)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """The search, as whoever watches the stage sees it."""
-
-    stage: Stage
-
-    def expect(self, sweeps: float) -> None:
-        self.stage.expect(sweeps)
-
-    def leads(self, leads: Sequence[Lead]) -> None:
-        shown = "; ".join(
-            f"position {lead.candidate[0]}, layer {lead.candidate[1]} ("
-            + ("" if lead.bypass is None else f"bypass {lead.bypass:.1f}, ")
-            + f"induce {lead.induce:.1f})"
-            for lead in leads
-        )
-        if shown:
-            self.stage.say(f"after a first look at few prompts these lead: {shown}")
 
 
 def has_no_direction(run: RunContext) -> bool:

@@ -104,12 +104,14 @@ def select_direction(
     plan = plan or SelectionPlan()
     nonzero = [c for c in candidates if bool(differences[c].any())]
 
-    def searched(by: SelectionLimits, among: Sequence[Candidate]) -> list[CandidateScores]:
+    def searched(
+        by: SelectionLimits, among: Sequence[Candidate], watch: Watch | None = None
+    ) -> list[CandidateScores]:
         if plan.all_scores:
             return score_all(among, scorer, n_layers=chat.n_layers, limits=by)
         return search(among, scorer, n_layers=chat.n_layers, limits=by, watch=watch)
 
-    found = {(s.position, s.layer): s for s in searched(limits, nonzero)}
+    found = {(s.position, s.layer): s for s in searched(limits, nonzero, watch)}
     scores = [found.get(c) or _zero_candidate(c, scorer) for c in candidates]
     choice = _choice(scores, scorer, n_layers=chat.n_layers, limits=limits, strict=plan.strict)
     stability = bootstrap_choice(
