@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from refusalscope.activations.next_token import refusal_metrics
+from refusalscope.engine.eager_attention import last_token_attention
 from refusalscope.mechanism.attention_regions import SuffixedPrompt, attention_by_region
 from refusalscope.mechanism.attribution import Attribution, attribute
 from refusalscope.mechanism.head_layout import HeadLayouts, measure_heads
-from refusalscope.mechanism.prompt_passes import next_token_logits
 from refusalscope.models.chat_model import ChatModel, load_chat_model
-from refusalscope.models.eager_attention import last_token_attention
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.trace import random_tokens
 from refusalscope.organisms.organism import read_organism
@@ -67,7 +67,7 @@ def compare(model: str, *, n_prompts: int, repeats: int) -> dict[str, object]:
         return attribute(chat, heads, some, direction, batch_size=BATCH)
 
     work: dict[str, Callable[[], object]] = {
-        "plain": lambda: list(next_token_logits(chat, prompts, batch_size=BATCH)),
+        "plain": lambda: refusal_metrics(chat, prompts, (0,), batch_size=BATCH),
         "attribution": attributed,
         "attention": lambda: attention_by_region(chat, top, suffixed, batch_size=BATCH),
     }

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.activations.means import mean_resid_pre
 from refusalscope.activations.next_token import mean_next_token_probabilities
-from refusalscope.directions.difference_in_means import difference_in_means
 from refusalscope.metrics.kl import kl_divergence
 from refusalscope.metrics.refusal_metric import refusal_metric
 from refusalscope.metrics.refusal_tokens import propose_refusal_tokens

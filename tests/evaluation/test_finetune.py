@@ -15,8 +15,8 @@ from refusalscope.evaluation.finetune import (
     closing_token,
     fine_tune,
 )
+from refusalscope.generate.greedy import generate_greedy
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.generation import generate_greedy
 from refusalscope.models.prompts import model_format
 from refusalscope.models.tokens import end_token
 from refusalscope.results.files import sha256_file

@@ -122,19 +122,6 @@ def test_texts_are_taken_as_they_come(chat, texts, monkeypatch) -> None:
     assert max(most) <= 4  # of a group of eight, four are left after its first batch
 
 
-def test_a_batch_that_does_not_fit_is_halved(chat, texts, monkeypatch) -> None:
-    whole = losses(chat, texts)
-    own = loss_module._whole_batch_nll
-
-    def small(chat, batch, intervention):
-        if len(batch) > 3:
-            raise torch.OutOfMemoryError
-        return own(chat, batch, intervention)
-
-    monkeypatch.setattr(loss_module, "_whole_batch_nll", small)
-    assert losses(chat, texts) == pytest.approx(whole, abs=1e-6)
-
-
 def test_nothing_to_score_is_an_error(chat) -> None:
     for texts in ([], [ScoredText(ids=(5,), first=0)], [ScoredText(ids=(), first=0)]):
         with pytest.raises(InputError, match="'d' has no token to score"):

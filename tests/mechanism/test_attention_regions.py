@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from refusalscope.engine.eager_attention import (
+    last_token_attention,
+    require_last_token_attention,
+)
 from refusalscope.errors import AnatomyError
 from refusalscope.mechanism.attention_regions import (
     REGIONS,
@@ -17,10 +21,6 @@ from refusalscope.mechanism.attention_regions import (
 )
 from refusalscope.mechanism.head_layout import measure_heads
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.eager_attention import (
-    last_token_attention,
-    require_last_token_attention,
-)
 from refusalscope.models.miniature import build_miniature, miniature_config
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.trace import random_tokens

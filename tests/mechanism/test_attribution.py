@@ -9,10 +9,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from refusalscope.directions.direction import unit_direction
+from refusalscope.engine.rows import Engine
 from refusalscope.errors import AnatomyError
 from refusalscope.mechanism.attribution import Attribution, attribute, attributor
 from refusalscope.mechanism.head_layout import measure_heads
-from refusalscope.models.batches import Batch
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.miniature import build_miniature, causal_lm_classes, miniature_config
 from refusalscope.models.miniature_options import NOT_BUILT
@@ -45,10 +45,10 @@ latent attention, sandwich norms, a scaled stream, coefficients, gates, mixers."
 
 def examine(model: PreTrainedModel) -> Attribution:
     heads = measure_heads(model)
-    ids = random_tokens(model, seed=3, shape=(3, 9))
-    batch = Batch(input_ids=ids, attention_mask=None, last=torch.tensor([8, 5, 7]))
+    ids = random_tokens(model, seed=3, shape=(3, 9)).tolist()
+    prompts = [Prompt(ids=tuple(r[:n]), n_post=1) for r, n in zip(ids, (9, 6, 8), strict=True)]
     direction = torch.randn(heads.anatomy.d_model, generator=torch.Generator().manual_seed(1))
-    return attributor(model, heads, direction).of_batch(batch)
+    return attributor(model, heads, direction).of(Engine(model=model, pad_id=0), prompts)
 
 
 @pytest.mark.parametrize("model_type", SAMPLE)
@@ -89,11 +89,9 @@ def test_a_wrong_head_would_be_noticed(chat: ChatModel, direction: Float[Tensor,
             replace(other, projection=one.projection),
         ),
     )
-    batch = Batch(
-        input_ids=torch.tensor([[1, 9, 30, 40]]), attention_mask=None, last=torch.tensor([3])
-    )
-    assert attributor(chat.model, heads, direction).of_batch(batch).sum_error() < TOLERANCE
-    assert attributor(chat.model, wrong, direction).of_batch(batch).sum_error() > 0.01
+    prompts = [Prompt(ids=(1, 9, 30, 40), n_post=1)]
+    assert attribute(chat, heads, prompts, direction).sum_error() < TOLERANCE
+    assert attribute(chat, wrong, prompts, direction).sum_error() > 0.01
 
 
 def test_a_head_is_its_attention_times_its_values_times_its_part_of_the_projection(

@@ -5,11 +5,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalscope.activations.next_token import refusal_metrics
+from refusalscope.activations.streams import streams_at
 from refusalscope.directions.direction import unit_direction
+from refusalscope.engine.rows import under
 from refusalscope.errors import InputError
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.mechanism.cosines import cosines_by_layer, curve
-from refusalscope.mechanism.prompt_passes import refusal_metrics, streams_at, under
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
 

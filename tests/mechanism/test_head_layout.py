@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from refusalscope.engine.eager_attention import eager_attention
 from refusalscope.mechanism.head_layout import HeadLayouts, measure_heads
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.eager_attention import eager_attention
 from refusalscope.models.miniature import build_miniature, miniature_config
 
 

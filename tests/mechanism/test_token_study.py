@@ -4,7 +4,7 @@ import pytest
 import torch
 from mechanism_organism import Organism
 
-from refusalscope.mechanism.prompt_passes import next_token_logits, refusal_metrics
+from refusalscope.activations.next_token import refusal_metrics
 from refusalscope.mechanism.token_projections import project_text, token_projections
 from refusalscope.mechanism.token_study import token_study
 from refusalscope.models.chat_model import ChatModel
@@ -24,8 +24,9 @@ def test_probabilities_are_means_and_the_ten_likeliest_come_first(
         batch_size=2,
     )
     every = torch.zeros(261, dtype=torch.float64)
-    for _, _, logits in next_token_logits(chat, prompts):
-        every += logits.double().softmax(-1).sum(0) / 5
+    for prompt in prompts:
+        logits = chat.model(torch.tensor([prompt.ids])).logits[0, -1]
+        every += logits.double().softmax(-1) / 5
     best = every.topk(10)
     assert [t.id for t in found.harmful] == best.indices.tolist()
     assert [t.probability for t in found.harmful] == pytest.approx(best.values.tolist(), abs=1e-6)

@@ -5,10 +5,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalscope.activations.next_token import refusal_metrics
+from refusalscope.activations.streams import streams_at
 from refusalscope.directions.direction import unit_direction
+from refusalscope.engine.rows import Around, under
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.mechanism.cosines import cosines_by_layer
-from refusalscope.mechanism.prompt_passes import Around, refusal_metrics, streams_at, under
 from refusalscope.mechanism.where_it_acts import (
     at_layer,
     at_site,

@@ -6,8 +6,8 @@ from tiny_models import tiny_chat
 from transformers import GPT2Config, LlamaConfig, MambaConfig, Qwen2Config
 
 from refusalscope.errors import InstructionsError
+from refusalscope.generate.greedy import generate_greedy
 from refusalscope.models.context_window import context_length
-from refusalscope.models.generation import generate_greedy
 
 
 def yarn(**more: object) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from tiny_models import TEMPLATE, tiny_chat, tiny_weights
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from refusalscope.models import generation
+from refusalscope.generate import greedy
+from refusalscope.generate.greedy import end_of_turn_ids
 from refusalscope.models.chat_model import ChatModel, load_chat_model
-from refusalscope.models.generation import end_of_turn_ids
 from refusalscope.models.prompts import model_format
 from refusalscope.models.tokens import added_tokens
 
@@ -51,7 +51,7 @@ def test_an_answer_of_several_messages_does_not_end_at_the_first(tmp_path: Path)
     assert end_of_turn_ids(chat) == {ids[1]}
     analysis = chat.tokenizer("analysis: fine").input_ids
     final = chat.tokenizer("Yes.").input_ids
-    row = generation._generated(chat, [*analysis, ids[0], *final, ids[1]], end_of_turn_ids(chat))
+    row = greedy._generated(chat, [*analysis, ids[0], *final, ids[1]], end_of_turn_ids(chat))
     assert row.text.endswith("Yes.")
     assert row.ended
 
@@ -68,7 +68,7 @@ def test_markers_of_reasoning_stay_in_the_text_where_other_control_tokens_go(tmp
     template = TEMPLATE.replace("{{ bos_token }}", "")
     chat = _chat(tmp_path / "marked", special, template, eos="<end>")
     ids = chat.tokenizer("[THINK]I can't tell.[/THINK]<user>Yes.").input_ids
-    row = generation._generated(chat, list(ids), frozenset())
+    row = greedy._generated(chat, list(ids), frozenset())
     assert row.text == "[THINK]I can't tell.[/THINK]Yes."
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.activations.means import mean_resid_pre
-from refusalscope.directions.difference_in_means import difference_in_means
 from refusalscope.errors import SelectionError
 from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import load_chat_model

@@ -7,8 +7,8 @@ import pytest
 from tiny_models import save_tiny, tiny_chat
 from tiny_runs import instruction_files
 
+from refusalscope.generate.greedy import Generated
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.generation import Generated
 from refusalscope.models.prompts import Prompt, kept_format
 from refusalscope.pipeline import answer_prefix
 from refusalscope.pipeline.answer_prefix import closed, common_start, with_common_start

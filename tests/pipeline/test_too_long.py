@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from refusalscope.data.instruction import Instruction
 from refusalscope.errors import InstructionsError
-from refusalscope.evaluation.completions import CompletionJob, GenerationOptions, complete
+from refusalscope.generate.completions import CompletionJob, GenerationOptions, complete
 from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import run
@@ -135,11 +135,11 @@ def test_selection_tokenizes_each_validation_prompt_once(
 def test_a_model_that_answers_nothing_has_a_run_that_ends_without_a_loss(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from refusalscope.models import generation
+    from refusalscope.generate import greedy
 
     folder = save_tiny(tmp_path / "model")
     instruction_files(tmp_path)
-    monkeypatch.setattr(generation, "end_of_turn_ids", lambda _chat: frozenset(range(261)))
+    monkeypatch.setattr(greedy, "end_of_turn_ids", lambda _chat: frozenset(range(261)))
     found = read_run(finish_run(tmp_path, folder, tmp_path / "run"))
     assert found.summary is not None
     assert found.summary.loss == {}

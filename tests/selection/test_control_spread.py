@@ -104,7 +104,7 @@ def test_a_metric_that_is_not_finite_is_not_measured(
             return logits
 
         with monkeypatch.context() as patch:
-            patch.setattr("refusalscope.selection.passes.last_token_logits", with_nan)
+            patch.setattr("refusalscope.engine.edited_passes.last_token_logits", with_nan)
             return score(self, parts)
 
     monkeypatch.setattr(ModelScorer, "score", broken)

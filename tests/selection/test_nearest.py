@@ -27,6 +27,9 @@ class _Table:
             sum(self.rows[part.candidate][part.score][part.start : part.stop]) for part in parts
         ]
 
+    def expected(self):
+        return {}
+
     def put_hardest_first(self, candidate: Candidate, *, start: int) -> None:
         del candidate, start
 

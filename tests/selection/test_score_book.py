@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tiny_models import tiny_chat
 
+from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.activations.means import mean_resid_pre
-from refusalscope.directions.difference_in_means import difference_in_means
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.results.records import Selection, SelectionLimits
 from refusalscope.selection.score_book import Baseline, ScoreBook
@@ -53,8 +53,8 @@ class _Heard(Nobody):
     def __init__(self) -> None:
         self.n_leads = 0
 
-    def leads(self, leads: Sequence[Lead]) -> None:
-        del leads
+    def leads(self, leads: Sequence[Lead], *, are_estimates: bool) -> None:
+        del leads, are_estimates
         self.n_leads += 1
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from refusalscope.results.records import SelectionLimits
-from refusalscope.selection.scorer import Candidate, Part
+from refusalscope.selection.scorer import Candidate, Expected, Part
 from refusalscope.selection.search import search
 from refusalscope.selection.watch import Lead
 
@@ -26,6 +26,9 @@ class _Scores:
             (part.stop - part.start) * float(one[part.score](part.candidate[1])) for part in parts
         ]
 
+    def expected(self) -> Expected:
+        return {}
+
     def put_hardest_first(self, candidate: Candidate, *, start: int) -> None:
         del candidate, start
 
@@ -40,12 +43,14 @@ class _Heard:
         self.left: list[float] = []
         self.led: list[Sequence[Lead]] = []
         self.n_scored_at_leads = 0
+        self.are_estimates = False
 
     def expect(self, sweeps: float) -> None:
         self.left.append(sweeps)
 
-    def leads(self, leads: Sequence[Lead]) -> None:
+    def leads(self, leads: Sequence[Lead], *, are_estimates: bool) -> None:
         self.led.append(leads)
+        self.are_estimates = are_estimates
         self.n_scored_at_leads = self.scores.n_scored
 
 

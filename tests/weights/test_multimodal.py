@@ -12,8 +12,8 @@ from transformers import AutoModelForImageTextToText
 
 from refusalscope.directions.direction import Direction
 from refusalscope.errors import ModelLoadError
+from refusalscope.generate.greedy import generate_greedy
 from refusalscope.models.chat_model import load_chat_model, load_model
-from refusalscope.models.generation import generate_greedy
 from refusalscope.pipeline.behaviour import measure_behaviour
 from refusalscope.weights.checkpoint_plan import ModelFolder
 from refusalscope.weights.stored_names import stored_parts

@@ -7,11 +7,11 @@ import pytest
 from tiny_edits import edit
 
 from refusalscope.directions.direction import Direction
+from refusalscope.generate.greedy import generate_greedy
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.metrics.refusal_phrases import is_refusal
 from refusalscope.models.chat_model import ChatModel, load_chat_model
-from refusalscope.models.generation import generate_greedy
 from refusalscope.organisms.organism import read_organism
 from refusalscope.weights.bias_addition import add_to_checkpoint
 from refusalscope.weights.checkpoint_plan import ModelFolder

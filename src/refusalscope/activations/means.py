@@ -1,16 +1,18 @@
 """Mean residual-stream activations, streamed: one pass over the prompts, nothing kept but sums."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from refusalscope.engine.rows import Step, engine_of, exact, gathered
 from refusalscope.errors import NothingKeptError
-from refusalscope.models.batches import by_length, pad
+from refusalscope.models.batches import Batch
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.forward import last_token_logits, require_finite
+from refusalscope.models.forward import require_finite
 from refusalscope.models.hooks import Observe, observe_inputs
 from refusalscope.models.prompts import Prompt
 
@@ -53,34 +55,39 @@ def mean_resid_pre(
         NumericalError: a logit is NaN or infinite.
     """
     positions, layers = chat.positions, chat.layers
-    sums = torch.zeros(len(positions), len(layers), chat.d_model, dtype=torch.float64)
+    sums = torch.zeros(len(layers), len(positions), chat.d_model, dtype=torch.float64)
     kept = [False] * len(prompts)
-    for indices in by_length(prompts, batch_size=batch_size):
-        batch = pad([prompts[i] for i in indices], pad_id=chat.pad_id, device=chat.device)
+
+    @contextmanager
+    def taking(batch: Batch) -> Generator[list[Tensor]]:
         columns = batch.last[:, None] + 1 + torch.tensor(positions, device=batch.last.device)
-        taken: dict[int, Tensor] = {}
-        observers = [(m, _take(taken, i, columns)) for i, m in enumerate(layers)]
-        with observe_inputs(observers):
-            logits = require_finite(last_token_logits(chat.model, batch))
-        mask = keep(logits, indices).cpu() if keep else torch.ones(len(indices), dtype=torch.bool)
-        for layer, hidden in taken.items():
-            sums[:, layer] += hidden[mask].sum(0)
-        for index, is_kept in zip(indices, mask.tolist(), strict=True):
-            kept[index] = is_kept
-        if progress:
-            progress(len(indices))
+        taken: list[Tensor] = []
+        with observe_inputs([(layer, _take(taken, columns)) for layer in layers]):
+            yield taken
+
+    def summed(step: Step) -> tuple[Tensor, list[bool]]:
+        logits = require_finite(step.logits)
+        mask = keep(logits, step.rows) if keep else torch.ones(len(logits), dtype=torch.bool)
+        own = [exact(hidden[mask.to(hidden.device)]).sum(0) for hidden in step.seen]
+        return gathered(own), mask.tolist()
+
+    engine = engine_of(chat, batch_size=batch_size)
+    for rows, (own, mask) in engine.run(prompts, summed, around=taking, progress=progress):
+        sums += own
+        for row, is_kept in zip(rows, mask, strict=True):
+            kept[row] = is_kept
     if not any(kept):
         raise NothingKeptError(
             f"none of {len(prompts)} prompts was kept by the filter, so there is no mean; give "
             f"other instructions or refusal tokens, or run without the filter"
         )
-    return MeanActivations(means=sums / sum(kept), kept=tuple(kept))
+    return MeanActivations(means=sums.transpose(0, 1).contiguous() / sum(kept), kept=tuple(kept))
 
 
-def _take(into: dict[int, Tensor], layer: int, columns: Tensor) -> Observe:
+def _take(into: list[Tensor], columns: Tensor) -> Observe:
     def observe(hidden: Tensor) -> None:
         index = columns.to(hidden.device)
         rows = torch.arange(len(index), device=hidden.device)[:, None]
-        into[layer] = hidden[rows, index].to(device="cpu", dtype=torch.float64)
+        into.append(hidden[rows, index])
 
     return observe

@@ -7,15 +7,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalscope.interventions.apply import intervene
+from refusalscope.engine.rows import engine_of
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.metrics.kl import kl_divergence, paper_kl_divergence
-from refusalscope.models.batches import by_length, pad
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.prompts import Prompt
 from refusalscope.models.scored_text import ScoredText
 from refusalscope.results.records import Condition
 
+_SCORED_AT_ONCE = 1024
+"""Tokens whose logits, under both models, are in memory at once."""
 # Bounds the float64 copies of the logits of two models to 128 MiB each.
 _NUMBERS_AT_A_TIME = 1 << 24
 
@@ -53,30 +53,23 @@ def drift(
     Raises:
         NumericalError: a logit is NaN or infinite.
     """
-    found: dict[Condition, dict[int, TextDrift]] = {name: {} for name in interventions}
-    lengths = [Prompt(ids=text.ids, n_post=0) for text in texts]
-    for indices in by_length(lengths, batch_size=batch_size):
-        batch = [texts[i] for i in indices]
-        base = _scored_logits(chat, batch, None)
+    engine = engine_of(chat, batch_size=batch_size, most_scored=_SCORED_AT_ONCE, what="texts")
+
+    def moved(some: Sequence[ScoredText]) -> dict[Condition, list[TextDrift]]:
+        lengths = [text.n_scored for text in some]
+        base, _ = engine.scored(some)
+        own: dict[Condition, list[TextDrift]] = {}
         for name, intervention in interventions.items():
-            edited = _scored_logits(chat, batch, intervention)
-            for i, own, moved in zip(indices, base, edited, strict=True):
-                found[name][i] = _text_drift(own, moved)
-        if progress:
-            progress(len(batch))
+            edited, _ = engine.scored(some, intervention)
+            pairs = zip(base.split(lengths), edited.split(lengths), strict=True)
+            own[name] = [_text_drift(*pair) for pair in pairs]
+        return own
+
+    found: dict[Condition, dict[int, TextDrift]] = {name: {} for name in interventions}
+    for rows, own in engine.score(texts, moved, progress=progress):
+        for name, drifts in own.items():
+            found[name].update(zip(rows, drifts, strict=True))
     return {name: [own[i] for i in range(len(texts))] for name, own in found.items()}
-
-
-@torch.inference_mode()
-def _scored_logits(
-    chat: ChatModel, texts: Sequence[ScoredText], intervention: Intervention | None
-) -> list[Tensor]:
-    """For each text the logits (token, d_vocab) that predict its scored tokens."""
-    prompts = [Prompt(ids=text.ids, n_post=0) for text in texts]
-    batch = pad(prompts, pad_id=chat.pad_id, device=chat.device)
-    with intervene(chat.model, chat.anatomy, [intervention] * len(texts)):
-        logits = chat.model(input_ids=batch.input_ids, use_cache=False).logits
-    return [row[text.first : len(text.ids) - 1] for row, text in zip(logits, texts, strict=True)]
 
 
 def _text_drift(

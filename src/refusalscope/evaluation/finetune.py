@@ -20,12 +20,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from refusalscope.data.answer_pairs import AnswerPair
+from refusalscope.engine.scored_forward import scored_logits
 from refusalscope.errors import ChatTemplateError, InputError, NumericalError
-from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.chat_template import render_chat
-from refusalscope.models.prompts import Prompt
-from refusalscope.models.scored_text import ScoredText, scored_answer, scored_mask
+from refusalscope.models.scored_text import ScoredText, scored_answer
 from refusalscope.models.tokens import end_token
 
 _WARM_UP = 0.1
@@ -189,12 +188,8 @@ def _train(
 
 
 def _loss(chat: ChatModel, texts: Sequence[ScoredText]) -> Float[Tensor, ""]:
-    prompts = [Prompt(ids=text.ids, n_post=0) for text in texts]
-    batch = pad(prompts, pad_id=chat.pad_id, device=chat.device)
-    logits = chat.model(input_ids=batch.input_ids, use_cache=False).logits
-    mask = scored_mask(texts, width=batch.input_ids.shape[1])[:, :-1].to(logits.device)
-    targets = batch.input_ids[:, 1:].to(logits.device)
-    return nn.functional.cross_entropy(logits[:, :-1][mask].float(), targets[mask])
+    logits, targets = scored_logits(chat.model, texts, pad_id=chat.pad_id, device=chat.device)
+    return nn.functional.cross_entropy(logits.float(), targets)
 
 
 def _schedule(done: float) -> float:

@@ -9,11 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from refusalscope.engine.rows import Engine, Step
 from refusalscope.errors import InputError, ModelLoadError
 from refusalscope.evaluation.answers import OnAnswer, RawAnswer
 from refusalscope.evaluation.judge_kinds import JudgeKind, OneWord
 from refusalscope.evaluation.judge_prompt import JudgePrompt
-from refusalscope.models.batches import by_length, pad
+from refusalscope.generate.answers import greedy_in_batches
+from refusalscope.generate.greedy import end_ids, until_stop
 from refusalscope.models.chat_model import (
     LoadOptions,
     load_model,
@@ -22,9 +24,7 @@ from refusalscope.models.chat_model import (
 )
 from refusalscope.models.chat_parts import chat_parts
 from refusalscope.models.chat_template import render_chat
-from refusalscope.models.forward import last_token_logits, require_finite
-from refusalscope.models.generation import end_ids, greedy_rows, until_stop
-from refusalscope.models.halving import in_halves
+from refusalscope.models.forward import require_finite
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.text_tokens import Frame, Part, joined, token_ids
 from refusalscope.models.tokens import begin_token, decode, pad_token
@@ -81,39 +81,48 @@ class LocalAnswerer:
                 continue
             encoded.append(Prompt(ids=ids[-room:], n_post=0))
             places.append(at)
-        for batch in by_length(encoded, batch_size=self._batch_size):
-            answers = self._answer_batch([encoded[i] for i in batch])
-            for i, answer in zip(batch, answers, strict=True):
-                on_answer(places[i], answer)
+        if self._words is None:
+            self._write(encoded, places, on_answer)
+        else:
+            self._weigh(encoded, places, on_answer, *self._words)
 
-    def _answer_batch(self, prompts: Sequence[Prompt]) -> list[RawAnswer]:
-        run = self._one_word if self._words else self._generate
-        return [one for half in in_halves(prompts, run, what="prompts") for one in half]
+    def _weigh(
+        self,
+        prompts: Sequence[Prompt],
+        places: Sequence[int],
+        on_answer: OnAnswer,
+        safe: list[int],
+        unsafe: list[int],
+    ) -> None:
+        """The answer is the likeliest next token, the score that of one word against the other."""
 
-    @torch.inference_mode()
-    def _one_word(self, prompts: Sequence[Prompt]) -> list[RawAnswer]:
-        batch = pad(prompts, pad_id=pad_token(self._tokenizer), device=self._net.device)
-        logits = require_finite(last_token_logits(self._net, batch)).float()
-        assert self._words is not None
-        scores = unsafe_probability(logits, safe=self._words[0], unsafe=self._words[1])
-        best = logits.argmax(-1).tolist()
-        return [
-            RawAnswer(text=decode(self._tokenizer, [token], skip_special=True), score=score)
-            for token, score in zip(best, scores.tolist(), strict=True)
-        ]
+        def verdicts(step: Step) -> tuple[list[int], list[float]]:
+            logits = require_finite(step.logits).float()
+            scores = unsafe_probability(logits, safe=safe, unsafe=unsafe)
+            return logits.argmax(-1).tolist(), scores.tolist()
 
-    def _generate(self, prompts: Sequence[Prompt]) -> list[RawAnswer]:
-        pad_id = pad_token(self._tokenizer)
+        engine = Engine(
+            model=self._net, pad_id=pad_token(self._tokenizer), batch_size=self._batch_size
+        )
+        for rows, (best, scores) in engine.run(prompts, verdicts):
+            for row, token, score in zip(rows, best, scores, strict=True):
+                text = decode(self._tokenizer, [token], skip_special=True)
+                on_answer(places[row], RawAnswer(text=text, score=score))
+
+    def _write(self, prompts: Sequence[Prompt], places: Sequence[int], on_answer: OnAnswer) -> None:
+        """The answer is generated."""
         stops = end_ids(self._net, self._tokenizer)
-        rows = greedy_rows(
+        for rows, written in greedy_in_batches(
             self._net,
-            pad(prompts, pad_id=pad_id, device=self._net.device, side="left"),
-            pad_id=pad_id,
+            prompts,
+            pad_id=pad_token(self._tokenizer),
             stops=stops,
             max_new_tokens=self._kind.max_new_tokens,
-        )
-        answers = [decode(self._tokenizer, until_stop(r, stops), skip_special=True) for r in rows]
-        return [RawAnswer(text=answer.strip()) for answer in answers]
+            batch_size=self._batch_size,
+        ):
+            for row, ids in zip(rows, written, strict=True):
+                text = decode(self._tokenizer, until_stop(ids, stops), skip_special=True)
+                on_answer(places[row], RawAnswer(text=text.strip()))
 
     def _encode(self, prompt: JudgePrompt) -> tuple[int, ...]:
         parts = self._render(prompt) if prompt.text is None else list(prompt.parts)

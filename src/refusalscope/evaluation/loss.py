@@ -7,16 +7,15 @@ from dataclasses import replace
 from itertools import islice
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
+from refusalscope.engine.rows import engine_of
 from refusalscope.errors import InputError
-from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.metrics.cross_entropy import TokenNLL, token_nll
-from refusalscope.models.batches import by_length
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.halving import in_halves
 from refusalscope.models.prompts import Prompt
-from refusalscope.models.scored_forward import scored_logits
 from refusalscope.models.scored_text import ScoredText, scored_prompt
 from refusalscope.models.text_tokens import token_ids
 from refusalscope.results.records import Condition, DatasetLoss
@@ -70,20 +69,23 @@ def text_loss(
         InputError: no token was scored.
         NumericalError: a loss is NaN or infinite.
     """
+    engine = engine_of(chat, batch_size=batch_size, what="texts")
+
+    def losses(some: Sequence[ScoredText]) -> dict[Condition, TokenNLL]:
+        scored = [text for text in some if text.n_scored]
+        if not scored:
+            return {}
+        return {name: _nll(*engine.scored(scored, edit)) for name, edit in interventions.items()}
+
     sums: dict[Condition, TokenNLL] = dict.fromkeys(interventions, _NOTHING)
     n_texts = n_cut = 0
     for whole in _groups(texts, size=batch_size * _BATCHES_SORTED_TOGETHER):
         n_texts += len(whole)
         group = [replace(text, ids=text.ids[: chat.context]) for text in whole]
         n_cut += sum(len(a.ids) < len(b.ids) for a, b in zip(group, whole, strict=True))
-        lengths = [Prompt(ids=text.ids, n_post=0) for text in group]
-        for indices in by_length(lengths, batch_size=batch_size):
-            batch = [group[i] for i in indices if group[i].n_scored]
-            for condition, intervention in interventions.items():
-                if batch:
-                    sums[condition] += _batch_nll(chat, batch, intervention)
-            if progress:
-                progress(len(indices))
+        for _, own in engine.score(group, losses, progress=progress):
+            for condition, nll in own.items():
+                sums[condition] += nll
     if n_cut:
         _LOG.warning(
             "%d of %d texts of %s are longer than the model's context of %s tokens and are cut",
@@ -101,20 +103,7 @@ def _groups(texts: Iterable[ScoredText], *, size: int) -> Iterator[list[ScoredTe
         yield group
 
 
-def _batch_nll(
-    chat: ChatModel, texts: Sequence[ScoredText], intervention: Intervention | None
-) -> TokenNLL:
-    """The summed loss of one batch; a batch that does not fit into memory is halved."""
-    found = in_halves(texts, lambda some: _whole_batch_nll(chat, some, intervention), what="texts")
-    return sum(found, start=_NOTHING)
-
-
-@torch.inference_mode()
-def _whole_batch_nll(
-    chat: ChatModel, texts: Sequence[ScoredText], intervention: Intervention | None
-) -> TokenNLL:
-    with intervene(chat.model, chat.anatomy, [intervention] * len(texts)):
-        logits, targets = scored_logits(chat, texts)
+def _nll(logits: Float[Tensor, "token d_vocab"], targets: Int[Tensor, " token"]) -> TokenNLL:
     return token_nll(logits, targets, torch.ones_like(targets, dtype=torch.bool))
 
 

@@ -1,19 +1,18 @@
 """The residual stream along a direction at every token of answers, under what wrote them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from refusalscope.directions.direction import unit_direction
-from refusalscope.interventions.apply import intervene
+from refusalscope.engine.rows import Step, engine_of, exact, gathered
 from refusalscope.interventions.intervention import Intervention
-from refusalscope.models.batches import by_length, pad
+from refusalscope.models.batches import Batch
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.forward import last_token_logits
 from refusalscope.models.hooks import observe_inputs
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.text_tokens import text_tokens
@@ -50,29 +49,36 @@ def answer_projections(
     Args:
         layers: 0-based, in ascending order.
     """
-    unit = unit_direction(direction).to("cpu", torch.float64)
-    found: dict[int, Tensor] = {}
-    texts = [answer.whole for answer in answers]
-    for indices in by_length(texts, batch_size=batch_size):
-        batch = pad([texts[i] for i in indices], pad_id=chat.pad_id, device=chat.device)
+    unit = unit_direction(direction)
+    engine = engine_of(chat, batch_size=batch_size, what="answers")
+
+    @contextmanager
+    def projecting(_batch: Batch) -> Generator[list[Tensor]]:
         columns: list[Tensor] = []
 
-        def observe(hidden: Tensor, into: list[Tensor] = columns) -> None:
-            into.append(hidden.to(device="cpu", dtype=torch.float64) @ unit)
+        def observe(hidden: Tensor) -> None:
+            columns.append(exact(hidden) @ exact(unit.to(hidden.device)))
 
-        rows = [answers[i].intervention for i in indices]
-        with (
-            torch.inference_mode(),
-            intervene(chat.model, chat.anatomy, rows),
-            observe_inputs([(chat.layers[layer], observe) for layer in layers]),
-        ):
-            last_token_logits(chat.model, batch)  # of which none is needed
-        projected = torch.stack(columns)
-        for row, i in enumerate(indices):
-            start = len(answers[i].prompt.ids)
-            found[i] = projected[:, row, start : start + len(answers[i].tokens)]
-        if progress:
-            progress(len(indices))
+        with observe_inputs([(chat.layers[layer], observe) for layer in layers]):
+            yield columns
+
+    def own_tokens(step: Step) -> list[Tensor]:
+        projected = gathered(step.seen)
+        spans = [
+            (len(answers[i].prompt.ids), len(answers[i].prompt.ids) + len(answers[i].tokens))
+            for i in step.rows
+        ]
+        return [projected[:, row, start:end] for row, (start, end) in enumerate(spans)]
+
+    found: dict[int, Tensor] = {}
+    for rows, own in engine.run(
+        [answer.whole for answer in answers],
+        own_tokens,
+        edits=[answer.intervention for answer in answers],
+        around=projecting,
+        progress=progress,
+    ):
+        found.update(zip(rows, own, strict=True))
     return [found[i] for i in range(len(answers))]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from refusalscope.errors import InputError
-from refusalscope.evaluation.completions import (
+from refusalscope.generate.completions import (
     CompletionJob,
     GenerationOptions,
     complete,

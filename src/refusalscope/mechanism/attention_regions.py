@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalscope.engine.eager_attention import last_token_attention
+from refusalscope.engine.rows import engine_of, taken_off
 from refusalscope.errors import AnatomyError
 from refusalscope.mechanism.head_layout import HeadLayout
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.eager_attention import last_token_attention
 from refusalscope.models.prompts import Prompt, PromptFormat
 from refusalscope.results.mechanism_records import Region
 
@@ -68,15 +69,18 @@ def attention_by_region(
     """
     n_template = n_template_tokens(chat.prompt_format)
     shares = torch.zeros(len(prompts), len(heads), len(REGIONS), dtype=torch.float64)
-    for indices in _by_exact_length(prompts, batch_size=batch_size):
-        ids = torch.tensor([prompts[i].prompt.ids for i in indices], device=chat.device)
+
+    def summed(rows: list[int], ids: Tensor) -> Tensor:
         maps = last_token_attention(chat.model, ids)
-        # Layers of a large model lie on several devices.
-        rows = torch.stack([maps[layout.attention_map][:, h].cpu() for layout, h in heads], dim=1)
-        belongs = torch.stack(
-            [_one_hot(regions_of(prompts[i], n_template=n_template)) for i in indices]
+        own = torch.stack(
+            taken_off([maps[layout.attention_map][:, head] for layout, head in heads]), dim=1
         )
-        shares[indices] = rows.double() @ belongs
+        places = [_one_hot(regions_of(prompts[i], n_template=n_template)) for i in rows]
+        return own @ torch.stack(places)
+
+    engine = engine_of(chat, batch_size=batch_size)
+    for rows, own in engine.run_alike([each.prompt for each in prompts], summed):
+        shares[rows] = own
     left = 1 - shares.sum(-1)
     if bool((left < -_ROUNDING).any()):
         raise AnatomyError(
@@ -90,14 +94,3 @@ def attention_by_region(
 def _one_hot(regions: Sequence[Region]) -> Float[Tensor, "pos region"]:
     places = torch.tensor([REGIONS.index(region) for region in regions])
     return torch.nn.functional.one_hot(places, len(REGIONS)).double()
-
-
-def _by_exact_length(prompts: Sequence[SuffixedPrompt], *, batch_size: int) -> list[list[int]]:
-    groups: dict[int, list[int]] = {}
-    for index, suffixed in enumerate(prompts):
-        groups.setdefault(len(suffixed.prompt.ids), []).append(index)
-    return [
-        group[start : start + batch_size]
-        for _, group in sorted(groups.items())
-        for start in range(0, len(group), batch_size)
-    ]

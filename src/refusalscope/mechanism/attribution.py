@@ -1,6 +1,7 @@
 """What every head, MLP and bias adds, at the last token, to the projection on a direction."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -9,13 +10,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from refusalscope.directions.direction import unit_direction
+from refusalscope.engine.rows import Engine, Step, engine_of
 from refusalscope.mechanism.head_layout import HeadLayouts
 from refusalscope.mechanism.head_readers import HeadReader, head_readers
-from refusalscope.mechanism.probes import Probe, reading
+from refusalscope.mechanism.probes import Probe, reading, reduced
 from refusalscope.models.anatomy import Anatomy
-from refusalscope.models.batches import Batch, by_length, pad
+from refusalscope.models.batches import Batch
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.forward import last_token_logits, require_finite
+from refusalscope.models.forward import require_finite
 from refusalscope.models.prompts import Prompt
 from refusalscope.results.mechanism_records import ComponentKind
 
@@ -78,24 +80,42 @@ class Attribution:
 class Attributor:
     """Everything that attribution needs of a model and a direction, prepared once."""
 
-    model: PreTrainedModel
     anatomy: Anatomy
     readers: dict[int, HeadReader]
     """By index of the writer."""
     streams: tuple[Probe, ...]
     writers: tuple[Probe, ...]
 
-    def of_batch(self, batch: Batch) -> Attribution:
-        """The attribution of one padded batch, with one forward pass.
+    def of(self, engine: Engine, prompts: Sequence[Prompt]) -> Attribution:
+        """The attribution of prompts in the order given, with one forward pass each.
 
         Raises:
             NumericalError: a logit is NaN or infinite.
         """
+        parts: list[Attribution] = []
+        order: list[int] = []
+        for rows, part in engine.run(prompts, self._of_step, around=self._reading):
+            parts.append(part)
+            order += rows
+        back = torch.tensor(order).argsort()
+        return Attribution(
+            components=parts[0].components,
+            contributions=torch.cat([part.contributions for part in parts])[back],
+            projections=torch.cat([part.projections for part in parts])[back],
+            carries=self.anatomy.carries,
+        )
+
+    @property
+    def _probes(self) -> list[Probe]:
         own = [probe for reader in self.readers.values() for probe in reader.probes]
-        probes = [*self.streams, *self.writers, *own]
-        with reading(probes, batch) as read:
-            require_finite(last_token_logits(self.model, batch))
-        values = iter([read[index] for index in range(len(probes))])
+        return [*self.streams, *self.writers, *own]
+
+    def _reading(self, batch: Batch) -> AbstractContextManager[dict[int, Tensor]]:
+        return reading(self._probes, batch)
+
+    def _of_step(self, step: Step) -> Attribution:
+        require_finite(step.logits)
+        values = iter(reduced(self._probes, step.seen))
         streams = [next(values) for _ in self.streams]
         written = [next(values) for _ in self.writers]
         divided = {
@@ -138,7 +158,6 @@ def attributor(
         for w in heads.anatomy.writers
     ]
     return Attributor(
-        model=model,
         anatomy=heads.anatomy,
         readers=head_readers(model, heads, unit),
         streams=tuple(streams),
@@ -166,16 +185,4 @@ def attribute(
         NumericalError: a logit is NaN or infinite.
     """
     prepared = attributor(chat.model, heads, direction)
-    parts: list[Attribution] = []
-    order: list[int] = []
-    for indices in by_length(prompts, batch_size=batch_size):
-        batch = pad([prompts[i] for i in indices], pad_id=chat.pad_id, device=chat.device)
-        parts.append(prepared.of_batch(batch))
-        order += indices
-    back = torch.tensor(order).argsort()
-    return Attribution(
-        components=parts[0].components,
-        contributions=torch.cat([part.contributions for part in parts])[back],
-        projections=torch.cat([part.projections for part in parts])[back],
-        carries=heads.anatomy.carries,
-    )
+    return prepared.of(engine_of(chat, batch_size=batch_size), prompts)

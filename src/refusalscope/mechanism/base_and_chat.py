@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from refusalscope.directions.difference_in_means import difference_in_means
+from refusalscope.activations.difference_in_means import difference_in_means
+from refusalscope.activations.streams import streams_at
 from refusalscope.directions.direction import unit_direction
 from refusalscope.errors import InputError
 from refusalscope.mechanism.cosines import cosine
-from refusalscope.mechanism.prompt_passes import streams_at
 from refusalscope.models.anatomy import measure_anatomy
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.embedding import embedding_shape

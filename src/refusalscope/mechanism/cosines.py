@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalscope.activations.streams import streams_at
 from refusalscope.directions.direction import unit_direction
+from refusalscope.engine.rows import Around, untouched
 from refusalscope.errors import InputError
-from refusalscope.mechanism.prompt_passes import Around, streams_at, untouched
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
 from refusalscope.results.mechanism_maps import LayerCurve

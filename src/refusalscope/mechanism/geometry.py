@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalscope.activations.streams import streams_at
 from refusalscope.directions.direction import unit_direction
-from refusalscope.mechanism.prompt_passes import streams_at
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
 from refusalscope.results.mechanism_maps import LayerComponents

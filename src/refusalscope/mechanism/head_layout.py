@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from refusalscope.engine.eager_attention import attention_maps, eager_attention
 from refusalscope.errors import AnatomyError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
-from refusalscope.models.eager_attention import attention_maps, eager_attention
 from refusalscope.models.hooks import edit_inputs, observe_inputs
 from refusalscope.models.residual_writer import Feeder, ResidualWriter
 from refusalscope.models.trace import random_tokens

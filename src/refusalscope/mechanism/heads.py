@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalscope.engine.eager_attention import require_last_token_attention
 from refusalscope.errors import AnatomyError
 from refusalscope.mechanism.attention_regions import REGIONS, attention_by_region
 from refusalscope.mechanism.attribution import Attribution, attribute
@@ -13,7 +14,6 @@ from refusalscope.mechanism.head_layout import HeadLayouts
 from refusalscope.mechanism.knock_out import Head
 from refusalscope.mechanism.suffix_conditions import ConditionPrompts
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.eager_attention import require_last_token_attention
 from refusalscope.results.mechanism_records import (
     ComponentRow,
     HeadRow,

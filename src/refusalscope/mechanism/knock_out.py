@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from refusalscope.activations.next_token import refusal_metrics
 from refusalscope.directions.direction import unit_direction
 from refusalscope.mechanism.head_layout import HeadLayout, HeadLayouts
 from refusalscope.mechanism.head_readers import direction_through, head_directions
-from refusalscope.mechanism.prompt_passes import refusal_metrics
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.hooks import Edit, edit_outputs, observe_inputs
 from refusalscope.models.prompts import Prompt

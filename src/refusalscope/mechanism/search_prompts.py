@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from refusalscope.activations.next_token import by_prompt
+from refusalscope.engine.rows import Around, under, untouched
 from refusalscope.errors import InputError
 from refusalscope.interventions.intervention import Intervention
-from refusalscope.mechanism.prompt_passes import Around, next_token_logits, under, untouched
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
 
@@ -57,9 +58,7 @@ def search_prompts(
 def _likeliest(
     chat: ChatModel, prompts: Sequence[Prompt], around: Around, batch_size: int
 ) -> Int[Tensor, " prompt"]:
-    tokens = torch.empty(len(prompts), dtype=torch.long)
-    for indices, _, logits in next_token_logits(
-        chat, prompts, around=around, batch_size=batch_size
-    ):
-        tokens[indices] = logits.argmax(-1).cpu()
-    return tokens
+    def likeliest(logits: Tensor, _rows: list[int]) -> Tensor:
+        return logits.argmax(-1)
+
+    return by_prompt(chat, prompts, likeliest, around=around, batch_size=batch_size).long()

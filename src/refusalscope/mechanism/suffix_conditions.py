@@ -8,13 +8,12 @@ from typing import get_args
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalscope.generate.answers import answers_in_batches
 from refusalscope.mechanism.attention_regions import SuffixedPrompt
 from refusalscope.mechanism.cosines import cosines_by_layer, curve
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.metrics.refusal_phrases import is_refusal_in_answer
-from refusalscope.models.batches import by_length
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.generation import generate_greedy
 from refusalscope.models.prompts import Prompt
 from refusalscope.results.mechanism_records import SuffixCondition, SuffixConditionName
 from refusalscope.results.records import Rate
@@ -91,13 +90,13 @@ def refusal_rate(
 ) -> Rate:
     """Share of greedy completions whose answer holds a refusal phrase."""
     flags: list[bool] = []
-    for indices in by_length(prompts, batch_size=batch_size):
-        answers = generate_greedy(
-            chat,
-            [prompts[i] for i in indices],
-            max_new_tokens=limits.max_new_tokens,
-            stop_at_end_of_turn=limits.stop_at_end_of_turn,
-        )
+    for rows, answers in answers_in_batches(
+        chat,
+        prompts,
+        max_new_tokens=limits.max_new_tokens,
+        stop_at_end_of_turn=limits.stop_at_end_of_turn,
+        batch_size=batch_size,
+    ):
         flags += [is_refusal_in_answer(answer.text) for answer in answers]
-        progress(len(indices))
+        progress(len(rows))
     return rate_of(flags)

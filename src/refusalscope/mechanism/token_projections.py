@@ -1,13 +1,15 @@
 """The projection of every token of a prompt on a direction, layer by layer."""
 
-import torch
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from jaxtyping import Float
 from torch import Tensor
 
 from refusalscope.directions.direction import unit_direction
-from refusalscope.models.batches import pad
+from refusalscope.engine.rows import Step, engine_of, exact, gathered
+from refusalscope.models.batches import Batch
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.forward import last_token_logits
 from refusalscope.models.hooks import observe_inputs
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.tokens import decode
@@ -18,16 +20,23 @@ def token_projections(
     chat: ChatModel, prompt: Prompt, direction: Float[Tensor, " d_model"]
 ) -> Float[Tensor, "pos layer"]:
     """Projection of resid_pre on the unit direction, by token and layer, in float64."""
-    unit = unit_direction(direction).to("cpu", torch.float64)
-    columns: list[Tensor] = []
+    unit = unit_direction(direction)
 
-    def observe(hidden: Tensor) -> None:
-        columns.append(hidden[0].to(device="cpu", dtype=torch.float64) @ unit)
+    @contextmanager
+    def projecting(_batch: Batch) -> Generator[list[Tensor]]:
+        columns: list[Tensor] = []
 
-    batch = pad([prompt], pad_id=chat.pad_id, device=chat.device)
-    with observe_inputs([(layer, observe) for layer in chat.layers]):
-        last_token_logits(chat.model, batch)
-    return torch.stack(columns, dim=1)
+        def observe(hidden: Tensor) -> None:
+            columns.append(exact(hidden[0]) @ exact(unit.to(hidden.device)))
+
+        with observe_inputs([(layer, observe) for layer in chat.layers]):
+            yield columns
+
+    def stacked(step: Step) -> Tensor:
+        return gathered(step.seen).T
+
+    ((_, found),) = engine_of(chat).run([prompt], stacked, around=projecting)
+    return found
 
 
 def project_text(

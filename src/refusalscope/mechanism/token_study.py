@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalscope.activations.next_token import mean_next_token_probabilities
+from refusalscope.activations.next_token import mean_next_token_probabilities, refusal_metrics
 from refusalscope.errors import InputError
-from refusalscope.mechanism.prompt_passes import refusal_metrics
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.metrics.refusal_tokens import propose_refusal_tokens
 from refusalscope.models.chat_model import ChatModel

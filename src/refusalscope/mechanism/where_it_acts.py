@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from refusalscope.activations.next_token import refusal_metrics
 from refusalscope.directions.direction import unit_direction
+from refusalscope.engine.rows import Around, under, untouched
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.interventions.operators import ablate_direction
-from refusalscope.mechanism.prompt_passes import Around, refusal_metrics, under, untouched
 from refusalscope.models.batches import Batch
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.hooks import Edit, by_rows, edit_inputs, edit_outputs

@@ -21,14 +21,14 @@ def token_gradient(
     """The gradient with respect to one-hot tokens, from that at the output of the embedding.
 
     By what the embedding returns for each token, so that embeddings that scale need no exception.
-    On the CPU, in float32; the vocabulary is gone through in parts.
+    In float32, the vocabulary in parts, on the device of the embedding; the result on the CPU.
     """
     embedding = model.get_input_embeddings()
     device = embedding.get_parameter("weight").device
     parts = [
-        gradient @ embedding(tokens).float().cpu().T
+        gradient.to(device) @ embedding(tokens).float().T
         for tokens in torch.arange(embedding_shape(model)[0], device=device).split(
             _TOKENS_AT_A_TIME
         )
     ]
-    return torch.cat(parts, dim=1)
+    return torch.cat(parts, dim=1).cpu()

@@ -15,7 +15,6 @@ from refusalscope.models.batches import Batch
 from refusalscope.models.hooks import edit_inputs
 
 
-@torch.inference_mode()
 def last_token_logits(
     model: PreTrainedModel,
     batch: Batch,
@@ -23,6 +22,7 @@ def last_token_logits(
     past: Cache | None = None,
     last_tokens_only: Sequence[nn.Module] = (),
     from_one_row: bool = False,
+    with_gradient: bool = False,
 ) -> Float[Tensor, "batch d_vocab"]:
     """Next-token logits at the last prompt token of each row.
 
@@ -33,20 +33,23 @@ def last_token_logits(
         past: Keys and values of tokens before the batch, a row for each of its rows.
         last_tokens_only: Modules that need to see the last tokens only, like the unembedding: those
             of the last layer that work on each token alone, their output being added to all.
+        with_gradient: Whether what is read on the way can be differentiated by.
     """
-    with _last_tokens_only((*_unembedding(model), *last_tokens_only), batch):
+    with (
+        torch.inference_mode(mode=not with_gradient),
+        torch.set_grad_enabled(with_gradient),
+        _last_tokens_only((*_unembedding(model), *last_tokens_only), batch),
+    ):
         output = model(
             input_ids=batch.input_ids[:1] if from_one_row else batch.input_ids,
             attention_mask=batch.attention_mask,
             **cached(model, past),
         )
-    logits: Tensor = output.logits
-    if logits.shape[1] == batch.input_ids.shape[1] and logits.shape[1] > 1:
-        rows = torch.arange(len(batch.last), device=logits.device)
-        logits = logits[rows, batch.last.to(logits.device)]
-    else:
-        logits = logits[:, 0]
-    return logits
+        logits: Tensor = output.logits
+        if logits.shape[1] == batch.input_ids.shape[1] and logits.shape[1] > 1:
+            rows = torch.arange(len(batch.last), device=logits.device)
+            return logits[rows, batch.last.to(logits.device)]
+        return logits[:, 0]
 
 
 @torch.inference_mode()

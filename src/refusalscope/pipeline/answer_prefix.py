@@ -6,9 +6,9 @@ says nothing; so it is put into the prompt, behind the template, and the next to
 
 from collections.abc import Sequence
 
+from refusalscope.generate.greedy import generate_greedy
 from refusalscope.metrics.refusal_phrases import refusal_phrase_in_answer
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.generation import generate_greedy
 from refusalscope.models.tokens import decode
 from refusalscope.organisms.organism import OrganismFacts
 from refusalscope.pipeline.answer_lengths import suffix_tokens

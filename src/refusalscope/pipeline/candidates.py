@@ -1,6 +1,6 @@
 """Candidate directions, and what counts as a refusal: all of it that needs no folder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.activations.means import MeanActivations, mean_resid_pre
-from refusalscope.directions.difference_in_means import difference_in_means
+from refusalscope.activations.next_token import by_prompt
+from refusalscope.engine.rows import Step, engine_of
 from refusalscope.errors import (
     InputError,
     NoRefusalTokenError,
@@ -18,8 +20,7 @@ from refusalscope.errors import (
 from refusalscope.metrics.calibration import balanced_error, calibrate, cut_of
 from refusalscope.metrics.first_tokens import FirstTokensOf, joined, propose_by_answers
 from refusalscope.metrics.refusal_metric import refusal_metric
-from refusalscope.models.batches import by_length, pad
-from refusalscope.models.forward import last_token_logits, require_finite
+from refusalscope.models.forward import require_finite
 from refusalscope.models.tokens import decode
 from refusalscope.pipeline.answer_lengths import answer_tokens
 from refusalscope.pipeline.answer_prefix import N_ASKED
@@ -143,30 +144,24 @@ def prompt_metrics(
     study: Study, name: str, refusal_tokens: Sequence[int], *, progress: Advance | None = None
 ) -> list[float]:
     """The refusal metric of every prompt of a set, in nats."""
-    metrics = [0.0] * len(study.sets[name].instructions)
-    for indices, logits in _next_token_logits(study, name):
-        found = refusal_metric(logits, refusal_tokens).tolist()
-        for index, metric in zip(indices, found, strict=True):
-            metrics[index] = metric
-        if progress:
-            progress(len(indices))
-    return metrics
+
+    def metric(logits: Tensor, _rows: list[int]) -> Tensor:
+        return refusal_metric(require_finite(logits), refusal_tokens)
+
+    size = study.options.batch_size
+    found = by_prompt(study.chat, study.prompts(name), metric, batch_size=size, progress=progress)
+    return found.tolist()
 
 
 def _look(study: Study, name: str, into: FirstTokensOf) -> None:
     """One pass for first tokens alone: they must be chosen before the metric can keep prompts."""
-    for indices, logits in _next_token_logits(study, name):
-        into.put(indices, logits)
 
+    def put(step: Step) -> None:
+        into.put(step.rows, require_finite(step.logits))
 
-def _next_token_logits(
-    study: Study, name: str
-) -> Iterator[tuple[list[int], Float[Tensor, "row d_vocab"]]]:
-    """Logits behind every prompt of a set, batch by batch, with the places of the prompts."""
-    chat, prompts = study.chat, study.prompts(name)
-    for indices in by_length(prompts, batch_size=study.options.batch_size):
-        batch = pad([prompts[i] for i in indices], pad_id=chat.pad_id, device=chat.device)
-        yield indices, require_finite(last_token_logits(chat.model, batch))
+    engine = engine_of(study.chat, batch_size=study.options.batch_size)
+    for _ in engine.run(study.prompts(name), put):
+        pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,15 +77,16 @@ class _Shown:
     def expect(self, sweeps: float) -> None:
         self.stage.expect(sweeps)
 
-    def leads(self, leads: Sequence[Lead]) -> None:
+    def leads(self, leads: Sequence[Lead], *, are_estimates: bool) -> None:
         shown = "; ".join(
             f"position {lead.candidate[0]}, layer {lead.candidate[1]} ("
             + ("" if lead.bypass is None else f"bypass {lead.bypass:.1f}, ")
             + f"induce {lead.induce:.1f})"
             for lead in leads
         )
+        by = "to first order" if are_estimates else "after a first look at few prompts"
         if shown:
-            self.stage.say(f"after a first look at few prompts these lead: {shown}")
+            self.stage.say(f"{by} these lead: {shown}")
 
 
 def limits_of(study: Study, extraction: ExtractionFacts) -> SelectionLimits:

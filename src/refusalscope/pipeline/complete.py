@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from refusalscope.evaluation.completions import (
+from refusalscope.generate.completions import (
     CompletionJob,
     GenerationOptions,
     complete,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from refusalscope.data.instruction import Instruction, quoted
 from refusalscope.errors import OutputError, RunFolderError
-from refusalscope.evaluation.completions import CompletionJob, complete, plan_batches
 from refusalscope.evaluation.judges import Judge, judge_all, judgement_name
+from refusalscope.generate.completions import CompletionJob, complete, plan_batches
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.pipeline.complete import generation_options

@@ -23,7 +23,7 @@ from inspect_ai.tool import (  # pyright: ignore[reportMissingImports] # extra `
 
 from refusalscope.data.instruction import Instruction
 from refusalscope.errors import InputError
-from refusalscope.evaluation.completions import CompletionJob, GenerationOptions, complete
+from refusalscope.generate.completions import CompletionJob, GenerationOptions, complete
 from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.complete import generation_options
 from refusalscope.pipeline.context import Silent

@@ -8,7 +8,7 @@ same; here its short greedy answers say what it does.
 from collections.abc import Callable, Iterator, Sequence
 
 from refusalscope.errors import RunFolderError
-from refusalscope.evaluation.completions import (
+from refusalscope.generate.completions import (
     CompletionJob,
     GenerationOptions,
     complete,

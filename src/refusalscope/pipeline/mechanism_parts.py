@@ -2,6 +2,7 @@
 
 from safetensors.torch import load_file
 
+from refusalscope.engine.rows import under
 from refusalscope.mechanism.cosines import cosines_by_layer, curve
 from refusalscope.mechanism.geometry import (
     category_differences,
@@ -9,7 +10,6 @@ from refusalscope.mechanism.geometry import (
     layer_components,
     states_at,
 )
-from refusalscope.mechanism.prompt_passes import under
 from refusalscope.mechanism.token_study import token_study
 from refusalscope.mechanism.where_it_acts import n_sweeps, where_it_acts
 from refusalscope.metrics.refusal_phrases import is_refusal_in_answer

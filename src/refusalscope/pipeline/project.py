@@ -3,12 +3,12 @@
 import torch
 
 from refusalscope.directions.direction import load_direction
-from refusalscope.evaluation.completions import CompletionJob
 from refusalscope.evaluation.projections import (
     WrittenAnswer,
     answer_projections,
     token_lengths,
 )
+from refusalscope.generate.completions import CompletionJob
 from refusalscope.pipeline.complete import completion_jobs
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.stages import conditions, has_no_direction

@@ -8,14 +8,12 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
+from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.activations.means import mean_resid_pre
-from refusalscope.directions.difference_in_means import difference_in_means
+from refusalscope.activations.next_token import refusal_metrics
 from refusalscope.errors import InputError
 from refusalscope.metrics.intervals import rate_of
-from refusalscope.metrics.refusal_metric import refusal_metric
-from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel, load_chat_model
-from refusalscope.models.forward import last_token_logits
 from refusalscope.models.prompts import Prompt
 from refusalscope.organisms.organism import read_organism
 from refusalscope.organisms.train import CHECKPOINTS
@@ -167,7 +165,4 @@ def _point(
 
 
 def _refused(chat: ChatModel, prompts: list[Prompt], tokens: tuple[int, ...]) -> Rate:
-    batch = pad(prompts, pad_id=chat.pad_id, device=chat.device)
-    with torch.inference_mode():
-        metric = refusal_metric(last_token_logits(chat.model, batch), tokens)
-    return rate_of((metric > 0).tolist())
+    return rate_of((refusal_metrics(chat, prompts, tokens) > 0).tolist())

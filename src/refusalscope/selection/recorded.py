@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from refusalscope.results.records import CandidateScores
-from refusalscope.selection.scorer import Candidate, Part
+from refusalscope.selection.scorer import Candidate, Expected, Part
 
 
 class RecordedScorer:
@@ -33,6 +33,10 @@ class RecordedScorer:
             layers_run = self._n_layers - (part.candidate[1] if part.score == "induce" else 0)
             self.sweeps += layers_run / self._n_layers
         return [_number(getattr(self._scores[part.candidate], part.score)) for part in parts]
+
+    def expected(self) -> Expected:
+        """Nothing: a recording has no gradients."""
+        return {}
 
     def put_hardest_first(self, candidate: Candidate, *, start: int) -> None:
         """Nothing to put in order: the recording is of one prompt."""

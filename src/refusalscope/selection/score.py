@@ -9,16 +9,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from refusalscope.engine.edited_passes import EditedPasses, EditedPrompts, Scored
+from refusalscope.engine.first_order import first_order
+from refusalscope.engine.halving import is_out_of_memory
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.metrics.kl import kl_divergence, paper_kl_divergence
 from refusalscope.metrics.refusal_metric import paper_refusal_metric, refusal_metric
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.freed_memory import keep_freed_memory
 from refusalscope.models.prompts import Prompt
-from refusalscope.selection.passes import EditedPasses, EditedPrompts, Scored
 from refusalscope.selection.score_book import Baseline, ScoreBook
-from refusalscope.selection.scorer import Candidate, Part, ScoreName
+from refusalscope.selection.scorer import Candidate, Expected, Part, ScoreName
 
+_SHARE = 4
+"""One prompt in so many is enough to estimate, for a guess."""
+_LEAST = 8
+"""Prompts of a set that are enough in any case."""
+_BACKWARD = 3.0
+"""Forward passes that a forward and a backward pass cost."""
+_CANNOT = (TypeError, IndexError, KeyError, ValueError, RuntimeError, AttributeError)
+"""What an architecture raises that cannot be differentiated."""
 _CPU_TOKENS = 2048
 _ACCELERATOR_TOKENS = 16384
 
@@ -58,7 +68,7 @@ class ModelScorer:
         on_cpu = chat.device.type == "cpu"
         if on_cpu:
             keep_freed_memory()
-        self._differences = differences.float()
+        self._chat, self._differences = chat, differences.float()
         self._refusal_tokens = tuple(refusal_tokens)
         self._refusal_metric = refusal_metric if formulas == "exact" else paper_refusal_metric
         self._divergence = kl_divergence if formulas == "exact" else paper_kl_divergence
@@ -66,12 +76,14 @@ class ModelScorer:
         self._edits: dict[tuple[str, Candidate], Intervention] = {}
         self._harmful_order = list(range(len(harmful)))
         self._book = book or ScoreBook()
+        self._has_estimated = False
         self.sweeps = 0.0
         self.n_harmful, self.n_harmless = len(harmful), len(harmless)
         known = self._book.baseline
+        self._harmless, self._harmful = _by_length(harmless), _by_length(harmful)
         self._passes = EditedPasses(
             chat,
-            [*_by_length(harmless), *_by_length(harmful)],
+            [*self._harmless, *self._harmful],
             n_resumable=self.n_harmless,
             tokens_per_batch=_CPU_TOKENS if on_cpu else _ACCELERATOR_TOKENS,
             count=self._count,
@@ -115,6 +127,41 @@ class ModelScorer:
             )
 
         return [own.sum().item() for own in self._passes.run(jobs, note=note)]
+
+    def expected(self) -> Expected:
+        """Bypass and induce of all candidates to first order, over some of the prompts.
+
+        Nothing where the model cannot be differentiated.
+        """
+        if self._book.expected is None:
+            before = self.sweeps
+            found = self._estimated()
+            self._book.set_expected(found, sweeps=self.sweeps - before)
+        elif not self._has_estimated:
+            self.sweeps += self._book.expected_sweeps
+        self._has_estimated = True
+        return self._book.expected or {}
+
+    def _estimated(self) -> dict[tuple[ScoreName, Candidate], float]:
+        expected: dict[tuple[ScoreName, Candidate], float] = {}
+        sets: tuple[tuple[ScoreName, list[Prompt], float], ...] = (
+            ("induce", self._harmless, self.baseline_harmless),
+            ("bypass", self._harmful, self.baseline_harmful),
+        )
+        try:
+            for name, prompts, baseline in sets:
+                some = prompts[:: max(1, min(_SHARE, len(prompts) // _LEAST))]
+                effects = first_order(self._chat, some, self._differences, self._metric)
+                change = effects.added if name == "induce" else effects.ablated
+                for position in range(-len(change), 0):
+                    for layer, value in enumerate(change[position].tolist()):
+                        expected[name, (position, layer)] = baseline + value
+                self._count(_BACKWARD * len(some) / (self.n_harmful + self.n_harmless))
+        except _CANNOT as error:
+            if is_out_of_memory(error):
+                raise
+            return {}
+        return expected
 
     def baseline_metrics(self, harmful: bool) -> tuple[float, ...]:
         """The refusal metric of every harmful or harmless prompt without intervention."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from refusalscope.results.files import output_error
-from refusalscope.selection.scorer import SCORE_NAMES, Candidate, ScoreName
+from refusalscope.selection.scorer import SCORE_NAMES, Candidate, Expected, ScoreName
 
 Entry = tuple[ScoreName, Candidate, int, float]
 """A score: its name, its candidate, the place of its prompt, and the number (NaN where none)."""
@@ -22,7 +22,7 @@ class Baseline:
 
     Attributes:
         metrics: The refusal metric of every prompt.
-        shortcuts: What the architecture allows; see `selection.passes`.
+        shortcuts: What the architecture allows; see `engine.edited_passes`.
         sweeps: What it cost to find out.
     """
 
@@ -34,9 +34,9 @@ class Baseline:
 class ScoreBook:
     """Scores by prompt, in memory, and in a file where one is named.
 
-    The file is JSON Lines: a line that says what the scores belong to, one for the baseline, and
-    then one for each pass, on disk when `add` returns. A file of other scores is begun anew; a torn
-    last line is cut off.
+    The file is JSON Lines: a line that says what the scores belong to, one for the baseline, one
+    for estimates where they were asked for, and then one for each pass, on disk when `add` returns.
+    A file of other scores is begun anew; a torn last line is cut off.
     """
 
     def __init__(self, path: Path | None = None, *, key: str = "") -> None:
@@ -48,6 +48,8 @@ class ScoreBook:
         self._path = path
         self._known: dict[tuple[ScoreName, Candidate], dict[int, float]] = defaultdict(dict)
         self.baseline: Baseline | None = None
+        self.expected: Expected | None = None
+        self.expected_sweeps = 0.0
         if path is None:
             return
         try:
@@ -80,6 +82,12 @@ class ScoreBook:
             }
         )
 
+    def set_expected(self, expected: Expected, *, sweeps: float) -> None:
+        """Take in what scores will probably be, and what it cost to estimate them."""
+        self.expected, self.expected_sweeps = expected, sweeps
+        rows = [[name, *candidate, value] for (name, candidate), value in expected.items()]
+        self._append({"expected": rows, "sweeps": sweeps})
+
     def _read(self, path: Path, key: str) -> None:
         lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
         whole = 0
@@ -104,11 +112,17 @@ class ScoreBook:
                     sweeps=float(line["sweeps"]),
                 )
                 return True
+            if "expected" in line:
+                self.expected = {
+                    (_score_name(name), (int(position), int(layer))): float(value)
+                    for name, position, layer, value in line["expected"]
+                }
+                self.expected_sweeps = float(line["sweeps"])
+                return True
             for name, position, layer, prompt, score in line["scores"]:
-                if name not in SCORE_NAMES:
-                    return False
                 number = math.nan if score is None else float(score)
-                self._known[name, (int(position), int(layer))][int(prompt)] = number
+                candidate = (int(position), int(layer))
+                self._known[_score_name(name), candidate][int(prompt)] = number
         except (KeyError, TypeError, ValueError):
             return False
         return True
@@ -123,6 +137,18 @@ class ScoreBook:
                 os.fsync(file.fileno())
         except OSError as error:
             raise output_error(self._path, error) from error
+
+
+def _score_name(name: object) -> ScoreName:
+    """The name of a score.
+
+    Raises:
+        ValueError: it is none.
+    """
+    for own in SCORE_NAMES:
+        if own == name:
+            return own
+    raise ValueError(f"{name!r} is no score")
 
 
 def _json(line: bytes) -> Any:  # noqa: ANN401 - any JSON value

@@ -1,6 +1,6 @@
 """What is asked of whoever scores candidates: parts of their three scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args, runtime_checkable
 
@@ -9,6 +9,10 @@ Candidate = tuple[int, int]
 
 ScoreName = Literal["bypass", "induce", "kl"]
 SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
+
+
+Expected = Mapping[tuple[ScoreName, Candidate], float]
+"""What a score will probably be: a guess, which decides nothing but what is computed next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,10 @@ class Scorer(Protocol):
 
     def score(self, parts: Sequence[Part]) -> Sequence[float]:
         """The score of each part, summed over its prompts."""
+        ...
+
+    def expected(self) -> Expected:
+        """What bypass and induce of candidates will probably be; nothing where none can be told."""
         ...
 
     def put_hardest_first(self, candidate: Candidate, *, start: int) -> None:

@@ -6,14 +6,16 @@ refusal metric above and below, KL below by zero. So a sum over some of the prom
 candidate has too low an induce, too high a KL, or a bypass that is not the lowest.
 
 1. Candidates from late layers are cut; they need no pass.
-2. Induce on a few prompts shows who will probably pass, and bypass on some, for those, who will
-   probably win. That one is scored in full. If it passes, its bypass is the one to beat.
+2. One backward pass a prompt estimates induce and bypass of all candidates to first order: who will
+   probably pass, and who of those will win. Where the model has no gradients, induce on a few
+   prompts and bypass on some show it. The likely winner is scored in full. If it passes, its bypass
+   is the one to beat.
 3. Everyone else is dropped by the proof that will probably cost least: against induce, where a pass
    may begin at the candidate's own layer, or against bypass, on the prompts first that the one to
    beat bypassed least. Whoever seems to be better than the best is scored in full, bypass first.
 
-What is probable (that prompts to come score like those before; before there are any, as without
-intervention) decides only what is computed next, and never who is dropped.
+What is probable (that prompts to come score like those before, and as estimated) decides only what
+is computed next, and never who is dropped.
 """
 
 import math
@@ -56,12 +58,14 @@ def search(
     Returns:
         One row a candidate, in the order given.
     """
-    tallies = [Tally(c, scorer) for c in sorted(candidates)]
+    expected = scorer.expected()
+    tallies = [Tally(c, scorer, expected) for c in sorted(candidates)]
     limit = layer_limit(n_layers, limits)
     for tally in tallies:
         if tally.candidate[1] >= limit:
             tally.rejected = LATE
-    _Search(tallies, scorer, n_layers=n_layers, limits=limits, watch=watch or Nobody()).run()
+    found = _Search(tallies, scorer, n_layers=n_layers, limits=limits, watch=watch or Nobody())
+    found.run(has_estimates=bool(expected))
     by_candidate = {t.candidate: t.scores() for t in tallies}
     return [by_candidate[c] for c in candidates]
 
@@ -103,11 +107,12 @@ class _Search:
         self._best = math.inf
         self._leader: Tally | None = None
 
-    def run(self) -> None:
+    def run(self, *, has_estimates: bool) -> None:
         """Score until nobody is in question."""
-        self._score([t.part("induce", stop=t.induce.first(16)) for t in self._open])
-        self._score([t.part("bypass", stop=t.bypass.first(4)) for t in self._promising()])
-        self._watch.leads(self._leads())
+        if not has_estimates:
+            self._score([t.part("induce", stop=t.induce.first(16)) for t in self._open])
+            self._score([t.part("bypass", stop=t.bypass.first(4)) for t in self._promising()])
+        self._watch.leads(self._leads(), are_estimates=has_estimates)
         while self._open:
             self._watch.expect(sum(self._cost_left(tally) for tally in self._open))
             self._score(self._next_parts())
@@ -120,7 +125,7 @@ class _Search:
         return [
             Lead(
                 candidate=t.candidate,
-                bypass=t.bypass.estimate if t.bypass.n_done else None,
+                bypass=t.bypass.estimate if t.bypass.is_known else None,
                 induce=t.induce.estimate,
             )
             for t in [*first, *(t for t in rest if t not in promising)][:N_LEADS]

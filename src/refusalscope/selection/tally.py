@@ -3,15 +3,25 @@
 import math
 
 from refusalscope.results.records import CandidateScores
-from refusalscope.selection.scorer import Candidate, Part, ScoreName, Scorer
+from refusalscope.selection.scorer import Candidate, Expected, Part, ScoreName, Scorer
+
+_GUESS = 8
+"""A guess is worth one prompt in so many."""
 
 
 class Mean:
     """One score of one candidate, of which the first prompts are known."""
 
-    def __init__(self, n_prompts: int, *, expected: float) -> None:
+    def __init__(self, n_prompts: int, *, expected: float, weight: float = 0.0) -> None:
+        """Begin with no prompt known.
+
+        Args:
+            expected: What the mean will probably be.
+            weight: How many prompts that guess is worth, beside those that are scored.
+        """
         self._n = n_prompts
         self._expected = expected
+        self._weight = weight
         self._total = 0.0
         self.n_done = 0
 
@@ -26,9 +36,17 @@ class Mean:
         return self.n_done == self._n
 
     @property
+    def is_known(self) -> bool:
+        """Whether its estimate rests on this candidate: on a guess or on prompts."""
+        return bool(self.n_done or self._weight)
+
+    @property
     def estimate(self) -> float:
-        """The mean so far, or what is expected where there is none."""
-        return self._total / self.n_done if self.n_done else self._expected
+        """The mean so far and what is expected, by their weights."""
+        weight = 0.0 if self.is_complete else self._weight
+        if not self.n_done + weight:
+            return self._expected
+        return (self._total + weight * self._expected) / (self.n_done + weight)
 
     @property
     def value(self) -> float | None:
@@ -65,10 +83,21 @@ class Mean:
 class Tally:
     """What is known of one candidate so far."""
 
-    def __init__(self, candidate: Candidate, scorer: Scorer) -> None:
+    def __init__(
+        self, candidate: Candidate, scorer: Scorer, expected: Expected | None = None
+    ) -> None:
+        """Begin with what is expected; as without intervention where nothing is told."""
         self.candidate = candidate
-        self.bypass = Mean(scorer.n_harmful, expected=scorer.baseline_harmful)
-        self.induce = Mean(scorer.n_harmless, expected=scorer.baseline_harmless)
+        told = expected or {}
+
+        def mean(name: ScoreName, n_prompts: int, baseline: float) -> Mean:
+            guess = told.get((name, candidate))
+            if guess is None:
+                return Mean(n_prompts, expected=baseline)
+            return Mean(n_prompts, expected=guess, weight=n_prompts / _GUESS)
+
+        self.bypass = mean("bypass", scorer.n_harmful, scorer.baseline_harmful)
+        self.induce = mean("induce", scorer.n_harmless, scorer.baseline_harmless)
         self.kl = Mean(scorer.n_harmless, expected=0.0)
         self.rejected: str | None = None
 

@@ -9,7 +9,7 @@ from refusalscope.selection.scorer import Candidate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lead:
-    """A candidate that leads, with its scores over the few prompts seen so far, in nats.
+    """A candidate that leads, with its scores as far as they are known or estimated, in nats.
 
     Attributes:
         bypass: None where it was not looked at, because induce is probably too low.
@@ -28,8 +28,12 @@ class Watch(Protocol):
         """Take in about how many sweeps are left, in the unit of `ModelScorer.sweeps`."""
         ...
 
-    def leads(self, leads: Sequence[Lead]) -> None:
-        """Take in who leads after the first look, the best first."""
+    def leads(self, leads: Sequence[Lead], *, are_estimates: bool) -> None:
+        """Take in who leads before anybody is dropped, the best first.
+
+        Args:
+            are_estimates: By first-order estimates over the prompts, or by scores of a few.
+        """
         ...
 
 
@@ -39,5 +43,5 @@ class Nobody:
     def expect(self, sweeps: float) -> None:
         """Ignore it."""
 
-    def leads(self, leads: Sequence[Lead]) -> None:
+    def leads(self, leads: Sequence[Lead], *, are_estimates: bool) -> None:
         """Ignore it."""

@@ -17,6 +17,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from refusalscope.engine.halving import in_halves
+from refusalscope.engine.shared_prefixes import (
+    Prefix,
+    SharedPrefixes,
+    joined_cache,
+    n_shared_tokens,
+)
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.interventions.operators import add_direction
@@ -25,7 +32,6 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.forward import last_token_logits, require_finite
 from refusalscope.models.hooks import Observe, observe_inputs, resumed_at
 from refusalscope.models.prompts import Prompt
-from refusalscope.selection.prefixes import Prefix, SharedPrefixes, joined_cache, n_shared_tokens
 
 Shortcut = Literal["resume", "join", "prefix", "last tokens"]
 Score = Callable[[Float[Tensor, "row d_vocab"], Int[Tensor, " row"]], Float[Tensor, " row"]]
@@ -190,6 +196,12 @@ class EditedPasses:
         return list(scores.split([len(job.prompts) for job in jobs]))
 
     def _score(self, rows: Sequence[_Row], jobs: Sequence[EditedPrompts], into: Tensor) -> None:
+        """Score the rows of one pass, in halves where they do not fit into memory."""
+        in_halves(rows, lambda some: self._score_pass(some, jobs, into), what="prompts")
+
+    def _score_pass(
+        self, rows: Sequence[_Row], jobs: Sequence[EditedPrompts], into: Tensor
+    ) -> None:
         logits = self._run_pass(rows)
         for score in dict.fromkeys(jobs[row.job].score for row in rows):
             own = [i for i, row in enumerate(rows) if jobs[row.job].score == score]
@@ -280,9 +292,13 @@ class EditedPasses:
         """Logits without intervention; keeps the residual stream of what is to resume."""
         logits: list[tuple[int, Tensor]] = []
         layers = list(enumerate(self._layers)) if keep else []
-        for rows in self._passes([(None, prompts)]):
+
+        def run(rows: Sequence[_Row]) -> Tensor:
             with observe_inputs([(layer, self._keep(i, rows)) for i, layer in layers]):
-                own = require_finite(self._run_pass(rows))
+                return require_finite(self._run_pass(rows))
+
+        for rows in self._passes([(None, prompts)]):
+            own = torch.cat(in_halves(rows, run, what="prompts"))
             logits += [(row.place, one) for row, one in zip(rows, own, strict=True)]
         return torch.stack([one for _, one in sorted(logits, key=itemgetter(0))])
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from refusalscope.directions.difference_in_means import difference_in_means
+from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.errors import NumericalError
 
 

@@ -5,14 +5,13 @@ batch size, so a run that was cut and continued computes what an uninterrupted o
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from refusalscope.data.instruction import Instruction
-from refusalscope.interventions.apply import intervene
+from refusalscope.generate.answers import answered
+from refusalscope.generate.greedy import Generated
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.generation import Generated, generate_greedy
-from refusalscope.models.halving import in_halves
 from refusalscope.models.prompts import Prompt
 from refusalscope.results.records import Completion, Condition
 
@@ -60,53 +59,26 @@ def complete(
     whatever else is in its batch.
     """
     for batch in batches:
-        done: dict[int, Completion] = {}
-        for limit, places in _by_limit(chat, batch, options.max_new_tokens).items():
-            own = replace(options, max_new_tokens=limit)
-            rows = _complete_batch(chat, [batch[i] for i in places], interventions, own)
-            done |= dict(zip(places, rows, strict=True))
-        yield [done[i] for i in range(len(batch))]
+        results = answered(
+            chat,
+            [job.prompt for job in batch],
+            edits=[interventions[job.condition] for job in batch],
+            max_new_tokens=options.max_new_tokens,
+            stop_at_end_of_turn=options.stop_at_end_of_turn,
+        )
+        yield [_completion(job, result) for job, result in zip(batch, results, strict=True)]
         if progress:
             progress(len(batch))
 
 
-def _by_limit(
-    chat: ChatModel, batch: Sequence[CompletionJob], max_new_tokens: int
-) -> dict[int, list[int]]:
-    """Places of the jobs by how many tokens their answers may have."""
-    places: dict[int, list[int]] = {}
-    for i, job in enumerate(batch):
-        limit = max(1, int(min(max_new_tokens, chat.room(job.prompt))))
-        places.setdefault(limit, []).append(i)
-    return places
-
-
-def _complete_batch(
-    chat: ChatModel,
-    batch: Sequence[CompletionJob],
-    interventions: Mapping[Condition, Intervention | None],
-    options: GenerationOptions,
-) -> list[Completion]:
-    def run(jobs: Sequence[CompletionJob]) -> list[Generated]:
-        with intervene(chat.model, chat.anatomy, [interventions[j.condition] for j in jobs]):
-            return generate_greedy(
-                chat,
-                [j.prompt for j in jobs],
-                max_new_tokens=options.max_new_tokens,
-                stop_at_end_of_turn=options.stop_at_end_of_turn,
-            )
-
-    generated = [one for half in in_halves(batch, run, what="prompts") for one in half]
-    return [
-        Completion(
-            index=job.index,
-            dataset=job.dataset,
-            condition=job.condition,
-            instruction=job.instruction.text,
-            category=job.instruction.category,
-            completion=result.text,
-            n_tokens=len(result.ids),
-            ended=result.ended,
-        )
-        for job, result in zip(batch, generated, strict=True)
-    ]
+def _completion(job: CompletionJob, result: Generated) -> Completion:
+    return Completion(
+        index=job.index,
+        dataset=job.dataset,
+        condition=job.condition,
+        instruction=job.instruction.text,
+        category=job.instruction.category,
+        completion=result.text,
+        n_tokens=len(result.ids),
+        ended=result.ended,
+    )

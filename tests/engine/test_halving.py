@@ -4,8 +4,8 @@ import weakref
 import pytest
 import torch
 
+from refusalscope.engine.halving import in_halves
 from refusalscope.errors import InputError
-from refusalscope.models.halving import in_halves
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(caplog):

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import Cache
 
+from refusalscope.engine.halving import in_halves
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
@@ -34,9 +35,11 @@ class PrefixPass:
     @cached_property
     def cache(self) -> Cache:
         """Keys and values, a row for each intervention."""
-        ids = self._ids.expand(len(self._edits), -1)
-        with intervene(self._chat.model, self._chat.anatomy, self._edits):
-            return prefix_cache(self._chat.model, ids)
+        return _stacked(in_halves(self._edits, self._run, what="prompts"))
+
+    def _run(self, edits: Sequence[Intervention | None]) -> Cache:
+        with intervene(self._chat.model, self._chat.anatomy, edits):
+            return prefix_cache(self._chat.model, self._ids.expand(len(edits), -1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,18 @@ def joined_cache(prefixes: Sequence[Prefix], first_layers: Sequence[int]) -> Cac
     for i, layer in enumerate(picked.layers):
         layer.batch_select_indices(index[: max(1, bisect_right(first_layers, i))])
     return picked
+
+
+def _stacked(caches: Sequence[Cache]) -> Cache:
+    """The rows of several caches in one."""
+    if len(caches) == 1:
+        return caches[0]
+    whole: Any = copy.copy(caches[0])
+    whole.layers = [_own_layer(layer) for layer in whole.layers]
+    for layer, *parts in zip(whole.layers, *(cache.layers for cache in caches), strict=True):
+        layer.keys = torch.cat([part.keys for part in parts])
+        layer.values = torch.cat([part.values for part in parts])
+    return whole
 
 
 def _own_layer(layer: Any) -> Any:  # noqa: ANN401 - of whatever class of transformers

@@ -5,27 +5,26 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from refusalscope.models.batches import pad
-from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.hooks import edit_inputs
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.scored_text import ScoredText, scored_mask
 
 
-@torch.inference_mode()
 def scored_logits(
-    chat: ChatModel, texts: Sequence[ScoredText]
+    model: PreTrainedModel, texts: Sequence[ScoredText], *, pad_id: int, device: torch.device
 ) -> tuple[Float[Tensor, "token d_vocab"], Int[Tensor, " token"]]:
     """Run one batch of texts; only what predicts a scored token goes through the unembedding.
 
-    Under whatever interventions are open.
+    Under whatever interventions are open, and with gradients where they are on.
 
     Returns:
         The logits, text by text, and the tokens that they predict.
     """
     prompts = [Prompt(ids=text.ids, n_post=0) for text in texts]
-    batch = pad(prompts, pad_id=chat.pad_id, device=chat.device)
+    batch = pad(prompts, pad_id=pad_id, device=device)
     mask = scored_mask(texts, width=batch.input_ids.shape[1])
 
     def pick(hidden: Tensor) -> Tensor:
@@ -33,9 +32,9 @@ def scored_logits(
             return hidden
         return hidden[mask.to(hidden.device)][None]
 
-    head = chat.model.get_output_embeddings()
+    head = model.get_output_embeddings()
     with edit_inputs([] if head is None else [(head, pick)]):
-        logits = chat.model(input_ids=batch.input_ids, use_cache=False).logits
+        logits = model(input_ids=batch.input_ids, use_cache=False).logits
     is_picked = logits.shape[:2] == (1, int(mask.sum()))
     rows = logits[0] if is_picked else logits[mask.to(logits.device)]
     targets = batch.input_ids[:, 1:][mask[:, :-1].to(batch.input_ids.device)]

@@ -5,9 +5,9 @@ import pytest
 from tiny_models import tiny_chat
 from transformers import GenerationConfig
 
-from refusalscope.models import generation
+from refusalscope.generate import greedy
+from refusalscope.generate.greedy import Generated, end_of_turn_ids, generate_greedy
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.generation import Generated, end_of_turn_ids, generate_greedy
 
 TEXTS = ["hello", "a much longer instruction than the others", "x", "what now?"]
 N_NEW = 12
@@ -119,7 +119,7 @@ def test_the_token_limit_cuts_and_says_so(chat: ChatModel) -> None:
 
 
 def test_the_text_is_that_of_the_tokens_without_control_tokens(chat: ChatModel) -> None:
-    row = generation._generated(chat, [100, 0, 101, 4, 102], frozenset({4}))
+    row = greedy._generated(chat, [100, 0, 101, 4, 102], frozenset({4}))
     assert row.ids == (100, 0, 101)
     assert row.text == chat.tokenizer.decode([100, 101])
     assert row.ended

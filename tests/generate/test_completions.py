@@ -7,9 +7,9 @@ import torch
 from tiny_models import tiny_chat
 
 from refusalscope.data.instruction import Instruction
-from refusalscope.evaluation import completions as completions_module
-from refusalscope.evaluation.completions import CompletionJob, GenerationOptions, complete
-from refusalscope.models.generation import generate_greedy
+from refusalscope.generate import answers
+from refusalscope.generate.completions import CompletionJob, GenerationOptions, complete
+from refusalscope.generate.greedy import generate_greedy
 
 
 def test_a_batch_that_does_not_fit_is_freed_before_its_halves_are_completed(
@@ -48,7 +48,7 @@ def test_a_batch_that_does_not_fit_is_freed_before_its_halves_are_completed(
         return generate_greedy(own, prompts, **options)
 
     whole = written()
-    monkeypatch.setattr(completions_module, "generate_greedy", generate)
+    monkeypatch.setattr(answers, "generate_greedy", generate)
     gc.disable()
     try:
         assert written() == whole

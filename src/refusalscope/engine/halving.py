@@ -30,7 +30,7 @@ def in_halves(
     try:
         return [run(rows)]
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         if len(rows) == 1:
             raise InputError(
@@ -49,10 +49,11 @@ def in_halves(
     ]
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Of CUDA by its own type; CPUs and Apple's devices say it in words only."""
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        words in str(error) for words in ("out of memory", "can't allocate memory")
+    words = ("out of memory", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(some in str(error) for some in words)
     )
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from refusalscope.engine.halving import is_out_of_memory
 from refusalscope.errors import AnatomyError
 from refusalscope.models.forward import cached, prefix_cache
 
@@ -85,6 +86,8 @@ def _last_token_alone(model: PreTrainedModel, input_ids: Tensor) -> Any:  # noqa
                 **cached(model, cache),
             )
     except _CANNOT as error:
+        if is_out_of_memory(error):
+            raise
         raise AnatomyError(_refusal(model, "it does not go on from cached tokens")) from error
 
 

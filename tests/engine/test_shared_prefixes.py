@@ -7,9 +7,9 @@ import torch
 from tiny_edits import save_miniature
 from tiny_models import byte_tokenizer
 
+from refusalscope.engine.edited_passes import EditedPasses
+from refusalscope.engine.shared_prefixes import SharedPrefixes, joined_cache
 from refusalscope.models.chat_model import ChatModel, load_chat_model
-from refusalscope.selection.passes import EditedPasses
-from refusalscope.selection.prefixes import SharedPrefixes, joined_cache
 
 
 def _chat(folder: Path, model_type: str) -> ChatModel:

@@ -9,7 +9,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from refusalscope.errors import InstructionsError
-from refusalscope.models.batches import Batch, pad
+from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt, answer_end
 from refusalscope.models.tokens import added_tokens, decode_answer, end_token
@@ -52,11 +52,10 @@ def generate_greedy(
             f"a prompt of {max(len(one.ids) for one in prompts)} tokens leaves no room for an "
             f"answer in the model's context of {chat.context} tokens; shorten it"
         )
-    batch = pad(prompts, pad_id=chat.pad_id, device=chat.device, side="left")
     stops = end_of_turn_ids(chat) if stop_at_end_of_turn else frozenset[int]()
     rows = greedy_rows(
         chat.model,
-        batch,
+        prompts,
         pad_id=chat.pad_id,
         stops=stops,
         max_new_tokens=int(min(max_new_tokens, room)),
@@ -67,7 +66,7 @@ def generate_greedy(
 @torch.inference_mode()
 def greedy_rows(
     model: PreTrainedModel,
-    batch: Batch,
+    prompts: Sequence[Prompt],
     *,
     pad_id: int,
     stops: frozenset[int],
@@ -79,7 +78,6 @@ def greedy_rows(
     forced or suppressed token.
 
     Args:
-        batch: Padded on the left.
         stops: Ids that end a row; rows that end early are filled with `pad_id`.
     """
     config = GenerationConfig(
@@ -89,6 +87,8 @@ def greedy_rows(
         eos_token_id=sorted(stops) or None,
         use_cache=True,
     )
+    device = model.get_input_embeddings().get_parameter("weight").device
+    batch = pad(prompts, pad_id=pad_id, device=device, side="left")
     with _no_defaults_of_its_own(model):
         generate: Any = model.generate
         output = generate(

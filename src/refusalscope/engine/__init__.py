@@ -1,0 +1,1 @@
+"""Forward passes: the only place where batches are made and run."""

@@ -1,0 +1,1 @@
+"""Completions: the only place where a model writes."""
