@@ -21,7 +21,13 @@ from refusalscope.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PACKAGE = ROOT / "src" / "refusalscope"
+PAGES = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "changelog.d" / "README.md",
+    *sorted((ROOT / "docs").glob("**/*.md")),
+]
 _FENCE = re.compile(r"^\s*(```+|~~~+)\s*(\S*)")
 _LINK = re.compile(r"\[[^\]]*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)")
 _SHELL_PREFIX = re.compile(r"^\s*(?:\$ +)?(?:\.venv/bin/)?(?=refusalscope\s)")
@@ -254,12 +260,21 @@ def test_every_file_in_the_readmes_tree_exists() -> None:
     assert not missing, f"README.md names files that do not exist: {', '.join(missing)}"
 
 
-def test_every_module_is_in_the_readmes_tree() -> None:
+def test_the_readmes_tree_is_the_folders_of_the_package_and_no_others() -> None:
     trees = [block for block in all_blocks(README) if is_tree(block)]
     named = {(ROOT / entry).resolve() for tree in trees for entry in tree_entries(tree)}
-    modules = (ROOT / "src").rglob("[!_]*.py")
-    missing = [str(path.relative_to(ROOT)) for path in sorted(modules) if path not in named]
-    assert not missing, f"README.md's tree leaves out {', '.join(missing)}"
+    listed = {path.name for path in named if path.parent == PACKAGE and path.suffix == ""}
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert listed == folders
+
+
+def test_the_readme_counts_the_architectures_that_the_table_counts() -> None:
+    table = read(ROOT / "docs" / "architectures.md")
+    found = re.search(r"Of the (\d+) causal language models of transformers, (\d+) hold", table)
+    assert found is not None
+    n_all, n_held = found.groups()
+    said = " ".join(read(README).split())
+    assert f"for {n_held} of the {n_all} decoder architectures of transformers" in said
 
 
 # The checks themselves: each must be able to fail.
