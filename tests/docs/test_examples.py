@@ -28,6 +28,7 @@ PAGES = [
     ROOT / "changelog.d" / "README.md",
     *sorted((ROOT / "docs").glob("**/*.md")),
 ]
+_CODE_FILE = re.compile(r"`((?:[\w.-]+/)+[\w-]+\.py)`")
 _FENCE = re.compile(r"^\s*(```+|~~~+)\s*(\S*)")
 _LINK = re.compile(r"\[[^\]]*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)")
 _SHELL_PREFIX = re.compile(r"^\s*(?:\$ +)?(?:\.venv/bin/)?(?=refusalscope\s)")
@@ -50,6 +51,10 @@ class Block:
     @property
     def place(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def read(page: Path) -> str:
@@ -88,7 +93,7 @@ def all_blocks(page: Path) -> list[Block]:
 WITH_PYTHON = [page for page in PAGES if any(b.language == "python" for b in all_blocks(page))]
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
 def test_the_python_examples_run_and_print_what_the_page_says(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,7 +160,7 @@ def parse(words: list[str]) -> None:
     command.make_context(" ".join(path), rest)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_shell_line_is_a_command_with_the_options_it_has(page: Path) -> None:
     for place, words in shell_lines(all_blocks(page)):
         try:
@@ -191,7 +196,7 @@ def anchors_of(page: Path) -> set[str]:
     return anchors
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     broken = []
     for target in _LINK.findall(prose_of(page)):
@@ -203,6 +208,13 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         if not path.exists() or (anchor and is_page and anchor not in anchors_of(path)):
             broken.append(target)
     assert not broken, f"{page.name} links to what is not there: {', '.join(broken)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_python_file_that_a_page_names_exists(page: Path) -> None:
+    named = {file for line in read(page).splitlines() for file in _CODE_FILE.findall(line)}
+    missing = [f for f in sorted(named) if not any((at / f).is_file() for at in (ROOT, PACKAGE))]
+    assert not missing, f"{page.name} names files that do not exist: {', '.join(missing)}"
 
 
 def tree_entries(block: Block) -> Iterator[str]:
