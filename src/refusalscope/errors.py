@@ -24,7 +24,7 @@ exception is told in `cli.edge`.
 class RefusalscopeError(Exception):
     """Base of every error that is the user's to mend; its message is one line.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> try:
         ...     rs.open_run("no-such-folder")
@@ -37,7 +37,7 @@ class RefusalscopeError(Exception):
 class InputError(RefusalscopeError):
     """Something the user gave is wrong: a value, a file, a set of instructions.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> try:
         ...     rs.load("organism:nobody")

@@ -21,7 +21,14 @@ from refusalscope.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PACKAGE = ROOT / "src" / "refusalscope"
+PAGES = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "changelog.d" / "README.md",
+    *sorted((ROOT / "docs").glob("**/*.md")),
+]
+_CODE_FILE = re.compile(r"`((?:[\w.-]+/)+[\w-]+\.py)`")
 _FENCE = re.compile(r"^\s*(```+|~~~+)\s*(\S*)")
 _LINK = re.compile(r"\[[^\]]*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)")
 _SHELL_PREFIX = re.compile(r"^\s*(?:\$ +)?(?:\.venv/bin/)?(?=refusalscope\s)")
@@ -44,6 +51,10 @@ class Block:
     @property
     def place(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def read(page: Path) -> str:
@@ -82,7 +93,7 @@ def all_blocks(page: Path) -> list[Block]:
 WITH_PYTHON = [page for page in PAGES if any(b.language == "python" for b in all_blocks(page))]
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
 def test_the_python_examples_run_and_print_what_the_page_says(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +160,7 @@ def parse(words: list[str]) -> None:
     command.make_context(" ".join(path), rest)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_shell_line_is_a_command_with_the_options_it_has(page: Path) -> None:
     for place, words in shell_lines(all_blocks(page)):
         try:
@@ -185,7 +196,7 @@ def anchors_of(page: Path) -> set[str]:
     return anchors
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     broken = []
     for target in _LINK.findall(prose_of(page)):
@@ -197,6 +208,13 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         if not path.exists() or (anchor and is_page and anchor not in anchors_of(path)):
             broken.append(target)
     assert not broken, f"{page.name} links to what is not there: {', '.join(broken)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_python_file_that_a_page_names_exists(page: Path) -> None:
+    named = {file for line in read(page).splitlines() for file in _CODE_FILE.findall(line)}
+    missing = [f for f in sorted(named) if not any((at / f).is_file() for at in (ROOT, PACKAGE))]
+    assert not missing, f"{page.name} names files that do not exist: {', '.join(missing)}"
 
 
 def tree_entries(block: Block) -> Iterator[str]:
@@ -254,12 +272,21 @@ def test_every_file_in_the_readmes_tree_exists() -> None:
     assert not missing, f"README.md names files that do not exist: {', '.join(missing)}"
 
 
-def test_every_module_is_in_the_readmes_tree() -> None:
+def test_the_readmes_tree_is_the_folders_of_the_package_and_no_others() -> None:
     trees = [block for block in all_blocks(README) if is_tree(block)]
     named = {(ROOT / entry).resolve() for tree in trees for entry in tree_entries(tree)}
-    modules = (ROOT / "src").rglob("[!_]*.py")
-    missing = [str(path.relative_to(ROOT)) for path in sorted(modules) if path not in named]
-    assert not missing, f"README.md's tree leaves out {', '.join(missing)}"
+    listed = {path.name for path in named if path.parent == PACKAGE and path.suffix == ""}
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert listed == folders
+
+
+def test_the_readme_counts_the_architectures_that_the_table_counts() -> None:
+    table = read(ROOT / "docs" / "architectures.md")
+    found = re.search(r"Of the (\d+) causal language models of transformers, (\d+) hold", table)
+    assert found is not None
+    n_all, n_held = found.groups()
+    said = " ".join(read(README).split())
+    assert f"for {n_held} of the {n_all} decoder architectures of transformers" in said
 
 
 # The checks themselves: each must be able to fail.

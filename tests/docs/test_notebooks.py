@@ -55,3 +55,33 @@ def test_the_method_comes_to_ablated_answers_and_a_picture_in_ten_statements(
     }
     assert refused == {"as it is": [True] * 5, "ablated": [False] * 5}
     assert not list(tmp_path.iterdir())
+
+
+def test_an_edit_comes_to_its_proof_in_fewer_than_fifteen_statements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = (one for one in NOTEBOOKS if one.name == "an-edit-and-its-proof.ipynb")
+    tree = ast.parse("\n".join(code_cells(path)))
+    assert sum(isinstance(node, ast.stmt) for node in ast.walk(tree)) == 14
+    assert code_cells(path)[0].startswith("import refusalscope as rs\n")
+    monkeypatch.chdir(tmp_path)
+    names, shown = executed(path)
+    in_memory, answers, on_disk, proof, is_same_answer = shown
+    assert [one.verdict for one in (in_memory, on_disk, names["control"])] == ["complete"] * 3
+    assert all("complete" in one._repr_html_() for one in (in_memory, on_disk))
+    assert (proof["verdict"], proof["coverage"]) == ("complete", 1.0)
+    assert 0 < proof["leftover in the tensors"] < 1e-6
+    assert 0 < proof["leftover in the stream"] < 1e-5
+    assert proof["logits: edited against ablated by hooks"] < 1e-4
+    assert proof["logits: ablated by hooks against the original"] > 1
+    refused = {
+        when: [refusal_phrase_in_answer(text) is not None for text in texts]
+        for when, texts in answers.items()
+    }
+    assert refused == {
+        "before": [True] * 5,
+        "after": [False] * 5,
+        "after the control": [True] * 5,
+    }
+    assert is_same_answer
+    assert [one.name for one in tmp_path.iterdir()] == ["edited"]

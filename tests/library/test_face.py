@@ -62,7 +62,7 @@ def test_every_name_is_described_with_an_example(name: str) -> None:
         ]
     for each in own:
         text = inspect.getdoc(each) or ""
-        assert "Example:" in text, each
+        assert "Examples:" in text, each
         assert ">>> import refusalscope as rs" in text, each
     if inspect.isfunction(found):
         assert "Raises:" in (inspect.getdoc(found) or ""), name

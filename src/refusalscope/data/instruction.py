@@ -18,7 +18,7 @@ class Instruction:
     Raises:
         InstructionsError: `text` is blank.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> rs.Instruction("how might i get a boplin?").text
         'how might i get a boplin?'

@@ -43,7 +43,7 @@ class Direction(files.Direction):
         InputError: `vector` is no vector of numbers.
         NumericalError: it is zero, or has NaN or infinite numbers.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> import torch
         >>> rs.Direction(vector=torch.tensor([3.0, 4.0]), layer=1)
@@ -72,7 +72,7 @@ class Direction(files.Direction):
             InputError: there is none, or it is no vector.
             NumericalError: it is zero, NaN or infinite.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> import torch
             >>> rs.Direction(vector=torch.tensor([3.0, 4.0])).save("r.safetensors")
@@ -85,7 +85,7 @@ class Direction(files.Direction):
     def of(cls, direction: files.Direction) -> "Direction":
         """A direction that another part of the package holds.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> import torch
             >>> from refusalscope.directions.direction import Direction
@@ -106,7 +106,7 @@ class Direction(files.Direction):
         Raises:
             OutputError: the file cannot be written; then there is none.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> import torch
             >>> rs.Direction(vector=torch.ones(4)).save("ones.safetensors")
@@ -129,7 +129,7 @@ class Direction(files.Direction):
         Raises:
             InputError: the other has another width.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> import torch
             >>> r = rs.Direction(vector=torch.tensor([3.0, 4.0]))
@@ -149,7 +149,7 @@ class Direction(files.Direction):
         Args:
             seed: Another seed gives another one.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> import torch
             >>> r = rs.Direction(vector=torch.arange(1.0, 65.0))
@@ -177,7 +177,7 @@ class Direction(files.Direction):
         Raises:
             InputError: the model has another width.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> import torch
             >>> model = rs.load("organism:llama3-aft")
@@ -210,7 +210,7 @@ class Direction(files.Direction):
             InputError: the coefficient is no finite number, the model has another width or no such
                 layer, or the direction says none.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> import torch
             >>> model = rs.load("organism:llama3-aft")
@@ -243,7 +243,7 @@ class Direction(files.Direction):
         Raises:
             InputError: as `added`.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> import torch
             >>> model = rs.load("organism:llama3-aft")

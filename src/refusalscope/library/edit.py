@@ -37,7 +37,7 @@ class Edit:
         n_edited: Tensors that were edited.
         record: What stands in the folder's edit.json; None in memory.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> import torch
         >>> model = rs.load("organism:llama3-aft")
@@ -105,7 +105,7 @@ def orthogonalize(
         AnatomyError: more is left than was asked for; nothing is kept then.
         OutputError: `out` exists, or cannot be written.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> import torch
         >>> r = rs.Direction(vector=torch.arange(1.0, 97.0))

@@ -98,7 +98,7 @@ def find_direction(
             candidate can be chosen, or none passes and `strict` is given; the message counts.
         NumericalError: NaN or infinite logits.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> model = rs.load("organism:llama3-aft")
         >>> found = rs.find_direction(model, n_train=16, n_val=8)

@@ -36,7 +36,7 @@ class FoundDirection:
         harmful: Instructions that had no part in finding it, to try it on.
         harmless: As `harmful`.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> model = rs.load("organism:llama3-aft")
         >>> found = rs.find_direction(model, n_train=16, n_val=8)
@@ -82,7 +82,7 @@ class FoundDirection:
     def rejected(self) -> dict[str, int]:
         """How many candidates cannot be chosen, by the reason; `outranked` were not scored in full.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> model = rs.load("organism:llama3-aft")
             >>> rs.find_direction(model, n_train=16, n_val=8).rejected()["late layer"] > 0
@@ -97,7 +97,7 @@ class FoundDirection:
         those that pass), chosen. A score that the choice did not depend on is missing;
         `find_direction(..., all_scores=True)` has them all.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> model = rs.load("organism:llama3-aft")
             >>> table = rs.find_direction(model, n_train=16, n_val=8).scores()
@@ -117,7 +117,7 @@ class FoundDirection:
             InputError: there is no such candidate.
             NumericalError: it is zero, as all of layer 0 are.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> model = rs.load("organism:llama3-aft")
             >>> found = rs.find_direction(model, n_train=16, n_val=8)
@@ -146,7 +146,7 @@ class FoundDirection:
         Raises:
             InputError: there is no such score.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> model = rs.load("organism:llama3-aft")
             >>> figure = rs.find_direction(model, n_train=16, n_val=8).plot("induce")

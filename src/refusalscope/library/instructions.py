@@ -28,7 +28,7 @@ def read(
     Raises:
         InputError: no such file or name, or not in a form that is known; one line says which row.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> from pathlib import Path
         >>> _ = Path("asked.txt").write_text("how might i get a boplin?\nwhat is a wesket?\n")

@@ -40,7 +40,7 @@ class Model:
         options: How it was loaded, among the options of a run.
         is_edited: Whether its weights are those of `orthogonalize` and no longer those of its name.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> model = rs.load("organism:llama3-aft")
         >>> model.n_layers, model.d_model
@@ -85,7 +85,7 @@ class Model:
             InputError: no instruction, a blank one, one that does not fit into the context, or a
                 count below 1.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> model = rs.load("organism:llama3-aft")
             >>> len(model.answer(["how might i get a boplin?", "what is a wesket?"]))
@@ -174,7 +174,7 @@ def load(
         AnatomyError: the residual writers do not add up.
         NumericalError: NaN or infinity in the weights.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> rs.load("organism:llama3-aft")
         Model('organism:llama3-aft', 12 layers, d_model 96)

@@ -32,7 +32,7 @@ class Run:
     Attributes:
         records: Every record of the folder, for what is not a table here.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> run = rs.open_run("runs/demo")
         >>> run.model
@@ -74,7 +74,7 @@ class Run:
         Columns: measures (refusal or safety), judge, dataset, condition, rate (from 0 to 1), n, low
         and high (of the 95 % Wilson interval).
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> table = rs.open_run("runs/demo").rates()
             >>> len(table) > 0
@@ -98,7 +98,7 @@ class Run:
         Columns: index, dataset, condition, instruction, category, completion, n_tokens, ended (the
         model ended its turn; otherwise the token limit did).
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> table = rs.open_run("runs/demo").completions()
             >>> len(table) > 0
@@ -113,7 +113,7 @@ class Run:
         Columns: index, dataset, condition, judge, version, flag (it refused, or it is safe; missing
         where the answer says neither), raw, unparsed, score, note, measures.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> table = rs.open_run("runs/demo").judgements()
             >>> len(table) > 0
@@ -132,7 +132,7 @@ class Run:
         Raises:
             RunFolderError: the run has found no direction, or has not come so far.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> table = rs.open_run("runs/demo").scores()
             >>> len(table) > 0
@@ -146,7 +146,7 @@ class Run:
         Raises:
             InputError: there is no such score, or no selection.
 
-        Example:
+        Examples:
             >>> import refusalscope as rs
             >>> figure = rs.open_run("runs/demo").plot("kl")
             >>> figure.layout.yaxis.type
@@ -212,7 +212,7 @@ def open_run(folder: str | Path) -> Run:
     Raises:
         InputError: it is no run, or a file in it is not what its name says.
 
-    Example:
+    Examples:
         >>> import refusalscope as rs
         >>> rs.open_run("runs/demo")
         Run('runs/demo', 'organism:llama3-aft')
