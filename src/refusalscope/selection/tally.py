@@ -5,7 +5,7 @@ import math
 from refusalscope.results.records import CandidateScores
 from refusalscope.selection.scorer import Candidate, Expected, Part, ScoreName, Scorer
 
-_GUESS = 8
+_GUESS = 2
 """A guess is worth one prompt in so many."""
 
 
