@@ -16,8 +16,9 @@ from tiny_runs import contents, names
 
 from refusalscope.errors import OutputError, RunFolderError
 from refusalscope.pipeline.context import Silent
-from refusalscope.pipeline.evaluate import JudgeOptions, compare_judges, judge_run
+from refusalscope.pipeline.evaluate import compare_judges, judge_run
 from refusalscope.pipeline.evaluate_drift import drift_of_run
+from refusalscope.pipeline.evaluation_options import JudgeOptions
 from refusalscope.pipeline.folder_lock import (
     LOCK,
     one_of_several_writers,

@@ -19,6 +19,7 @@ from refusalscope.results.record import Record
 ORGANISM = "organism.json"
 _BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_ORGANISM = "llama3-aft"
+ORGANISM_PREFIX = "organism:"
 
 
 class ThingRecord(Record):
@@ -121,6 +122,17 @@ def bundled_organism(name: str = DEFAULT_ORGANISM) -> Path:
         names = ", ".join(row.name for row in list_organisms(())) or "none"
         raise ModelLoadError(f"no bundled organism is called {name!r}; there are: {names}")
     return folder
+
+
+def resolve_model(model: str) -> str:
+    """The folder or hub id that MODEL of a command means: `organism:NAME` is a bundled organism.
+
+    Raises:
+        ModelLoadError: there is no such organism.
+    """
+    if model.startswith(ORGANISM_PREFIX):
+        return str(bundled_organism(model.removeprefix(ORGANISM_PREFIX)))
+    return model
 
 
 def list_organisms(folders: tuple[Path, ...]) -> list[OrganismRow]:
