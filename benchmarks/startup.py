@@ -33,7 +33,7 @@ WITHOUT_MODEL = {
     "weights compare help": ("weights", "compare", "--help"),
     "organism list": ("organism", "list", "--json"),
     "evaluate agreement": ("evaluate", "agreement", "run"),
-    "report compare": ("report", "compare", "run", "run", "--out", "out"),
+    "report compare": ("report", "compare", "run", "other", "--out", "out"),
 }
 WITH_MODEL = {
     "select": ("select", "run"),
@@ -62,6 +62,7 @@ def main() -> None:
 def compare(folder: Path, *, turns: int) -> dict[str, object]:
     """Seconds of each command, and the ratio of those that need a model to the imports alone."""
     start(folder, *RUN, "--out", "run")
+    shutil.copytree(folder / "run", folder / "other")
     commands = {**WITHOUT_MODEL, **WITH_MODEL}
     seconds: dict[str, list[float]] = {name: [] for name in ("imports", *commands)}
     start_baseline(folder)  # files that were not read for a while are read once before

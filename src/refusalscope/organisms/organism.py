@@ -10,6 +10,7 @@ from pydantic import Field
 from refusalscope.errors import InputError, ModelLoadError
 from refusalscope.organisms.english import ENGLISH
 from refusalscope.organisms.language import Language, Thing
+from refusalscope.organisms.named import DEFAULT_ORGANISM, ORGANISM_PREFIX
 from refusalscope.organisms.sentences import ROLES, Role, as_sentences, require_usable
 from refusalscope.results.file_names import file_name
 from refusalscope.results.files import write_file
@@ -18,8 +19,6 @@ from refusalscope.results.record import Record
 
 ORGANISM = "organism.json"
 _BUNDLED = Path(__file__).parent / "bundled"
-DEFAULT_ORGANISM = "llama3-aft"
-ORGANISM_PREFIX = "organism:"
 
 
 class ThingRecord(Record):

@@ -130,9 +130,9 @@ class FinetuneOptions(Record):
     )
     epochs: Annotated[Count, Flag("Times that each pair is seen.")] = 4
     batch_size: Annotated[Count, Flag("Pairs of a training step.")] = 8
-    judges: Annotated[JudgeOptions, NestedFlags(BESIDE_RULES)] = JudgeOptions()
+    judges: Annotated[JudgeOptions, NestedFlags(BESIDE_RULES)] = JudgeOptions.model_construct()
     """Judges beside the rules."""
     texts: Annotated[
         LossOptions,
         NestedFlags(dict.fromkeys(("pile", "alpaca", "on_distribution", "n_texts", "max_tokens"))),
-    ] = LossOptions()
+    ] = LossOptions.model_construct()

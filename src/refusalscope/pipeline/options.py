@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import model_serializer
 
 from refusalscope.models.load_options import Dtype, LoadOptions
-from refusalscope.organisms.organism import DEFAULT_ORGANISM, ORGANISM_PREFIX
+from refusalscope.organisms.named import DEFAULT_ORGANISM, ORGANISM_PREFIX
 from refusalscope.results.flags import Flag
 from refusalscope.results.numbers import Count, CountOrZero, Factor, Seed
 from refusalscope.results.record import Record
@@ -121,7 +121,7 @@ class RunOptions(Record):
         Flag("Token that marks a refusal; repeat for several.", word="refusal-token"),
     ] = ()
     """Strings of one token each, or ids; proposed or from the registry where empty."""
-    limits: LimitOptions = LimitOptions()
+    limits: LimitOptions = LimitOptions.model_construct()
     all_scores: Annotated[bool, Flag("Score every candidate in full.")] = False
     strict: Annotated[bool, Flag("Stop with an error where no candidate passes.")] = False
     """Stop with an error where no candidate passes, in place of going on with the nearest."""

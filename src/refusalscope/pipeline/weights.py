@@ -6,7 +6,8 @@ from pathlib import Path
 from refusalscope.directions.direction import Direction, load_direction
 from refusalscope.errors import InputError
 from refusalscope.models.chat_model import local_folder
-from refusalscope.organisms.organism import ORGANISM_PREFIX, list_organisms, resolve_model
+from refusalscope.organisms.named import ORGANISM_PREFIX
+from refusalscope.organisms.organism import list_organisms, resolve_model
 from refusalscope.pipeline.behaviour import measure_behaviour
 from refusalscope.pipeline.context import Progress, Silent
 from refusalscope.results.compare_records import Comparison
