@@ -57,7 +57,7 @@ def agreement(
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Cohen's kappa of every two judges, and the four combinations of refusal and safety."""
-    from refusalscope.pipeline.evaluate import compare_judges
+    from refusalscope.pipeline.agreement import compare_judges
     from refusalscope.results.run_records import AGREEMENT
 
     found = compare_judges(run_folder)

@@ -16,7 +16,8 @@ from refusalscope.organisms.harness_task import ORGANISM_TASK, write_organism_ta
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.evaluation_options import CoherenceOptions
 from refusalscope.pipeline.folder_lock import writes_to_run
-from refusalscope.pipeline.reopen import refresh_page, reopen, require_same
+from refusalscope.pipeline.refresh import refresh_page
+from refusalscope.pipeline.reopen import reopen, require_same
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
 from refusalscope.results.file_names import file_name

@@ -16,7 +16,8 @@ from refusalscope.models.scored_text import ScoredText, scored_answer, scored_do
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.evaluation_options import PAPER_MAX_TOKENS, LossOptions
 from refusalscope.pipeline.folder_lock import writes_to_run
-from refusalscope.pipeline.reopen import refresh_summary, reopen, require_same
+from refusalscope.pipeline.refresh import refresh_summary
+from refusalscope.pipeline.reopen import reopen, require_same
 from refusalscope.pipeline.stages import LOSS_CONDITIONS, conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.loss_records import TextLosses, TextName
