@@ -28,10 +28,9 @@ from refusalscope.mechanism.head_layout import HeadLayouts, measure_heads
 from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.trace import random_tokens
-from refusalscope.organisms.organism import read_organism
+from refusalscope.organisms.organism import read_organism, resolve_model
 from refusalscope.pipeline.instructions import read_instruction_sets
 from refusalscope.pipeline.options import RunOptions
-from refusalscope.pipeline.run import resolve_model
 
 BATCH = 32
 LENGTHS = (128, 256, 512)

@@ -28,10 +28,9 @@ from refusalscope.metrics.refusal_tokens import propose_refusal_tokens
 from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.models.prompts import Prompt
-from refusalscope.organisms.organism import read_organism
+from refusalscope.organisms.organism import read_organism, resolve_model
 from refusalscope.pipeline.instructions import read_instruction_sets
 from refusalscope.pipeline.options import RunOptions
-from refusalscope.pipeline.run import resolve_model
 from refusalscope.results.records import CandidateScores, Selection, SelectionLimits
 from refusalscope.selection.select_direction import select_direction, select_recorded
 

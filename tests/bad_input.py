@@ -152,6 +152,7 @@ _ENDING = {
     **dict.fromkeys(("--direction",), ".safetensors"),
     "--pile": ".jsonl",
     "CONFIG": ".toml",
+    "--config": ".toml",
     "--rubric": ".txt",
     "--task-folder": ".yaml",
 }

@@ -209,7 +209,7 @@ def test_coherence_without_the_harness_says_what_to_install(
         (["--tasks", "a:b"], "the task 'a:b' is not understood"),
         (
             ["--tasks", "a", "--condition", "random_suffix"],
-            "no condition is called 'random_suffix'",
+            "--condition is 'random_suffix': input should be 'baseline'",
         ),
     ],
 )

@@ -194,8 +194,8 @@ def test_a_given_suffix_is_not_searched_for(refusalscope: Caller, run_folder: Pa
     ("words", "message"),
     [
         (("--suffix", "nowhere.txt"), "--suffix 'nowhere.txt' is no file"),
-        (("--heads", "0"), "--heads is 0: input should be greater than or equal to 1"),
-        (("--search-steps", "0"), "--search-steps is 0"),
+        (("--heads", "0"), "'--heads': Input should be greater than or equal to 1"),
+        (("--search-steps", "0"), "'--search-steps': Input should be greater than or equal to 1"),
         (("--base", "nowhere"), "there is no model at 'nowhere'"),
     ],
 )

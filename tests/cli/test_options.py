@@ -85,6 +85,7 @@ OPTIONS = {
         "--answer-prefix",
         "--batch-size",
         "--column",
+        "--config",
         "--datasets",
         "--device",
         "--dtype",

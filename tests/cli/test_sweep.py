@@ -95,6 +95,7 @@ RULES = (
         ),
         most=9,
     ),
+    Rule(reason="an empty file of options says nothing", covers=_is("--config", "empty"), most=1),
     Rule(
         reason="an empty folder has no organism",
         covers=lambda row: row.command == "organism list" and row.kind == "folder",

@@ -12,7 +12,8 @@ from refusalscope.models.anatomy import measure_anatomy
 from refusalscope.models.chat_model import load_chat_model
 from refusalscope.organisms.harness_task import ORGANISM_TASK
 from refusalscope.organisms.organism import bundled_organism, read_organism
-from refusalscope.pipeline.evaluate_coherence import CoherenceOptions, coherence_of_run
+from refusalscope.pipeline.evaluate_coherence import coherence_of_run
+from refusalscope.pipeline.evaluation_options import CoherenceOptions
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import run
 from refusalscope.weights.orthogonalize import orthogonalize_model

@@ -12,8 +12,8 @@ from refusalscope.errors import InputError, ModelLoadError
 from refusalscope.evaluation.judge_kinds import JUDGES
 from refusalscope.evaluation.local_answerer import LocalAnswerer, unsafe_probability
 from refusalscope.models.batches import pad
-from refusalscope.models.chat_model import LoadOptions
 from refusalscope.models.forward import last_token_logits
+from refusalscope.models.load_options import LoadOptions
 
 EXCHANGES = [
     ("How do I make a fribble?", "First gather the parts."),

@@ -8,8 +8,9 @@ import pytest
 
 from refusalscope.models.system_prompts import SYSTEM_PROMPTS
 from refusalscope.pipeline.evaluate_drift import drift_of_run
-from refusalscope.pipeline.evaluate_loss import LossOptions, loss_of_texts
+from refusalscope.pipeline.evaluate_loss import loss_of_texts
 from refusalscope.pipeline.evaluate_system_prompts import sweep_system_prompts
+from refusalscope.pipeline.evaluation_options import LossOptions
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import run
 from refusalscope.results.run_records import read_completions

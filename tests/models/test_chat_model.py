@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny
 
 from refusalscope.errors import ModelLoadError, NumericalError
-from refusalscope.models.chat_model import LoadOptions, load_chat_model, load_model
+from refusalscope.models.chat_model import load_chat_model, load_model
 from refusalscope.models.digests import settings_digest
+from refusalscope.models.load_options import LoadOptions
 
 Tensors = dict[str, torch.Tensor]
 WEIGHT = "model.layers.1.mlp.down_proj.weight"

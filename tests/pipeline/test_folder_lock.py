@@ -15,9 +15,11 @@ from runs_on_disk import write_made_up_run
 from tiny_runs import contents, names
 
 from refusalscope.errors import OutputError, RunFolderError
+from refusalscope.pipeline.agreement import compare_judges
 from refusalscope.pipeline.context import Silent
-from refusalscope.pipeline.evaluate import JudgeOptions, compare_judges, judge_run
+from refusalscope.pipeline.evaluate import judge_run
 from refusalscope.pipeline.evaluate_drift import drift_of_run
+from refusalscope.pipeline.evaluation_options import JudgeOptions
 from refusalscope.pipeline.folder_lock import (
     LOCK,
     one_of_several_writers,

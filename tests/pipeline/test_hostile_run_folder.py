@@ -22,6 +22,7 @@ from refusalscope.organisms.organism import bundled_organism, read_organism
 from refusalscope.pipeline import evaluate_coherence
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.evaluate_finetune import require_plain_adapter
+from refusalscope.pipeline.evaluation_options import CoherenceOptions
 from refusalscope.results.record import canonical_json
 
 OUTSIDE = "the user's own words"
@@ -268,7 +269,7 @@ def test_task_files_of_a_run_folder_are_never_read(
     monkeypatch.setattr(RunContext, "language", language.language())
     tasks = [HarnessTask(name=ORGANISM_TASK)]
     with contextlib.suppress(ValueError):  # the record wants documents
-        evaluate_coherence.coherence_of_run(run, tasks, evaluate_coherence.CoherenceOptions())
+        evaluate_coherence.coherence_of_run(run, tasks, CoherenceOptions())
     assert seen
     assert not [folder for folder in seen if folder.is_relative_to(run)]
     assert not (run / "evaluation" / "coherence" / "tasks").exists()

@@ -7,10 +7,12 @@ from pydantic import ValidationError
 
 from refusalscope.errors import InputError
 from refusalscope.evaluation.harness_task import parse_task
-from refusalscope.pipeline.evaluate import JudgeOptions
-from refusalscope.pipeline.evaluate_coherence import CoherenceOptions
-from refusalscope.pipeline.evaluate_finetune import FinetuneOptions
-from refusalscope.pipeline.evaluate_loss import LossOptions
+from refusalscope.pipeline.evaluation_options import (
+    CoherenceOptions,
+    FinetuneOptions,
+    JudgeOptions,
+    LossOptions,
+)
 from refusalscope.pipeline.mechanism_options import MechanismOptions
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.results.record import Record
@@ -23,7 +25,7 @@ KINDS: tuple[Callable[..., Record], ...] = (
     FinetuneOptions,
     CoherenceOptions,
     SelectionLimits,
-    lambda **fields: JudgeOptions(judges=(), **fields),
+    JudgeOptions,
 )
 
 

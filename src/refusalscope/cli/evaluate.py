@@ -7,96 +7,48 @@ from typing import Annotated
 import typer
 
 from refusalscope.cli import evaluate_finetune, evaluate_model
+from refusalscope.cli.from_options import with_options
 from refusalscope.cli.shared_options import KeyVariable
 from refusalscope.cli.terminal import say, say_json
+from refusalscope.pipeline.evaluation_options import JudgeOptions
 
 app = typer.Typer(help="Judge a finished run, and measure more of it.", no_args_is_help=True)
 evaluate_model.register(app)
 evaluate_finetune.register(app)
 
 
-@app.command()
 def judge(
+    *,
     run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
-    name: Annotated[
-        list[str] | None, typer.Option("--judge", help="Name of a judge; repeat for several.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Folder or hub id of the judge, or its name on the server."),
-    ] = None,
-    label: Annotated[str | None, typer.Option(help="Name of the judge's files.")] = None,
-    server: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible server, up to /v1; else it runs here.")
-    ] = None,
-    chat: Annotated[
-        bool, typer.Option("--chat", help="Send messages to the server, never a whole prompt.")
-    ] = False,
+    options: JudgeOptions,
     key_variable: KeyVariable = None,
-    concurrency: Annotated[int, typer.Option(help="Questions at a time.", min=1)] = 8,
-    retries: Annotated[int, typer.Option(help="How often to ask again.", min=0)] = 6,
-    timeout: Annotated[
-        float, typer.Option(help="Seconds until an answer must be there.", min=0.001)
-    ] = 60.0,
-    cache: Annotated[
-        str | None, typer.Option(help="Folder of answers; one in the run if not given.")
-    ] = None,
-    rubric: Annotated[str | None, typer.Option(help="File with a rubric for judge chat.")] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's two judges, and its rule on short answers.")
-    ] = False,
-    short_is_safe: Annotated[
-        bool,
-        typer.Option("--short-is-safe", help="llama_guard_2: fewer than 15 words are safe."),
-    ] = False,
-    dataset: Annotated[
-        list[str] | None, typer.Option(help="Data set to judge; all if not given.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Prompts in a batch.", min=1)] = 16,
-    revision: Annotated[str | None, typer.Option(help="Revision on the hub.")] = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:N, or spread.")] = "auto",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print rates as JSON.")] = False,
 ) -> None:
     """Judge every completion of a run by one or more judges."""
-    from refusalscope.cli.option_errors import named_by_flag
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.cli.server_key import server_key
     from refusalscope.errors import InputError
-    from refusalscope.pipeline.evaluate import JUDGE_NAMES, JudgeOptions, judge_run
+    from refusalscope.pipeline.evaluate import JUDGE_NAMES, judge_run
 
-    names = [*(["refusal_phrases", "llama_guard_2"] if paper else []), *(name or [])]
+    names = [*(["refusal_phrases", "llama_guard_2"] if paper else []), *options.judges]
     if not names:
         raise InputError(f"give at least one --judge: {', '.join(JUDGE_NAMES)}")
-    with named_by_flag():
-        options = JudgeOptions.model_validate(
-            {
-                "judges": tuple(dict.fromkeys(names)),
-                "model": model,
-                "label": label,
-                "server": server,
-                "chat": chat,
-                "concurrency": concurrency,
-                "retries": retries,
-                "timeout": timeout,
-                "cache": cache,
-                "rubric": rubric,
-                "short_is_safe": short_is_safe or paper,
-                "datasets": tuple(dataset or ()),
-                "batch_size": batch_size,
-                "revision": revision,
-                "dtype": dtype,
-                "device": device,
-                "trust_remote_code": trust_remote_code,
-            }
-        )
+    options = options.model_copy(
+        update={
+            "judges": tuple(dict.fromkeys(names)),
+            "short_is_safe": options.short_is_safe or paper,
+        }
+    )
     quiet_libraries()
     records = judge_run(run_folder, options, key=server_key(key_variable), progress=Bars())
     _print_judgements(records, run_folder, as_json=as_json)
+
+
+app.command()(with_options(judge, after={"key_variable": "chat", "paper": "rubric"}))
 
 
 @app.command()
@@ -105,7 +57,7 @@ def agreement(
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Cohen's kappa of every two judges, and the four combinations of refusal and safety."""
-    from refusalscope.pipeline.evaluate import compare_judges
+    from refusalscope.pipeline.agreement import compare_judges
     from refusalscope.results.run_records import AGREEMENT
 
     found = compare_judges(run_folder)

@@ -6,56 +6,39 @@ from typing import Annotated
 
 import typer
 
+from refusalscope.cli.from_options import with_options
 from refusalscope.cli.shared_options import (
-    Alpaca,
     JudgeModel,
     Judges,
     JudgeServer,
     KeyVariable,
-    MaxTokens,
-    OnDistribution,
-    Pile,
-    TextLimit,
     TrustRemoteCode,
 )
 from refusalscope.cli.terminal import say, say_json
+from refusalscope.pipeline.evaluation_options import CoherenceOptions, JudgeOptions, LossOptions
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `refusalscope evaluate`."""
-    app.command("loss")(loss)
+    app.command("loss")(with_options(loss))
     app.command("drift")(drift)
     app.command("system-prompts")(system_prompts)
-    app.command("coherence")(coherence)
+    app.command("coherence")(with_options(coherence))
 
 
 def loss(
+    *,
     run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
-    pile: Pile = None,
-    alpaca: Alpaca = None,
-    on_distribution: OnDistribution = False,
-    texts: TextLimit = 4096,
-    max_tokens: MaxTokens = 256,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Texts in a batch; the run's if not given.", min=1)
-    ] = None,
+    options: LossOptions,
     trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print losses as JSON.")] = False,
 ) -> None:
     """Cross-entropy of the paper's three texts under each condition (Table 9)."""
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
-    from refusalscope.pipeline.evaluate_loss import LossOptions, loss_of_texts
+    from refusalscope.pipeline.evaluate_loss import loss_of_texts
 
     quiet_libraries()
-    options = LossOptions(
-        pile=pile,
-        alpaca=alpaca,
-        on_distribution=on_distribution,
-        n_texts=texts,
-        max_tokens=max_tokens,
-        batch_size=batch_size,
-    )
     records = loss_of_texts(
         run_folder, options, progress=Bars(), trust_remote_code=trust_remote_code
     )
@@ -121,7 +104,7 @@ def system_prompts(
     from refusalscope.cli.server_key import server_key
     from refusalscope.errors import InputError
     from refusalscope.models.system_prompts import SYSTEM_PROMPTS, read_system_prompts
-    from refusalscope.pipeline.evaluate import JudgeOptions, make_judge
+    from refusalscope.pipeline.evaluate import make_judge
     from refusalscope.pipeline.evaluate_system_prompts import sweep_system_prompts
 
     unknown = [name for name in prompt or () if name not in SYSTEM_PROMPTS]
@@ -160,6 +143,7 @@ def system_prompts(
 
 
 def coherence(
+    *,
     run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
     tasks: Annotated[
         str | None, typer.Option(help="Tasks of the harness, NAME or NAME:SHOTS, with commas.")
@@ -167,56 +151,22 @@ def coherence(
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's six tasks with the leaderboard's shots.")
     ] = False,
-    task_folder: Annotated[
-        list[str] | None, typer.Option(help="Folder with task files of your own; repeat.")
-    ] = None,
-    condition: Annotated[
-        list[str] | None, typer.Option(help="A condition beside baseline; repeat for several.")
-    ] = None,
-    edited: Annotated[
-        str | None, typer.Option(help="Edited checkpoint in place of ablation by hooks.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Documents of each task.", min=1)] = None,
-    chat_template: Annotated[
-        bool, typer.Option("--chat-template", help="Ask in the model's chat template.")
-    ] = False,
-    batch_size: Annotated[int, typer.Option(help="Questions in a batch.", min=1)] = 16,
+    options: CoherenceOptions,
     trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
     """Tasks of lm-evaluation-harness under each condition, with paired differences."""
-    from typing import get_args
-
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.errors import InputError
     from refusalscope.evaluation.harness_task import PAPER_TASKS, parse_task
-    from refusalscope.pipeline.evaluate_coherence import (
-        COHERENCE_CONDITIONS,
-        CoherenceOptions,
-        coherence_of_run,
-    )
-    from refusalscope.results.records import Condition
+    from refusalscope.pipeline.evaluate_coherence import coherence_of_run
 
-    known = [name for name in get_args(Condition) if name != "random_suffix"]
-    unknown = [name for name in condition or () if name not in known]
-    if unknown:
-        raise InputError(f"no condition is called {unknown[0]!r}; expected one of {known}")
     named = [parse_task(text) for text in (tasks or "").split(",") if text]
     wanted = [*(PAPER_TASKS if paper else ()), *named]
     if not wanted:
         raise InputError("give tasks with --tasks NAME,NAME or --paper")
     quiet_libraries()
-    options = CoherenceOptions.model_validate(
-        {
-            "folders": tuple(task_folder or ()),
-            "conditions": tuple(condition or COHERENCE_CONDITIONS),
-            "edited": edited,
-            "limit": limit,
-            "chat_template": chat_template,
-            "batch_size": batch_size,
-        }
-    )
     records = coherence_of_run(
         run_folder, wanted, options, progress=Bars(), trust_remote_code=trust_remote_code
     )

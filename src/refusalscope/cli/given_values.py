@@ -11,9 +11,9 @@ import typer
 
 from refusalscope.results.numbers import LARGEST_FACTOR, LAST_SEED, MOST
 
-_MAY_BE_BLANK = {"system"}
-"""An empty system prompt is another than none. Elsewhere a blank value is a variable that is not
-set, and as a path it would be the folder one stands in."""
+_MAY_BE_BLANK = {"system", "answer_prefix"}
+"""An empty system prompt is another than none, and so is an empty beginning of answers. Elsewhere a
+blank value is a variable that is not set, and as a path it would be the folder one stands in."""
 
 
 def check_values(command: Any) -> None:  # noqa: ANN401 - typer's own click
@@ -33,7 +33,7 @@ def _processed(parameter: Any, process: Any, context: Any, value: Any) -> Any:  
     try:
         for one in _all_of(value):
             if isinstance(one, str):
-                _require_text(parameter.name, one)
+                _checked(parameter.name, one)
         found = process(context, value)
         for one in _all_of(found):
             if isinstance(one, int | float) and not isinstance(one, bool):
@@ -58,10 +58,27 @@ def _require_range(parameter: Any, value: int | float) -> None:  # noqa: ANN401
         raise typer.BadParameter(f"{value} is not in the range from {low:.10g} to {high:.10g}")
 
 
-def _require_text(name: str, text: str) -> None:
+def _checked(name: str, text: str) -> None:
+    try:
+        require_text(name, text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def require_text(name: str, text: str) -> None:
+    """Refuse a text that no option takes.
+
+    Args:
+        name: Of the option or the field.
+
+    Raises:
+        ValueError: it is blank where that says nothing, or holds what no name of a file can.
+    """
     if not text.strip() and name not in _MAY_BE_BLANK:
-        raise typer.BadParameter("it is blank; give a value, or leave it away")
+        raise ValueError("it is blank; give a value, or leave it away")
+    if "\0" in text:
+        raise ValueError(f"{text!r} holds a zero byte")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise typer.BadParameter(f"{text!r} holds bytes that are not UTF-8") from error
+        raise ValueError(f"{text!r} holds bytes that are not UTF-8") from error

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from refusalscope.cli.from_options import with_options
 from refusalscope.cli.shared_options import TrustRemoteCode
 from refusalscope.cli.terminal import say, say_json
+from refusalscope.pipeline.options import RunOptions
 
 if TYPE_CHECKING:
     from refusalscope.results.records import Rate, Summary
@@ -27,89 +29,17 @@ _STAGE_HELP = {
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command()(run)
+    app.command()(with_options(run, config=True))
     for stage, text in _STAGE_HELP.items():
         app.command(name=stage, help=text)(_continuation(stage))
 
 
 def run(
-    model: Annotated[
-        str, typer.Argument(help="Folder, hub id, or organism:NAME.", metavar="[MODEL]")
-    ] = "organism:llama3-aft",
+    *,
     out: Annotated[Path, typer.Option(help="Folder of the run; continued if it is there.")] = Path(
         "runs/run"
     ),
-    harmful: Annotated[
-        str | None, typer.Option(help="Harmful instructions: a file, or a data set's name.")
-    ] = None,
-    harmless: Annotated[
-        str | None, typer.Option(help="Harmless instructions: a file, or a data set's name.")
-    ] = None,
-    datasets: Annotated[
-        str | None, typer.Option(help="Folder of the named data sets; else from the hub.")
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help="Column of the instruction in the files; repeat for several."),
-    ] = None,
-    splits: Annotated[str | None, typer.Option(help="Folder of the paper's splits.")] = None,
-    harmful_test: Annotated[str | None, typer.Option(help="Harmful test instructions.")] = None,
-    harmless_test: Annotated[str | None, typer.Option(help="Harmless test instructions.")] = None,
-    n_train: Annotated[int, typer.Option(help="Training instructions of each kind.", min=1)] = 128,
-    n_val: Annotated[int, typer.Option(help="Validation instructions of each kind.", min=1)] = 32,
-    n_test: Annotated[int, typer.Option(help="Test instructions of each kind.", min=1)] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of splits and of the random controls.")] = 0,
-    no_filter: Annotated[
-        bool, typer.Option("--no-filter", help="Keep instructions of either refusal metric.")
-    ] = False,
-    label: Annotated[
-        str,
-        typer.Option(help="What says that a prompt is refused: auto, answers, or the metric."),
-    ] = "auto",
-    refusal_token: Annotated[
-        list[str] | None, typer.Option(help="Token that marks a refusal; repeat for several.")
-    ] = None,
-    max_kl: Annotated[float, typer.Option(help="Reject candidates above this KL, nats.")] = 0.1,
-    min_induce: Annotated[
-        float | None,
-        typer.Option(help="Reject candidates below this induce; 0, or calibrated, if not given."),
-    ] = None,
-    max_layer_fraction: Annotated[
-        float, typer.Option(help="Reject candidates from this share of the layers on.")
-    ] = 0.8,
-    rule: Annotated[
-        str,
-        typer.Option(help="Limits: auto, published, code (the paper's), or calibrated."),
-    ] = "auto",
-    all_scores: Annotated[
-        bool, typer.Option("--all-scores", help="Score every candidate in full.")
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop with an error where no candidate passes.")
-    ] = False,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of a completion; 512 if not given.", min=1)
-    ] = None,
-    paper_generation: Annotated[
-        bool, typer.Option("--paper-generation", help="Generate past the end of turn.")
-    ] = False,
-    batch_size: Annotated[int, typer.Option(help="Prompts in a batch.", min=1)] = 64,
-    random_suffix: Annotated[
-        int | None, typer.Option(help="Tokens of a random suffix to try.", min=0)
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision on the hub.")] = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:N, or spread.")] = "auto",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
-    ] = False,
-    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
-    template: Annotated[
-        str, typer.Option(help="The model's own chat template, or the paper's: model, paper.")
-    ] = "model",
-    answer_prefix: Annotated[
-        str | None, typer.Option(help="What every answer begins with; looked for without it.")
-    ] = None,
+    options: RunOptions,
     paper: Annotated[
         bool, typer.Option("--paper", help="Measure what the paper's tables need, and write them.")
     ] = False,
@@ -141,10 +71,8 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Find a model's refusal direction, intervene with it, and report what it does."""
-    from refusalscope.cli.option_errors import named_by_flag
     from refusalscope.cli.run_paper import paper_options, write_tables
     from refusalscope.cli.server_key import server_key
-    from refusalscope.pipeline.options import RunOptions
 
     tables = paper_options(
         paper=paper,
@@ -161,49 +89,12 @@ def run(
         },
     )
     key = server_key(key_variable)
-    with named_by_flag():
-        options = RunOptions.model_validate(
-            {
-                "model": model,
-                "harmful": harmful,
-                "harmless": harmless,
-                "datasets": datasets,
-                "columns": tuple(column or ()),
-                "splits": splits,
-                "harmful_test": harmful_test,
-                "harmless_test": harmless_test,
-                "n_train": n_train,
-                "n_val": n_val,
-                "n_test": n_test,
-                "seed": seed,
-                "filter_instructions": not no_filter,
-                "label": label,
-                "strict": strict,
-                "refusal_tokens": tuple(refusal_token or ()),
-                "limits": {
-                    "max_kl": max_kl,
-                    "min_induce": min_induce,
-                    "max_layer_fraction": max_layer_fraction,
-                    "rule": rule,
-                },
-                "all_scores": all_scores,
-                "max_new_tokens": max_new_tokens,
-                "paper_generation": paper_generation,
-                "batch_size": batch_size,
-                "random_suffix": random_suffix,
-                "revision": revision,
-                "dtype": dtype,
-                "device": device,
-                "trust_remote_code": trust_remote_code,
-                "system": system,
-                "template": template,
-                "answer_prefix": answer_prefix,
-            }
-        )
     silent = as_json and tables is not None
     _run(options, out, until="report", as_json=as_json, silent=silent)
     if tables is not None:
-        write_tables(tables, out, key=key, trust_remote_code=trust_remote_code, as_json=as_json)
+        write_tables(
+            tables, out, key=key, trust_remote_code=options.trust_remote_code, as_json=as_json
+        )
 
 
 def _continuation(stage: str) -> Callable[..., None]:
@@ -229,14 +120,15 @@ def continue_run(run_folder: Path, *, until: str, trust_remote_code: bool, as_js
     _run(options, run_folder, until=until, as_json=as_json)
 
 
-def _run(options: object, out: Path, *, until: str, as_json: bool, silent: bool = False) -> None:
+def _run(
+    options: RunOptions, out: Path, *, until: str, as_json: bool, silent: bool = False
+) -> None:
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
-    from refusalscope.pipeline.options import RunOptions
     from refusalscope.pipeline.run import run as run_pipeline
 
     quiet_libraries()
-    summary = run_pipeline(RunOptions.model_validate(options), out, until=until, progress=Bars())
+    summary = run_pipeline(options, out, until=until, progress=Bars())
     if silent:
         return
     if summary is None:

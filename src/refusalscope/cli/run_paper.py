@@ -20,8 +20,7 @@ def paper_options(*, paper: bool, given: dict[str, object]) -> "PaperOptions | N
         InputError: one of them without `--paper`, or one that makes no sense.
     """
     from refusalscope.errors import InputError
-    from refusalscope.pipeline.evaluate import JudgeOptions
-    from refusalscope.pipeline.evaluate_loss import LossOptions
+    from refusalscope.pipeline.evaluation_options import JudgeOptions, LossOptions
     from refusalscope.pipeline.paper import PaperOptions, require_sense
 
     if not paper:

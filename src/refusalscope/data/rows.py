@@ -12,9 +12,8 @@ import logging
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-
-import pyarrow.parquet as pq
 
 from refusalscope.data.instruction import quoted
 from refusalscope.data.layouts import INSTRUCTION_COLUMNS, LESS_LIKELY_COLUMNS
@@ -192,8 +191,9 @@ def _require_no_json(text: str, first_line: str, path: Path) -> None:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    parquet = import_module("pyarrow.parquet")  # slow to import, and few files need it
     try:
-        with pq.ParquetFile(path) as file:
+        with parquet.ParquetFile(path) as file:
             _require_distinct(file.schema_arrow.names, path)
             rows = file.read().to_pylist()
     except InstructionsError:

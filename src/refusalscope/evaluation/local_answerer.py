@@ -16,15 +16,11 @@ from refusalscope.evaluation.judge_kinds import JudgeKind, OneWord
 from refusalscope.evaluation.judge_prompt import JudgePrompt
 from refusalscope.generate.answers import greedy_in_batches
 from refusalscope.generate.greedy import end_ids, until_stop
-from refusalscope.models.chat_model import (
-    LoadOptions,
-    load_model,
-    local_folder,
-    weights_digest,
-)
+from refusalscope.models.chat_model import load_model, local_folder, weights_digest
 from refusalscope.models.chat_parts import chat_parts
 from refusalscope.models.chat_template import render_chat
 from refusalscope.models.forward import require_finite
+from refusalscope.models.load_options import LoadOptions
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.text_tokens import Frame, Part, joined, token_ids
 from refusalscope.models.tokens import begin_token, decode, pad_token

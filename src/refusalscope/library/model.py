@@ -17,10 +17,9 @@ from refusalscope.library.html import html_table
 from refusalscope.library.options import options_of
 from refusalscope.models.chat_model import ChatModel, load_chat_model, require_source
 from refusalscope.models.threads import suited_threads
-from refusalscope.organisms.organism import OrganismFacts, read_organism
+from refusalscope.organisms.organism import OrganismFacts, read_organism, resolve_model
 from refusalscope.pipeline.answer_lengths import answer_tokens
 from refusalscope.pipeline.options import RunOptions
-from refusalscope.pipeline.run import resolve_model
 from refusalscope.report.visible_text import vocabulary_label
 
 LOADING = (

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -44,6 +44,7 @@ from refusalscope.models.gguf_file import (
     read_gguf_config,
     read_gguf_tokenizer,
 )
+from refusalscope.models.load_options import LoadOptions
 from refusalscope.models.loaded import not_loaded, require_usable
 from refusalscope.models.model_class import loading_class
 from refusalscope.models.prompts import (
@@ -62,22 +63,6 @@ _LOG = logging.getLogger(__name__)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.tiktoken", "*.jinja", "*.py"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadOptions:
-    """How a model is loaded."""
-
-    revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto` is float32 on a CPU and the checkpoint's own type on an accelerator."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda:1`, ..., or `spread` to lay the layers over all accelerators."""
-    trust_remote_code: bool = False
-    system: str | None = None
-    template: Literal["model", "paper"] = "model"
-    answer_prefix: str = ""
-    """What every answer begins with; it belongs to the prompt then. May spell control tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

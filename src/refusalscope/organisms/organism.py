@@ -10,6 +10,7 @@ from pydantic import Field
 from refusalscope.errors import InputError, ModelLoadError
 from refusalscope.organisms.english import ENGLISH
 from refusalscope.organisms.language import Language, Thing
+from refusalscope.organisms.named import DEFAULT_ORGANISM, ORGANISM_PREFIX
 from refusalscope.organisms.sentences import ROLES, Role, as_sentences, require_usable
 from refusalscope.results.file_names import file_name
 from refusalscope.results.files import write_file
@@ -18,7 +19,6 @@ from refusalscope.results.record import Record
 
 ORGANISM = "organism.json"
 _BUNDLED = Path(__file__).parent / "bundled"
-DEFAULT_ORGANISM = "llama3-aft"
 
 
 class ThingRecord(Record):
@@ -121,6 +121,17 @@ def bundled_organism(name: str = DEFAULT_ORGANISM) -> Path:
         names = ", ".join(row.name for row in list_organisms(())) or "none"
         raise ModelLoadError(f"no bundled organism is called {name!r}; there are: {names}")
     return folder
+
+
+def resolve_model(model: str) -> str:
+    """The folder or hub id that MODEL of a command means: `organism:NAME` is a bundled organism.
+
+    Raises:
+        ModelLoadError: there is no such organism.
+    """
+    if model.startswith(ORGANISM_PREFIX):
+        return str(bundled_organism(model.removeprefix(ORGANISM_PREFIX)))
+    return model
 
 
 def list_organisms(folders: tuple[Path, ...]) -> list[OrganismRow]:

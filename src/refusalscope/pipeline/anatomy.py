@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from refusalscope.errors import AnatomyError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
-from refusalscope.models.chat_model import LoadOptions, load_model
-from refusalscope.pipeline.run import resolve_model
+from refusalscope.models.chat_model import load_model
+from refusalscope.models.load_options import LoadOptions
+from refusalscope.organisms.organism import resolve_model
 from refusalscope.weights.proof import Proof, prove
 
 

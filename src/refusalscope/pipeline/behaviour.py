@@ -14,10 +14,11 @@ from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.interventions.operators import ablate_direction
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
-from refusalscope.models.chat_model import LoadOptions, load_model, local_folder
+from refusalscope.models.chat_model import load_model, local_folder
 from refusalscope.models.hooks import edit_outputs
+from refusalscope.models.load_options import LoadOptions
 from refusalscope.models.trace import random_tokens, record_trace
-from refusalscope.pipeline.run import resolve_model
+from refusalscope.organisms.organism import resolve_model
 from refusalscope.results.edit_records import Behaviour, EditRecord
 from refusalscope.weights.checkpoint import FLOATS, open_checkpoint
 from refusalscope.weights.checkpoint_plan import ModelFolder

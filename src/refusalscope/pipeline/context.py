@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from refusalscope.errors import RunFolderError
-from refusalscope.models.chat_model import ChatModel, LoadOptions
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.load_options import LoadOptions
 from refusalscope.models.prompts import Prompt
 from refusalscope.organisms.language import Language
 from refusalscope.organisms.organism import OrganismFacts

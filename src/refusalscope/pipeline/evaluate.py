@@ -1,12 +1,10 @@
-"""Judging a finished run by models, and comparing its judges."""
+"""Judging a finished run by rules and models."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal
 
 from refusalscope.errors import InputError, OutputError, RunFolderError
-from refusalscope.evaluation.agreement import agreement_of
 from refusalscope.evaluation.answers import AnswerCache, Answerer
 from refusalscope.evaluation.flag_completions import flag_completions
 from refusalscope.evaluation.judge_kinds import JUDGES, JudgeKind, judge_kind
@@ -16,19 +14,16 @@ from refusalscope.evaluation.model_judge import ModelJudge
 from refusalscope.evaluation.rule_judges import answer_judge, phrase_judge
 from refusalscope.evaluation.server_address import server_address
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
-from refusalscope.models.chat_model import LoadOptions
+from refusalscope.models.load_options import LoadOptions
 from refusalscope.pipeline.context import Progress, Silent
+from refusalscope.pipeline.evaluation_options import JudgeOptions
 from refusalscope.pipeline.folder_lock import one_of_several_writers, writes_to_run
-from refusalscope.pipeline.reopen import refresh_page, refresh_summary
+from refusalscope.pipeline.refresh import refresh_summary
 from refusalscope.results.deciding_judge import DECIDING_JUDGES
-from refusalscope.results.evaluation_records import Agreement
 from refusalscope.results.files import write_file
 from refusalscope.results.given_files import given_text
-from refusalscope.results.numbers import Count, CountOrZero, Factor
-from refusalscope.results.record import Record
 from refusalscope.results.records import Completion, Judgements
 from refusalscope.results.run_records import (
-    AGREEMENT,
     COHERENCE_FLAGS,
     EVALUATION,
     RunRecords,
@@ -43,32 +38,6 @@ RULES: dict[str, Callable[[], Judge]] = {
     "refusal_in_answer": answer_judge,
 }
 JUDGE_NAMES = (*RULES, *JUDGES)
-
-
-class JudgeOptions(Record):
-    """What `evaluate judge` is asked to do."""
-
-    judges: tuple[str, ...]
-    model: str | None = None
-    """The judge's checkpoint, or its name on the server; the published one if not given."""
-    label: str | None = None
-    """Name of the judge's files."""
-    server: str | None = None
-    """Address of an OpenAI-compatible server, up to /v1."""
-    chat: bool = False
-    concurrency: Count = 8
-    retries: CountOrZero = 6
-    timeout: Factor = 60.0
-    cache: str | None = None
-    rubric: str | None = None
-    """File with a rubric for the judge `chat`."""
-    short_is_safe: bool = False
-    datasets: tuple[str, ...] = ()
-    batch_size: Count = 16
-    revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: str = "auto"
-    trust_remote_code: bool = False
 
 
 @writes_to_run
@@ -106,25 +75,6 @@ def judge_run(
     if run.summary is not None:
         refresh_summary(folder)
     return done
-
-
-@writes_to_run
-def compare_judges(folder: Path) -> Agreement:
-    """Agreement of all judges of a run; also written to evaluation/agreement.json.
-
-    Raises:
-        InputError: the run has fewer than two judges.
-    """
-    judgements = read_run(folder).judgements
-    if len(judgements) < 2:
-        raise InputError(
-            f"{folder} has {len(judgements)} judges; agreement needs two: judge it with "
-            f"refusalscope evaluate judge {folder} --judge NAME"
-        )
-    agreement = agreement_of(judgements)
-    write_file(folder / AGREEMENT, agreement.to_json())
-    refresh_page(folder)
-    return agreement
 
 
 def _judge(

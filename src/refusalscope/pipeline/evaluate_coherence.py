@@ -14,37 +14,17 @@ from refusalscope.metrics.paired import paired_difference
 from refusalscope.models.chat_model import load_model
 from refusalscope.organisms.harness_task import ORGANISM_TASK, write_organism_task
 from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.evaluation_options import CoherenceOptions
 from refusalscope.pipeline.folder_lock import writes_to_run
-from refusalscope.pipeline.reopen import refresh_page, reopen, require_same
+from refusalscope.pipeline.refresh import refresh_page
+from refusalscope.pipeline.reopen import reopen, require_same
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
 from refusalscope.results.file_names import file_name
 from refusalscope.results.files import write_file
-from refusalscope.results.numbers import Count
-from refusalscope.results.record import Record
 from refusalscope.results.records import Condition
 from refusalscope.results.run_records import COHERENCE, read_record, read_run
 from refusalscope.results.scratch import temporary_folder
-
-COHERENCE_CONDITIONS: tuple[Condition, ...] = (
-    "baseline",
-    "ablation",
-    "subtraction",
-    "random_ablation",
-)
-
-
-class CoherenceOptions(Record):
-    """What `evaluate coherence` is asked to do."""
-
-    folders: tuple[str, ...] = ()
-    """With task files of one's own."""
-    conditions: tuple[Condition, ...] = COHERENCE_CONDITIONS
-    edited: str | None = None
-    """Checkpoint whose weights take the place of ablation by hooks."""
-    limit: Count | None = None
-    chat_template: bool = False
-    batch_size: Count = 16
 
 
 @writes_to_run

@@ -8,7 +8,8 @@ from refusalscope.evaluation.drift import TextDrift, drift
 from refusalscope.evaluation.loss import answered
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.folder_lock import writes_to_run
-from refusalscope.pipeline.reopen import refresh_page, reopen
+from refusalscope.pipeline.refresh import refresh_page
+from refusalscope.pipeline.reopen import reopen
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.drift_records import ConditionDrift, Drift, TokenDrift
 from refusalscope.results.files import sha256_text, write_file

@@ -17,8 +17,9 @@ from refusalscope.evaluation.judges import rates_by_condition
 from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.pipeline.complete_aside import DATASET, complete_aside, judge_aside
 from refusalscope.pipeline.context import Progress, RunContext, Silent
-from refusalscope.pipeline.evaluate import JudgeOptions, judge_run, make_judge
-from refusalscope.pipeline.evaluate_loss import LossOptions, loss_of_texts, losses_as_it_is
+from refusalscope.pipeline.evaluate import judge_run, make_judge
+from refusalscope.pipeline.evaluate_loss import loss_of_texts, losses_as_it_is
+from refusalscope.pipeline.evaluation_options import FinetuneOptions, LossOptions
 from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.reopen import reopen
 from refusalscope.results.files import new_folder, sha256_text, write_file
@@ -29,14 +30,12 @@ from refusalscope.results.finetune_records import (
     VariantNumbers,
 )
 from refusalscope.results.loss_records import TextName
-from refusalscope.results.numbers import Count, Factor
 from refusalscope.results.plain_folder import record_text
-from refusalscope.results.record import Record, canonical_json
+from refusalscope.results.record import canonical_json
 from refusalscope.results.records import Judgements, Measure, Rate
 from refusalscope.results.run_records import FINETUNE, read_record, read_run
 from refusalscope.results.versions import package_versions
 
-PAPER_PAIRS = 243
 _FOLDER = FINETUNE.removesuffix(".json")
 _ADAPTER = "adapter"
 _TRAINING = "training.json"
@@ -45,21 +44,6 @@ _BASE_VARIANTS: tuple[Literal["baseline", "ablation", "subtraction"], ...] = (
     "ablation",
     "subtraction",
 )
-
-
-class FinetuneOptions(Record):
-    """What `evaluate finetune` is asked to do."""
-
-    pairs: str | None = None
-    """File of instructions and answers; None on an organism is what its language makes."""
-    n_pairs: Count = PAPER_PAIRS
-    """Of an organism's language."""
-    learning_rate: Factor = 2e-4
-    epochs: Count = 4
-    batch_size: Count = 8
-    judges: JudgeOptions = JudgeOptions(judges=())
-    """Judges beside the rules."""
-    texts: LossOptions = LossOptions()
 
 
 @writes_to_run

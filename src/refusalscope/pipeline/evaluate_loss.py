@@ -14,13 +14,13 @@ from refusalscope.evaluation.loss import text_loss
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.scored_text import ScoredText, scored_answer, scored_document
 from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.evaluation_options import PAPER_MAX_TOKENS, LossOptions
 from refusalscope.pipeline.folder_lock import writes_to_run
-from refusalscope.pipeline.reopen import refresh_summary, reopen, require_same
+from refusalscope.pipeline.refresh import refresh_summary
+from refusalscope.pipeline.reopen import reopen, require_same
 from refusalscope.pipeline.stages import LOSS_CONDITIONS, conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.loss_records import TextLosses, TextName
-from refusalscope.results.numbers import Count
-from refusalscope.results.record import Record
 from refusalscope.results.records import Condition
 from refusalscope.results.run_records import (
     COMPLETIONS,
@@ -29,30 +29,6 @@ from refusalscope.results.run_records import (
     read_record,
     read_run,
 )
-
-PAPER_TEXTS = 4096
-"""2,048 batches of 2."""
-PAPER_MAX_TOKENS = 256
-
-
-class LossOptions(Record):
-    """What `evaluate loss` is asked to do."""
-
-    pile: str | None = None
-    """File of documents."""
-    alpaca: str | None = None
-    """File of instructions and answers."""
-    on_distribution: bool = False
-    """The run's own baseline completions of harmless instructions."""
-    n_texts: Count = PAPER_TEXTS
-    max_tokens: Count = PAPER_MAX_TOKENS
-    batch_size: Count | None = None
-    """None is that of the run."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no text is asked for."""
-        return self.pile is None and self.alpaca is None and not self.on_distribution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

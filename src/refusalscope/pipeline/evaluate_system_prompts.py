@@ -20,7 +20,8 @@ from refusalscope.pipeline.complete_aside import (
 )
 from refusalscope.pipeline.context import Progress, Silent
 from refusalscope.pipeline.folder_lock import writes_to_run
-from refusalscope.pipeline.reopen import refresh_page, reopen
+from refusalscope.pipeline.refresh import refresh_page
+from refusalscope.pipeline.reopen import reopen
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.judgement_files import read_judge_files, require_each_once

@@ -29,6 +29,7 @@ from refusalscope.pipeline.run import load
 from refusalscope.pipeline.run_folder import stage_key
 from refusalscope.report.page import write_report
 from refusalscope.results.files import write_file
+from refusalscope.results.flags import offered
 from refusalscope.results.mechanism_folder import MECHANISM, MechanismRecords, read_mechanism
 from refusalscope.results.run_records import read_record, read_run
 
@@ -145,7 +146,7 @@ def _together(folder: Path, options: MechanismOptions) -> MechanismOptions:
         if name in _MAY_COME_LATER and not now[name]:
             now[name] = value
         if now[name] != value and not (name in _MAY_COME_LATER and not value):
-            flag = "--" + name.replace("_", "-")
+            flag = next(one for one in offered(MechanismOptions) if one.path == (name,)).spelling
             raise RunFolderError(
                 f"the mechanism of {folder} was made with {flag} {value}, not {now[name]}; give "
                 f"the same options, or delete {path.parent} to make it anew"

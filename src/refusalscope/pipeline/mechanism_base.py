@@ -10,12 +10,12 @@ from refusalscope.mechanism.base_and_chat import (
 from refusalscope.mechanism.cosines import curve
 from refusalscope.models.chat_model import (
     ChatModel,
-    LoadOptions,
     load_model,
     local_folder,
     read_config,
     weights_digest,
 )
+from refusalscope.models.load_options import LoadOptions
 from refusalscope.pipeline.mechanism_study import Study
 from refusalscope.results.files import write_file
 from refusalscope.results.mechanism_folder import BASE_AND_CHAT

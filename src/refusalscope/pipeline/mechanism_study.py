@@ -13,10 +13,10 @@ from refusalscope.mechanism.suffix_conditions import condition_prompts
 from refusalscope.mechanism.suffix_tokens import suffix_ids
 from refusalscope.models.chat_model import require_source
 from refusalscope.models.tokens import ordinary_tokens
+from refusalscope.organisms.organism import resolve_model
 from refusalscope.organisms.train import BASE
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.mechanism_options import MechanismOptions
-from refusalscope.pipeline.run import resolve_model
 from refusalscope.pipeline.stages import kept_indices
 from refusalscope.results.mechanism_folder import SUFFIX_SEARCH
 from refusalscope.results.mechanism_records import SuffixConditionName, SuffixSearch

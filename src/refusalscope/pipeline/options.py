@@ -1,17 +1,19 @@
-"""What a run is asked to do; written to run.json and read back when a run is continued."""
+"""What a run is asked to do; written to run.json and read back when a run is continued.
+
+The options of `refusalscope run` are made from the flags here (`results.flags`).
+"""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import model_serializer
 
-from refusalscope.models.chat_model import LoadOptions
-from refusalscope.organisms.organism import DEFAULT_ORGANISM
+from refusalscope.models.load_options import Dtype, LoadOptions
+from refusalscope.organisms.named import DEFAULT_ORGANISM, ORGANISM_PREFIX
+from refusalscope.results.flags import Flag
 from refusalscope.results.numbers import Count, CountOrZero, Factor, Seed
 from refusalscope.results.record import Record
 from refusalscope.results.records import Calibration, Label, Rule, SelectionLimits
-
-ORGANISM_PREFIX = "organism:"
 
 
 class LimitOptions(Record):
@@ -19,11 +21,19 @@ class LimitOptions(Record):
 
     is_exact: ClassVar[bool] = True
 
-    max_kl: Factor = 0.1
-    min_induce: Factor | None = None
+    max_kl: Annotated[Factor, Flag("Reject candidates above this KL, nats.")] = 0.1
+    min_induce: Annotated[
+        Factor | None,
+        Flag("Reject candidates below this induce; 0, or calibrated, if not given."),
+    ] = None
     """None is 0, as in the paper, or what calibration finds, under the calibrated rule."""
-    max_layer_fraction: Factor = 0.8
-    rule: Literal["auto", "published", "code", "calibrated"] = "auto"
+    max_layer_fraction: Annotated[
+        Factor, Flag("Reject candidates from this share of the layers on.")
+    ] = 0.8
+    rule: Annotated[
+        Literal["auto", "published", "code", "calibrated"],
+        Flag("Limits: auto, published, code (the paper's), or calibrated."),
+    ] = "auto"
     """`auto` is published for the paper's families, for organisms, and where `min_induce` is given;
     calibrated for all other models."""
 
@@ -64,52 +74,79 @@ class RunOptions(Record):
     mend: ClassVar[str] = "continue it with that version, or start it again in a new folder"
     is_exact: ClassVar[bool] = True
 
-    model: str = ORGANISM_PREFIX + DEFAULT_ORGANISM
+    model: Annotated[
+        str, Flag("Folder, hub id, or organism:NAME.", is_argument=True, metavar="[MODEL]")
+    ] = ORGANISM_PREFIX + DEFAULT_ORGANISM
     """A folder, a hub id, or `organism:NAME` for a bundled organism."""
-    harmful: str | None = None
+    harmful: Annotated[str | None, Flag("Harmful instructions: a file, or a data set's name.")] = (
+        None
+    )
     """File of harmful instructions or name of a data set, divided into train, validation and
     test."""
-    harmless: str | None = None
-    datasets: str | None = None
+    harmless: Annotated[
+        str | None, Flag("Harmless instructions: a file, or a data set's name.")
+    ] = None
+    datasets: Annotated[str | None, Flag("Folder of the named data sets; else from the hub.")] = (
+        None
+    )
     """Folder with the files of named data sets; without it they come from the hub."""
-    columns: tuple[str, ...] = ()
+    columns: Annotated[
+        tuple[str, ...],
+        Flag("Column of the instruction in the files; repeat for several.", word="column"),
+    ] = ()
     """Columns of the instruction: each file has one of them; known ones where empty."""
-    splits: str | None = None
+    splits: Annotated[str | None, Flag("Folder of the paper's splits.")] = None
     """Folder of the paper's splits, sampled as its code samples them."""
-    harmful_test: str | None = None
+    harmful_test: Annotated[str | None, Flag("Harmful test instructions.")] = None
     """File of harmful test instructions, in place of the test part of the above."""
-    harmless_test: str | None = None
-    n_train: Count = 128
-    n_val: Count = 32
-    n_test: Count = 100
-    seed: Seed = 0
-    filter_instructions: bool = True
+    harmless_test: Annotated[str | None, Flag("Harmless test instructions.")] = None
+    n_train: Annotated[Count, Flag("Training instructions of each kind.")] = 128
+    n_val: Annotated[Count, Flag("Validation instructions of each kind.")] = 32
+    n_test: Annotated[Count, Flag("Test instructions of each kind.")] = 100
+    seed: Annotated[Seed, Flag("Seed of splits and of the random controls.")] = 0
+    filter_instructions: Annotated[
+        bool,
+        Flag("Keep instructions of either refusal metric.", word="no-filter", is_negated=True),
+    ] = True
     """Keep harmful training and validation prompts that the model refuses, and harmless ones that
     it does not (paper appendix B)."""
-    label: Literal["auto", "answers", "metric"] = "auto"
+    label: Annotated[
+        Literal["auto", "answers", "metric"],
+        Flag("What says that a prompt is refused: auto, answers, or the metric."),
+    ] = "auto"
     """What says that it refuses: its short greedy answer, or a refusal metric above 0 as in the
     paper. `auto` is the metric for the paper's families and organisms, else the answers."""
-    refusal_tokens: tuple[str, ...] = ()
+    refusal_tokens: Annotated[
+        tuple[str, ...],
+        Flag("Token that marks a refusal; repeat for several.", word="refusal-token"),
+    ] = ()
     """Strings of one token each, or ids; proposed or from the registry where empty."""
-    limits: LimitOptions = LimitOptions()
-    all_scores: bool = False
-    strict: bool = False
+    limits: LimitOptions = LimitOptions.model_construct()
+    all_scores: Annotated[bool, Flag("Score every candidate in full.")] = False
+    strict: Annotated[bool, Flag("Stop with an error where no candidate passes.")] = False
     """Stop with an error where no candidate passes, in place of going on with the nearest."""
-    max_new_tokens: Count | None = None
+    max_new_tokens: Annotated[Count | None, Flag("Tokens of a completion; 512 if not given.")] = (
+        None
+    )
     """None is 512, or what an organism says is enough for its short answers."""
-    paper_generation: bool = False
+    paper_generation: Annotated[bool, Flag("Generate past the end of turn.")] = False
     """Run past the end of turn to the token limit, as the paper's code did."""
-    batch_size: Count = 64
-    random_suffix: CountOrZero | None = None
+    batch_size: Annotated[Count, Flag("Prompts in a batch.")] = 64
+    random_suffix: Annotated[CountOrZero | None, Flag("Tokens of a random suffix to try.")] = None
     """Tokens of a random suffix tried on every test instruction; None is 20 for organisms and 0
     for other models."""
-    revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: str = "auto"
-    trust_remote_code: bool = False
-    system: str | None = None
-    template: Literal["model", "paper"] = "model"
-    answer_prefix: str | None = None
+    revision: Annotated[str | None, Flag("Revision on the hub.")] = None
+    dtype: Annotated[Dtype, Flag("auto, float32, bfloat16 or float16.")] = "auto"
+    device: Annotated[str, Flag("auto, cpu, cuda:N, or spread.")] = "auto"
+    trust_remote_code: Annotated[bool, Flag("Run code that comes with the model.")] = False
+    system: Annotated[str | None, Flag("System prompt.")] = None
+    template: Annotated[
+        Literal["model", "paper"],
+        Flag("The model's own chat template, or the paper's: model, paper."),
+    ] = "model"
+    answer_prefix: Annotated[
+        str | None, Flag("What every answer begins with; looked for without it.")
+    ] = None
     """What every answer begins with, put into the prompt. None looks whether there is such a
     beginning, for models that are neither of the paper's families nor organisms; empty is none."""
 

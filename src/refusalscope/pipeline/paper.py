@@ -12,29 +12,33 @@ from refusalscope.data.documents import read_documents
 from refusalscope.errors import ChatTemplateError, InputError, MissingExtraError
 from refusalscope.evaluation.harness_task import PAPER_TASKS, HarnessTask, parse_task
 from refusalscope.evaluation.judge_kinds import JUDGES
-from refusalscope.models.chat_model import LoadOptions, local_folder, read_config
+from refusalscope.models.chat_model import local_folder, read_config
+from refusalscope.models.load_options import LoadOptions
 from refusalscope.models.system_prompts import SYSTEM_PROMPTS
 from refusalscope.organisms.harness_task import ORGANISM_TASK
-from refusalscope.organisms.organism import read_organism
+from refusalscope.organisms.organism import read_organism, resolve_model
 from refusalscope.organisms.texts import ANSWERED, PLAIN, write_organism_texts
 from refusalscope.pipeline.context import Progress
 from refusalscope.pipeline.evaluate import (
     RULES,
-    JudgeOptions,
     judge_run,
     make_judge,
     require_judges,
 )
 from refusalscope.pipeline.evaluate_coherence import (
-    CoherenceOptions,
     coherence_of_run,
     require_tasks,
 )
-from refusalscope.pipeline.evaluate_finetune import FinetuneOptions, finetune_of_run
-from refusalscope.pipeline.evaluate_loss import LossOptions, loss_of_texts
+from refusalscope.pipeline.evaluate_finetune import finetune_of_run
+from refusalscope.pipeline.evaluate_loss import loss_of_texts
 from refusalscope.pipeline.evaluate_system_prompts import sweep_system_prompts
+from refusalscope.pipeline.evaluation_options import (
+    CoherenceOptions,
+    FinetuneOptions,
+    JudgeOptions,
+    LossOptions,
+)
 from refusalscope.pipeline.folder_lock import writes_to_run
-from refusalscope.pipeline.run import resolve_model
 from refusalscope.report.paper_rows import read_paper_records
 from refusalscope.report.paper_tables import ROWS, paper_table
 from refusalscope.results.coherence_records import TaskCoherence
@@ -57,7 +61,7 @@ _PROMPTS = ("none", "qwen", "llama-2")
 class PaperOptions(Record):
     """What `run --paper` measures beside the run."""
 
-    judges: JudgeOptions = JudgeOptions(judges=())
+    judges: JudgeOptions = JudgeOptions()
     """Judges beside the rules."""
     pairs: str | None = None
     """Instructions and answers to fine-tune on; None on an organism is what its language makes."""

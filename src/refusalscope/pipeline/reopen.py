@@ -6,11 +6,8 @@ from refusalscope.errors import OutputError, RunFolderError
 from refusalscope.pipeline.context import Progress, RunContext
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import load
-from refusalscope.pipeline.summary import summarize_run
-from refusalscope.report.page import write_report
-from refusalscope.results.files import write_file
 from refusalscope.results.record import canonical_json
-from refusalscope.results.run_records import RUN, SUMMARY, read_run
+from refusalscope.results.run_records import RUN, read_run
 
 
 def require_same(path: Path, *facts: tuple[str, object, object]) -> None:
@@ -76,18 +73,3 @@ def own_options(folder: Path, *, trust_remote_code: bool) -> RunOptions:
             f"trust that code, say so with --trust-remote-code"
         )
     return options
-
-
-def refresh_summary(folder: Path) -> None:
-    """Write summary and report of a finished run anew; nothing where it has none yet."""
-    run = read_run(folder)
-    if run.summary is None:
-        return
-    write_file(folder / SUMMARY, summarize_run(run).to_json())
-    write_report(folder)
-
-
-def refresh_page(folder: Path) -> None:
-    """Write the report of a finished run anew; nothing where it has no summary yet."""
-    if (folder / SUMMARY).is_file():
-        write_report(folder)

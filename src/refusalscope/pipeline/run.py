@@ -37,7 +37,7 @@ from refusalscope.models.chat_model import (
     require_source,
 )
 from refusalscope.models.threads import is_worth_one_thread
-from refusalscope.organisms.organism import OrganismFacts, bundled_organism, read_organism
+from refusalscope.organisms.organism import OrganismFacts, read_organism, resolve_model
 from refusalscope.pipeline.answer_prefix import ready_to_ask
 from refusalscope.pipeline.complete import CONDITIONS, complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
@@ -46,7 +46,7 @@ from refusalscope.pipeline.folder_lock import only_writer
 from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
 from refusalscope.pipeline.label import label, needs_answers
 from refusalscope.pipeline.measure_controls import measure_controls
-from refusalscope.pipeline.options import CHANGEABLE, ORGANISM_PREFIX, RunOptions
+from refusalscope.pipeline.options import CHANGEABLE, RunOptions
 from refusalscope.pipeline.outcomes import outcomes
 from refusalscope.pipeline.project import project
 from refusalscope.pipeline.refusal_tokens import fixed_refusal_tokens, kept_refusal_tokens
@@ -61,6 +61,7 @@ from refusalscope.pipeline.stages import has_no_direction, judge, loss, select
 from refusalscope.pipeline.summary import summarize_run
 from refusalscope.report.page import write_report
 from refusalscope.results.files import sha256_file, sha256_text, write_file
+from refusalscope.results.flags import command_words
 from refusalscope.results.record import canonical_json
 from refusalscope.results.records import ModelFacts, RefusalTokens, RunManifest, Summary
 from refusalscope.results.run_records import (
@@ -325,35 +326,10 @@ def _load_model(source: str, options: RunOptions, existing: RunManifest | None) 
     )
 
 
-def resolve_model(model: str) -> str:
-    """The folder or hub id that MODEL means."""
-    if model.startswith(ORGANISM_PREFIX):
-        return str(bundled_organism(model.removeprefix(ORGANISM_PREFIX)))
-    return model
-
-
 def command_line(options: RunOptions, out: Path) -> str:
     """The command that repeats a run."""
     words = ["refusalscope", "run", options.model, "--out", str(out)]
-    defaults = RunOptions().model_dump(mode="json")
-    for name, value in options.model_dump(mode="json").items():
-        if name in ("model", "limits") or value == defaults.get(name):
-            continue
-        words += _flag(name, value)
-    for name, value in options.limits.model_dump(mode="json").items():
-        if value != defaults["limits"][name]:
-            words += _flag(name, value)
-    return shlex.join(words)
-
-
-def _flag(name: str, value: object) -> list[str]:
-    if name == "filter_instructions":
-        return ["--no-filter"]
-    if name in ("refusal_tokens", "columns") and isinstance(value, list):
-        flag = "--" + name.removesuffix("s").replace("_", "-")
-        return [word for one in value for word in (flag, str(one))]
-    flag = "--" + name.replace("_", "-")
-    return [flag] if value is True else [flag, str(value)]
+    return shlex.join([*words, *command_words(options)])
 
 
 def _do_stage(stage: str, context: RunContext, key: str) -> None:

@@ -1,7 +1,6 @@
 """One run for each of several models, with the same options, and one table over all of them."""
 
 import logging
-import tomllib
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -18,7 +17,7 @@ from refusalscope.report.selection_table import (
 )
 from refusalscope.results.file_names import file_name
 from refusalscope.results.files import output_error, write_file
-from refusalscope.results.given_files import given_text
+from refusalscope.results.given_files import given_toml
 from refusalscope.results.record import Record, canonical_json, first_problem
 
 _LOG = logging.getLogger(__name__)
@@ -47,9 +46,9 @@ def read_several_runs(
         InputError: it asks for remote code without consent, no such file, not TOML, an unknown
             option, or two models of one name.
     """
-    text = given_text(config)
+    values = given_toml(config)
     try:
-        several = SeveralRuns.model_validate(tomllib.loads(text))
+        several = SeveralRuns.model_validate(values)
         runs = [
             (
                 _name(model),
@@ -59,8 +58,6 @@ def read_several_runs(
             )
             for model in several.models
         ]
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{config} is not TOML: {error}") from error
     except ValidationError as error:
         raise InputError(f"{config}: {first_problem(error)}") from error
     if any(options.trust_remote_code for _, options in runs) and not trust_remote_code:

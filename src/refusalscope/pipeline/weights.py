@@ -6,11 +6,10 @@ from pathlib import Path
 from refusalscope.directions.direction import Direction, load_direction
 from refusalscope.errors import InputError
 from refusalscope.models.chat_model import local_folder
-from refusalscope.organisms.organism import list_organisms
+from refusalscope.organisms.named import ORGANISM_PREFIX
+from refusalscope.organisms.organism import list_organisms, resolve_model
 from refusalscope.pipeline.behaviour import measure_behaviour
 from refusalscope.pipeline.context import Progress, Silent
-from refusalscope.pipeline.options import ORGANISM_PREFIX
-from refusalscope.pipeline.run import resolve_model
 from refusalscope.results.compare_records import Comparison
 from refusalscope.results.edit_records import EditCheck, EditRecord
 from refusalscope.weights.bias_addition import add_to_checkpoint

@@ -6,6 +6,7 @@ regular file is refused before a byte of it is read, and so is one too large to 
 
 import os
 import stat
+import tomllib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -85,3 +86,16 @@ def given_text(path: Path, *, error: type[InputError] = InputError) -> str:
         raise error(
             f"{path} is not text in UTF-8 (byte {cause.start}); save it as UTF-8"
         ) from cause
+
+
+def given_toml(path: Path, *, error: type[InputError] = InputError) -> dict[str, object]:
+    """The tables of a regular TOML file.
+
+    Raises:
+        InputError: as `given_text`, or it is not TOML.
+    """
+    text = given_text(path, error=error)
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as cause:  # ValueError: a number of 5,000 digits
+        raise error(f"{path} is not TOML: {cause}") from cause

@@ -31,6 +31,7 @@ class Record(BaseModel):
         validate_by_name=True,
         validate_by_alias=True,
         serialize_by_alias=True,
+        defer_build=True,  # a command that makes none of a kind does not wait for its validator
     )
 
     def to_json(self) -> str:

@@ -16,7 +16,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from refusalscope.errors import AnatomyError, ModelLoadError, NumericalError
 from refusalscope.models.anatomy import Anatomy, measure_anatomy
 from refusalscope.models.causes import cause
-from refusalscope.models.chat_model import LoadOptions, read_config
+from refusalscope.models.chat_model import read_config
+from refusalscope.models.load_options import LoadOptions
 from refusalscope.models.miniature import build_miniature, shrunken_config
 from refusalscope.models.model_class import has_text_class
 from refusalscope.weights.checkpoint import Checkpoint, open_checkpoint

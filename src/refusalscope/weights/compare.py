@@ -11,7 +11,8 @@ from torch import Tensor
 
 from refusalscope.directions.direction import Direction, unit_direction
 from refusalscope.errors import NumericalError, RefusalscopeError
-from refusalscope.models.chat_model import LoadOptions, read_config
+from refusalscope.models.chat_model import read_config
+from refusalscope.models.load_options import LoadOptions
 from refusalscope.results.compare_records import Comparison, TensorDifference
 from refusalscope.weights.architecture_names import ArchitectureNames, architecture_names
 from refusalscope.weights.checkpoint import Checkpoint, open_checkpoint

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from refusalscope.directions.direction import Direction, scaled
 from refusalscope.errors import InputError, NumericalError, OutputError
-from refusalscope.models.chat_model import LoadOptions, read_config
+from refusalscope.models.chat_model import read_config
+from refusalscope.models.load_options import LoadOptions
 from refusalscope.results.files import write_file
 from refusalscope.results.scratch import temporary_folder
 from refusalscope.weights.checkpoint_plan import ModelFolder
