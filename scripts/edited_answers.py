@@ -35,7 +35,7 @@ def main() -> None:
         for row, prompt in zip(rows, run.prompts(dataset), strict=True):
             ids = _greedy(model, prompt.ids, n=max(1, row.n_tokens or 0), stop=run.chat.tokenizer)
             hooked = run.chat.tokenizer(row.completion, add_special_tokens=False).input_ids
-            text = run.chat.tokenizer.decode(ids, skip_special_tokens=True)
+            text = run.chat.tokenizer.decode(ids, skip_special_tokens=True).strip()
             if text == row.completion:
                 n_equal += 1
             else:

@@ -5,9 +5,11 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import walk_packages
 
@@ -29,6 +31,7 @@ from typer.main import get_command
 
 import refusalscope
 from refusalscope.cli.main import app
+from refusalscope.evaluation.harness_task import PAPER_TASKS, HarnessTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,11 @@ def box(given: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -
     for module in walk_packages(refusalscope.__path__, "refusalscope."):
         if not module.name.endswith(("inspect_provider", "inspect_model", "harness")):  # extras
             import_module(module.name)  # here once, and not in every fork
+    if find_spec("lm_eval"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            harness = import_module("refusalscope.evaluation.harness")
+            harness.require_task(HarnessTask(name=PAPER_TASKS[0].name), ())  # reads all tasks
     folder = tmp_path_factory.mktemp("sweep") / "original"
     shutil.copytree(given, folder)
     shutil.copytree(finished, folder / "run")

@@ -6,6 +6,7 @@ https://github.com/EleutherAI/lm-evaluation-harness, in the extra `eval`.
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +126,19 @@ def _manager(task: HarnessTask, folders: tuple[Path, ...]) -> TaskManager:
         own = TaskManager(include_path=list(map(str, folders)), include_defaults=False)
         if task.name in own.all_tasks:
             return own
-    harness = TaskManager()
+    harness = _own_tasks()
     if task.name not in harness.all_tasks:
         raise InputError(
             f"there is no task {task.name!r} in the harness or in the folders given; give the name "
             f"of one"
         )
     return harness
+
+
+@cache
+def _own_tasks() -> TaskManager:
+    """The harness's own tasks: thousands of files, read once a process."""
+    return TaskManager()
 
 
 def _result(task: HarnessTask, found: dict[str, Any]) -> TaskResult:
