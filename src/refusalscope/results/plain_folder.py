@@ -25,7 +25,11 @@ def require_plain_folder(folder: Path) -> None:
                     raise RunFolderError(
                         f"{path} is a link out of {folder}; put what it stands for in its place"
                     )
-            elif name in files and not os.path.isfile(path):  # noqa: PTH113
+            elif (
+                name in files
+                and not os.path.isfile(path)  # noqa: PTH113
+                and os.path.lexists(path)  # a run that is at work has put it in its place since
+            ):
                 raise RunFolderError(
                     f"{path} is neither a file nor a folder; move it out of {folder}"
                 )
