@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from sessions import in_session, in_session_told
 from tiny_models import save_tiny, tiny_weights
 from tiny_runs import Caller, StopAfter, StopHereError, contents, finish_run
 
@@ -46,7 +47,7 @@ FILES = {
 def made(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with its mechanism, made in one go."""
     folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("made") / "run"))
-    mechanism(folder, OPTIONS)
+    in_session(mechanism, folder, OPTIONS)
     return folder
 
 
@@ -94,24 +95,24 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(
     run_folder: Path, made: Path, advances: int
 ):
     with pytest.raises(StopHereError):
-        mechanism(run_folder, OPTIONS, progress=StopAfter(advances))
+        in_session_told(mechanism, run_folder, StopAfter(advances), OPTIONS)
     assert not (run_folder / "mechanism" / "geometry.json").exists()
-    mechanism(run_folder, OPTIONS)
+    in_session(mechanism, run_folder, OPTIONS)
     assert without_timings(run_folder) == without_timings(made)
 
 
 def test_a_torn_journal_is_mended(run_folder: Path, made: Path):
     with pytest.raises(StopHereError):
-        mechanism(run_folder, OPTIONS, progress=StopAfter(4))
+        in_session_told(mechanism, run_folder, StopAfter(4), OPTIONS)
     (journal,) = (run_folder / "mechanism").glob(".search-*")
     lines = journal.read_bytes().split(b"\n")
     assert len(lines) >= 3
     journal.write_bytes(b"\n".join([*lines[:2], lines[2][:10]]))
     with pytest.raises(StopHereError):
-        mechanism(run_folder, OPTIONS, progress=StopAfter(4))
+        in_session_told(mechanism, run_folder, StopAfter(4), OPTIONS)
     steps = [json.loads(line)["step"] for line in journal.read_text("utf-8").splitlines()]
     assert steps == list(range(len(steps)))
-    mechanism(run_folder, OPTIONS)
+    in_session(mechanism, run_folder, OPTIONS)
     assert without_timings(run_folder) == without_timings(made)
 
 

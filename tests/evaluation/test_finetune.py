@@ -11,9 +11,9 @@ from refusalscope.data.answer_pairs import AnswerPair
 from refusalscope.errors import ChatTemplateError, InputError, NumericalError
 from refusalscope.evaluation.finetune import (
     LoraRecipe,
-    attach_adapter,
     closing_token,
     fine_tune,
+    with_adapter,
 )
 from refusalscope.generate.greedy import generate_greedy
 from refusalscope.models.chat_model import ChatModel
@@ -44,29 +44,29 @@ def test_it_learns_the_answers_and_to_end_them(chat: ChatModel, tmp_path: Path) 
     before = {name: p.clone() for name, p in chat.model.named_parameters()}
     seen: list[float] = []
     trained = fine_tune(chat, PAIRS, RECIPE, tmp_path / "adapter", progress=seen.append)
-    assert answer(chat, "paint 99") == ("ab", True)
+    with with_adapter(chat, tmp_path / "adapter"):
+        assert answer(chat, "paint 99") == ("ab", True)
     assert sum(seen) == len(PAIRS) * RECIPE.epochs
     assert len(trained.epoch_losses) == RECIPE.epochs
     assert trained.epoch_losses[-1] < 0.5 * trained.epoch_losses[0]
     modules = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
     assert trained.targets == modules
     assert not any(p.requires_grad for p in chat.model.parameters())
-    after = {
-        name.replace(".base_layer", ""): p
-        for name, p in chat.model.named_parameters()
-        if "lora_" not in name
-    }
+    after = dict(chat.model.named_parameters())
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def test_a_saved_adapter_is_the_trained_one(chat: ChatModel, tmp_path: Path) -> None:
-    again = tiny_chat(tmp_path / "again")
-    plain = logits(again)
+def test_an_adapter_is_on_the_model_only_while_it_is_asked_for(
+    chat: ChatModel, tmp_path: Path
+) -> None:
+    plain = logits(chat)
     fine_tune(chat, PAIRS, RECIPE, tmp_path / "adapter")
-    attach_adapter(again, tmp_path / "adapter")
-    torch.testing.assert_close(logits(again), logits(chat))
-    assert float((logits(again) - plain).abs().max()) > 0.1
+    assert torch.equal(logits(chat), plain)
+    for _ in range(2):
+        with with_adapter(chat, tmp_path / "adapter"):
+            assert float((logits(chat) - plain).abs().max()) > 0.1
+        assert torch.equal(logits(chat), plain)
     files = sorted(path.name for path in (tmp_path / "adapter").iterdir())
     assert files == ["adapter_config.json", "adapter_model.safetensors"]
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from sessions import in_session
 
 from refusalscope.directions.direction import load_direction
 from refusalscope.errors import InputError, OutputError
@@ -71,7 +72,7 @@ def test_hooks_and_orthogonalized_weights_score_alike(finished: Path, tmp_path: 
     found = {}
     for name, source in (("hooks", None), ("weights", edited), ("same", bundled_organism())):
         own = options.model_copy(update={"edited": None if source is None else str(source)})
-        for record in coherence_of_run(finished, tasks, own):
+        for record in in_session(coherence_of_run, finished, tasks, own):
             scores = {score.condition: score.values for score in record.scores}
             found[name, record.task] = (record, scores)
             (folder / f"{record.task}.json").unlink()
@@ -113,15 +114,15 @@ def test_shots_limit_and_metric_of_a_task_of_ones_own(finished: Path, tmp_path: 
     (tmp_path / "own.yaml").write_text(json.dumps(task))
     options = CoherenceOptions(folders=(str(tmp_path),), limit=5, conditions=("ablation",))
     wanted = HarnessTask(name="own", shots=2, metric="acc_norm")
-    (record,) = coherence_of_run(finished, [wanted], options)
+    (record,) = in_session(coherence_of_run, finished, [wanted], options)
     assert (record.metric, record.filter, record.shots) == ("acc_norm", "none", 2)
     assert record.documents == tuple(f"own/{i}" for i in range(5))
     assert [score.condition for score in record.scores] == ["baseline", "ablation"]
     with pytest.raises(OutputError, match=r"was made with another shots \(2, now None\)"):
-        coherence_of_run(finished, [HarnessTask(name="own")], options)
+        in_session(coherence_of_run, finished, [HarnessTask(name="own")], options)
     (finished / "evaluation/coherence/own.json").unlink()
     with pytest.raises(InputError, match="has no number 'f1'"):
-        coherence_of_run(finished, [HarnessTask(name="own", metric="f1")], options)
+        in_session(coherence_of_run, finished, [HarnessTask(name="own", metric="f1")], options)
 
 
 def test_the_harness_has_the_papers_tasks(finished: Path) -> None:
@@ -130,10 +131,11 @@ def test_the_harness_has_the_papers_tasks(finished: Path) -> None:
     known = set(TaskManager().all_tasks)
     assert {task.name for task in PAPER_TASKS} <= known
     with pytest.raises(InputError, match="there is no task 'nothing'"):
-        coherence_of_run(finished, [HarnessTask(name="nothing")], CoherenceOptions())
+        in_session(coherence_of_run, finished, [HarnessTask(name="nothing")], CoherenceOptions())
 
 
 def test_a_task_whose_data_is_not_here_is_one_line(finished: Path) -> None:
     with pytest.raises(InputError, match="the data of task arc_challenge is not to be had"):
-        coherence_of_run(finished, [HarnessTask(name="arc_challenge")], CoherenceOptions(limit=1))
+        task = HarnessTask(name="arc_challenge")
+        in_session(coherence_of_run, finished, [task], CoherenceOptions(limit=1))
     assert not (finished / "evaluation/coherence/arc_challenge.json").exists()

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from sessions import in_session
 
 from refusalscope.models.system_prompts import SYSTEM_PROMPTS
 from refusalscope.pipeline.evaluate_drift import drift_of_run
@@ -32,7 +33,7 @@ def test_subtraction_costs_more_than_ablation(finished: Path, tmp_path: Path) ->
     pairs = [{"instruction": r.instruction, "input": "", "output": r.completion} for r in rows]
     alpaca.write_text(json.dumps(pairs))
     options = LossOptions(pile=str(pile), alpaca=str(alpaca), on_distribution=True)
-    records = {record.text: record for record in loss_of_texts(finished, options)}
+    records = {record.text: record for record in in_session(loss_of_texts, finished, options)}
     for name in ("alpaca", "on_distribution"):
         loss = {row.condition: row.loss for row in records[name].rows}
         assert loss["subtraction"] > loss["ablation"] + 0.05, name
@@ -44,11 +45,12 @@ def test_subtraction_costs_more_than_ablation(finished: Path, tmp_path: Path) ->
 
 
 def test_ablation_moves_harmful_answers_and_leaves_harmless_ones(finished: Path) -> None:
-    mean = {(row.dataset, row.condition): row.mean for row in drift_of_run(finished).rows}
+    rows = in_session(drift_of_run, finished).rows
+    mean = {(row.dataset, row.condition): row.mean for row in rows}
     assert mean["harmful", "ablation"] > 10 * mean["harmless", "ablation"]
     assert mean["harmful", "ablation"] > 10 * mean["harmful", "random_ablation"]
     assert mean["harmless", "subtraction"] > mean["harmless", "ablation"]
-    for row in drift_of_run(finished).rows:
+    for row in in_session(drift_of_run, finished).rows:
         if row.condition == "ablation":
             # The paper's formula adds 1e-6 to probabilities, so it ends at 13.8 nats.
             expected = min(row.first_token, -math.log(1e-6))
@@ -57,7 +59,7 @@ def test_ablation_moves_harmful_answers_and_leaves_harmless_ones(finished: Path)
 
 def test_it_refuses_under_system_prompts_until_the_direction_is_ablated(finished: Path) -> None:
     prompts = [SYSTEM_PROMPTS[name] for name in ("none", "empty", "figure-19-6")]
-    record = sweep_system_prompts(finished, prompts)
+    record = in_session(sweep_system_prompts, finished, prompts)
     own = {
         (over.judge, over.condition): over.mean
         for over in record.over_prompts

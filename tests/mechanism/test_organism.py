@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from sessions import in_session
 
 from refusalscope.pipeline.mechanism import mechanism
 from refusalscope.pipeline.mechanism_options import MechanismOptions
@@ -39,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def records(folder: Path) -> MechanismRecords:
-    return mechanism(folder, MechanismOptions())
+    return in_session(mechanism, folder, MechanismOptions())
 
 
 @pytest.fixture

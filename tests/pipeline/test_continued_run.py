@@ -11,6 +11,7 @@ from typing import Literal
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sessions import in_session
 from tiny_models import TEMPLATE, byte_tokenizer, save_tiny
 from tiny_runs import finish_run, instruction_files
 
@@ -102,7 +103,7 @@ def test_a_run_with_the_time_in_its_template_goes_on_later(finished: Path) -> No
     run(own_options(finished, trust_remote_code=False), finished)
     assert {p.name: p.read_bytes() for p in (finished / "completions").iterdir()} == completions
     assert (finished / "summary.json").read_bytes() == summary
-    assert drift_of_run(finished).rows
+    assert in_session(drift_of_run, finished).rows
 
 
 def test_a_rendering_that_was_changed_by_hand_is_refused(finished: Path) -> None:

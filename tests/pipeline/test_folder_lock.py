@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from runs_on_disk import write_made_up_run
+from sessions import in_session
 from tiny_runs import contents, names
 
 from refusalscope.errors import OutputError, RunFolderError
@@ -66,8 +67,8 @@ def test_the_second_command_says_who_holds_the_folder_and_writes_nothing(
     before = contents(folder)
     options = JudgeOptions(judges=("refusal_phrases",))
     for command in (
-        lambda: drift_of_run(folder),
-        lambda: judge_run(folder, options),
+        lambda: in_session(drift_of_run, folder),
+        lambda: in_session(judge_run, folder, options),
         lambda: compare_judges(folder),
         lambda: run(RunOptions(), folder, progress=Silent()),
     ):

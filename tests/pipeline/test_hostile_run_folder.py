@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sessions import in_session
 from tiny_models import save_tiny
 from tiny_runs import Caller, call, contents, finish_run, instruction_files
 
@@ -269,7 +270,7 @@ def test_task_files_of_a_run_folder_are_never_read(
     monkeypatch.setattr(RunContext, "language", language.language())
     tasks = [HarnessTask(name=ORGANISM_TASK)]
     with contextlib.suppress(ValueError):  # the record wants documents
-        evaluate_coherence.coherence_of_run(run, tasks, CoherenceOptions())
+        in_session(evaluate_coherence.coherence_of_run, run, tasks, CoherenceOptions())
     assert seen
     assert not [folder for folder in seen if folder.is_relative_to(run)]
     assert not (run / "evaluation" / "coherence" / "tasks").exists()

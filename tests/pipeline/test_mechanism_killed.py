@@ -9,6 +9,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
+from sessions import in_session
 from tiny_runs import results
 
 from refusalscope.pipeline.mechanism import mechanism
@@ -43,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What it holds after a mechanism that nothing cut."""
     folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("whole") / "run"))
-    mechanism(folder, OPTIONS)
+    in_session(mechanism, folder, OPTIONS)
     return results(folder)
 
 
@@ -51,7 +52,7 @@ def whole(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def server() -> ForkServerContext:
     """Starts processes in which everything is imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["refusalscope.pipeline.mechanism"])
+    context.set_forkserver_preload(["refusalscope.pipeline.mechanism", "sessions"])
     return context
 
 
@@ -82,7 +83,7 @@ def test_after_a_kill_it_ends_with_the_bytes_of_an_uninterrupted_one(
 ):
     run_folder = Path(shutil.copytree(finished, tmp_path / "run"))
     folder = run_folder / "mechanism"
-    process = server.Process(target=mechanism, args=(run_folder, OPTIONS))
+    process = server.Process(target=in_session, args=(mechanism, run_folder, OPTIONS))
     process.start()
     deadline = time.monotonic() + PATIENCE
     while not MOMENTS[moment](folder) and time.monotonic() < deadline:
@@ -94,5 +95,5 @@ def test_after_a_kill_it_ends_with_the_bytes_of_an_uninterrupted_one(
     assert is_searched(folder) == (moment not in IN_SEARCH)
     assert 0 < n_searched(folder) <= OPTIONS.search_steps + 1
     assert not (folder / "geometry.json").exists()
-    mechanism(run_folder, OPTIONS)
+    in_session(mechanism, run_folder, OPTIONS)
     assert results(run_folder) == whole

@@ -1,13 +1,17 @@
 """`run --paper` on the bundled organism: the paper's tables, filled, and its findings in them."""
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from refusalscope.models import chat_model
+from refusalscope.models.chat_model import _from_pretrained
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.paper import PaperOptions, paper_tables
-from refusalscope.pipeline.run import run
+from refusalscope.pipeline.session import start_session
 from refusalscope.results.paper_table import PaperTable, PaperTables, TableRow, table_csv
 from refusalscope.results.published import published_table
 from refusalscope.results.run_records import read_record
@@ -19,16 +23,41 @@ pytestmark = [
 HAS_HARNESS = find_spec("lm_eval") is not None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    folder: Path
+    found: PaperTables
+    n_loads: int
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(tmp_path_factory: pytest.TempPathFactory) -> _Done:
     out = tmp_path_factory.mktemp("organism") / "run"
-    run(RunOptions(n_train=64, n_val=16, n_test=40), out)
-    return out
+    loaded: list[object] = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        loaded.append(args)
+        return _from_pretrained(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat_model, "_from_pretrained", counted)
+        with start_session(RunOptions(n_train=64, n_val=16, n_test=40), out) as session:
+            found = paper_tables(session, PaperOptions())
+    return _Done(folder=out, found=found, n_loads=len(loaded))
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path) -> PaperTables:
-    return paper_tables(folder, PaperOptions())
+def folder(done: _Done) -> Path:
+    return done.folder
+
+
+@pytest.fixture(scope="module")
+def found(done: _Done) -> PaperTables:
+    return done.found
+
+
+def test_the_model_is_loaded_once(done: _Done) -> None:
+    assert done.n_loads == 1
 
 
 def ours(folder: Path, number: int) -> list[TableRow]:

@@ -33,6 +33,7 @@ def judge(
     from refusalscope.cli.server_key import server_key
     from refusalscope.errors import InputError
     from refusalscope.pipeline.evaluate import JUDGE_NAMES, judge_run
+    from refusalscope.pipeline.session import open_session
 
     names = [*(["refusal_phrases", "llama_guard_2"] if paper else []), *options.judges]
     if not names:
@@ -44,7 +45,9 @@ def judge(
         }
     )
     quiet_libraries()
-    records = judge_run(run_folder, options, key=server_key(key_variable), progress=Bars())
+    key = server_key(key_variable)
+    with open_session(run_folder, progress=Bars(), server_key=key) as session:
+        records = judge_run(session, options)
     _print_judgements(records, run_folder, as_json=as_json)
 
 

@@ -29,16 +29,17 @@ def finetune(
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.cli.server_key import server_key
     from refusalscope.pipeline.evaluate_finetune import finetune_of_run
+    from refusalscope.pipeline.session import open_session
     from refusalscope.results.run_records import FINETUNE
 
     quiet_libraries()
-    found = finetune_of_run(
+    with open_session(
         run_folder,
-        options,
-        key=server_key(key_variable),
         progress=Bars(),
         trust_remote_code=trust_remote_code,
-    )
+        server_key=server_key(key_variable),
+    ) as session:
+        found = finetune_of_run(session, options)
     if as_json:
         say_json(found.to_json())
         return

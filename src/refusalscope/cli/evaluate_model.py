@@ -37,11 +37,11 @@ def loss(
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.pipeline.evaluate_loss import loss_of_texts
+    from refusalscope.pipeline.session import open_session
 
     quiet_libraries()
-    records = loss_of_texts(
-        run_folder, options, progress=Bars(), trust_remote_code=trust_remote_code
-    )
+    with open_session(run_folder, progress=Bars(), trust_remote_code=trust_remote_code) as session:
+        records = loss_of_texts(session, options)
     if as_json:
         rows = [record.model_dump(mode="json") for record in records]
         say_json(json.dumps({"run": str(run_folder), "losses": rows}, indent=2))
@@ -64,12 +64,12 @@ def drift(
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.pipeline.evaluate_drift import drift_of_run
+    from refusalscope.pipeline.session import open_session
     from refusalscope.results.run_records import DRIFT
 
     quiet_libraries()
-    found = drift_of_run(
-        run_folder, batch_size=batch_size, progress=Bars(), trust_remote_code=trust_remote_code
-    )
+    with open_session(run_folder, progress=Bars(), trust_remote_code=trust_remote_code) as session:
+        found = drift_of_run(session, batch_size=batch_size)
     if as_json:
         say_json(found.to_json())
         return
@@ -106,6 +106,7 @@ def system_prompts(
     from refusalscope.models.system_prompts import SYSTEM_PROMPTS, read_system_prompts
     from refusalscope.pipeline.evaluate import make_judge
     from refusalscope.pipeline.evaluate_system_prompts import sweep_system_prompts
+    from refusalscope.pipeline.session import open_session
 
     unknown = [name for name in prompt or () if name not in SYSTEM_PROMPTS]
     if unknown:
@@ -120,13 +121,12 @@ def system_prompts(
     named = prompt or ([] if own else list(SYSTEM_PROMPTS))
     quiet_libraries()
     options = JudgeOptions(judges=tuple(judge or ()), model=judge_model, server=server)
-    found = sweep_system_prompts(
-        run_folder,
-        [*(SYSTEM_PROMPTS[name] for name in named), *own],
-        judges=[make_judge(run_folder, name, options, key=key) for name in judge or ()],
-        progress=Bars(),
-        trust_remote_code=trust_remote_code,
-    )
+    with open_session(run_folder, progress=Bars(), trust_remote_code=trust_remote_code) as session:
+        found = sweep_system_prompts(
+            session,
+            [*(SYSTEM_PROMPTS[name] for name in named), *own],
+            judges=[make_judge(run_folder, name, options, key=key) for name in judge or ()],
+        )
     if as_json:
         say_json(found.to_json())
         return
@@ -161,15 +161,15 @@ def coherence(
     from refusalscope.errors import InputError
     from refusalscope.evaluation.harness_task import PAPER_TASKS, parse_task
     from refusalscope.pipeline.evaluate_coherence import coherence_of_run
+    from refusalscope.pipeline.session import open_session
 
     named = [parse_task(text) for text in (tasks or "").split(",") if text]
     wanted = [*(PAPER_TASKS if paper else ()), *named]
     if not wanted:
         raise InputError("give tasks with --tasks NAME,NAME or --paper")
     quiet_libraries()
-    records = coherence_of_run(
-        run_folder, wanted, options, progress=Bars(), trust_remote_code=trust_remote_code
-    )
+    with open_session(run_folder, progress=Bars(), trust_remote_code=trust_remote_code) as session:
+        records = coherence_of_run(session, wanted, options)
     if as_json:
         rows = [record.model_dump(mode="json") for record in records]
         say_json(json.dumps({"run": str(run_folder), "tasks": rows}, indent=2))

@@ -28,12 +28,14 @@ def mechanism(
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.pipeline.mechanism import mechanism as explain
+    from refusalscope.pipeline.session import open_session
     from refusalscope.results.mechanism_folder import SUFFIX_CONDITIONS
     from refusalscope.results.mechanism_records import SuffixConditions
     from refusalscope.results.run_records import read_record
 
     quiet_libraries()
-    explain(run_folder, options, progress=Bars(), trust_remote_code=trust_remote_code)
+    with open_session(run_folder, progress=Bars(), trust_remote_code=trust_remote_code) as session:
+        explain(session, options)
     record = read_record(SuffixConditions, run_folder / SUFFIX_CONDITIONS)
     rates = {
         name: getattr(record, name).refusal.model_dump()

@@ -71,7 +71,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Find a model's refusal direction, intervene with it, and report what it does."""
-    from refusalscope.cli.run_paper import paper_options, write_tables
+    from refusalscope.cli.run_paper import paper_options, run_with_tables
     from refusalscope.cli.server_key import server_key
 
     tables = paper_options(
@@ -89,12 +89,10 @@ def run(
         },
     )
     key = server_key(key_variable)
-    silent = as_json and tables is not None
-    _run(options, out, until="report", as_json=as_json, silent=silent)
-    if tables is not None:
-        write_tables(
-            tables, out, key=key, trust_remote_code=options.trust_remote_code, as_json=as_json
-        )
+    if tables is None:
+        _run(options, out, until="report", as_json=as_json)
+    else:
+        run_with_tables(options, tables, out, key=key, as_json=as_json)
 
 
 def _continuation(stage: str) -> Callable[..., None]:
@@ -120,17 +118,13 @@ def continue_run(run_folder: Path, *, until: str, trust_remote_code: bool, as_js
     _run(options, run_folder, until=until, as_json=as_json)
 
 
-def _run(
-    options: RunOptions, out: Path, *, until: str, as_json: bool, silent: bool = False
-) -> None:
+def _run(options: RunOptions, out: Path, *, until: str, as_json: bool) -> None:
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.pipeline.run import run as run_pipeline
 
     quiet_libraries()
     summary = run_pipeline(options, out, until=until, progress=Bars())
-    if silent:
-        return
     if summary is None:
         done = json.dumps({"run": str(out), "done": until})
         say(done if as_json else f"{out}: done up to {until}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from refusalscope.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
+    from refusalscope.pipeline.options import RunOptions
     from refusalscope.pipeline.paper import PaperOptions
 
 
@@ -48,26 +49,26 @@ def paper_options(*, paper: bool, given: dict[str, object]) -> "PaperOptions | N
     return options
 
 
-def write_tables(
-    options: "PaperOptions",
-    out: Path,
-    *,
-    key: str | None,
-    trust_remote_code: bool,
-    as_json: bool,
+def run_with_tables(
+    options: "RunOptions", tables: "PaperOptions", out: Path, *, key: str | None, as_json: bool
 ) -> None:
-    """Measure what the tables need of a finished run, write them, and print what is in them.
+    """Do a run and measure what the tables need, in one session, and print what came out.
 
     As JSON the summary and the tables' record; else one line, with what is missing on stderr.
     """
     from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.cli.run import tell_summary
     from refusalscope.pipeline.paper import TABLES, paper_tables
+    from refusalscope.pipeline.session import start_session
     from refusalscope.results.records import Summary
     from refusalscope.results.run_records import SUMMARY, read_record
 
-    found = paper_tables(
-        out, options, key=key, progress=Bars(), trust_remote_code=trust_remote_code
-    )
+    quiet_libraries()
+    with start_session(options, out, progress=Bars(), server_key=key) as session:
+        if not as_json:
+            tell_summary(read_record(Summary, out / SUMMARY), out, as_json=False)
+        found = paper_tables(session, tables)
     if as_json:
         summary = read_record(Summary, out / SUMMARY)
         both = {"summary": summary.model_dump(mode="json"), "tables": found.model_dump(mode="json")}

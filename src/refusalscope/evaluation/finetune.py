@@ -63,7 +63,7 @@ def fine_tune(
     *,
     progress: Callable[[float], None] | None = None,
 ) -> Trained:
-    """Train an adapter and save it to the folder `out`; it stays on the model.
+    """Train an adapter and save it to the folder `out`; the model is as before when it returns.
 
     The same pairs, recipe and model give the same adapter on one machine.
 
@@ -90,12 +90,14 @@ def fine_tune(
             task_type="CAUSAL_LM",
         )
         adapted: Any = get_peft_model(chat.model, config)
-    losses = _train(chat, adapted, texts, recipe, progress)
-    names = adapted.peft_config["default"].target_modules  # whole names in small models
-    targets = sorted({name.rpartition(".")[2] for name in names})
-    adapted.save_pretrained(str(out), save_embedding_layers=False)
+    try:
+        losses = _train(chat, adapted, texts, recipe, progress)
+        names = adapted.peft_config["default"].target_modules  # whole names in small models
+        targets = sorted({name.rpartition(".")[2] for name in names})
+        adapted.save_pretrained(str(out), save_embedding_layers=False)
+    finally:
+        _take_off(chat, adapted)
     (out / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
-    adapted.requires_grad_(False)
     return Trained(targets=tuple(targets), epoch_losses=losses)
 
 
@@ -109,10 +111,21 @@ def _require_fit(chat: ChatModel, texts: Sequence[ScoredText]) -> None:
         )
 
 
-def attach_adapter(chat: ChatModel, folder: Path) -> None:
-    """Put a saved adapter on the model, in place."""
+@contextmanager
+def with_adapter(chat: ChatModel, folder: Path) -> Generator[None]:
+    """The model with a saved adapter on it, in place, until the context ends."""
     with _quiet():
-        PeftModel.from_pretrained(chat.model, str(folder))
+        adapted = PeftModel.from_pretrained(chat.model, str(folder))
+    try:
+        yield
+    finally:
+        _take_off(chat, adapted)
+
+
+def _take_off(chat: ChatModel, adapted: Any) -> None:  # noqa: ANN401 - PEFT's own
+    """Give every module of the model its own weights back, untouched."""
+    adapted.unload()
+    chat.model.requires_grad_(False)
 
 
 @contextmanager

@@ -83,8 +83,6 @@ class RunContext:
     sets: InstructionSets
     organism: OrganismFacts | None
     progress: Progress
-    trusts_remote_code: bool = False
-    """Consent of whoever started the command to code of models beside the run's; kept nowhere."""
 
     @property
     def study(self) -> Study:
@@ -124,10 +122,14 @@ class RunContext:
             )
         return known.ids
 
-    def other_model_options(self) -> LoadOptions:
-        """How a model is loaded that is compared with the run's own, whose revision is not its."""
+    def other_model_options(self, *, trust_remote_code: bool) -> LoadOptions:
+        """How a model is loaded that is compared with the run's own, whose revision is not its.
+
+        Args:
+            trust_remote_code: Consent to code of that model; a run's folder is no consent.
+        """
         own = self.options.load_options()
-        return replace(own, revision=None, trust_remote_code=self.trusts_remote_code)
+        return replace(own, revision=None, trust_remote_code=trust_remote_code)
 
     def prompts(self, name: str) -> list[Prompt]:
         """The prompts of one instruction set."""

@@ -15,10 +15,11 @@ from refusalscope.evaluation.rule_judges import answer_judge, phrase_judge
 from refusalscope.evaluation.server_address import server_address
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
 from refusalscope.models.load_options import LoadOptions
-from refusalscope.pipeline.context import Progress, Silent
+from refusalscope.pipeline.context import Progress
 from refusalscope.pipeline.evaluation_options import JudgeOptions
-from refusalscope.pipeline.folder_lock import one_of_several_writers, writes_to_run
+from refusalscope.pipeline.folder_lock import one_of_several_writers
 from refusalscope.pipeline.refresh import refresh_summary
+from refusalscope.pipeline.session import Session
 from refusalscope.results.deciding_judge import DECIDING_JUDGES
 from refusalscope.results.files import write_file
 from refusalscope.results.given_files import given_text
@@ -40,27 +41,18 @@ RULES: dict[str, Callable[[], Judge]] = {
 JUDGE_NAMES = (*RULES, *JUDGES)
 
 
-@writes_to_run
-def judge_run(
-    folder: Path,
-    options: JudgeOptions,
-    *,
-    key: str | None = None,
-    progress: Progress | None = None,
-) -> list[Judgements]:
+def judge_run(session: Session, options: JudgeOptions) -> list[Judgements]:
     """Judge every completion of a run by each judge named, and write evaluation/JUDGE.json.
 
     A judge whose file is there is not asked again. A cut judge is continued: its answers are
     kept one by one. Summary and report of a finished run are written anew.
-
-    Args:
-        key: Sent to the server, never written.
 
     Raises:
         RunFolderError: not a run, or one without completions.
         InputError: no such judge, a model is missing, or a server gave no answer.
         OutputError: a judge's file is there already, by another model or with other settings.
     """
+    folder = session.folder
     run = read_run(folder)
     completions = _completions(run, options)
     require_judges(options)
@@ -68,8 +60,8 @@ def judge_run(
     shared = nullcontext() if options.cache is None else one_of_several_writers(Path(options.cache))
     with shared:
         for name in options.judges:
-            judge = make_judge(folder, name, options, key=key)
-            done += _judge(folder, judge, completions, progress or Silent())
+            judge = make_judge(folder, name, options, key=session.server_key)
+            done += _judge(folder, judge, completions, session.progress)
     if run.flags is None:
         write_file(folder / COHERENCE_FLAGS, flag_completions(run.completions).to_json())
     if run.summary is not None:

@@ -13,11 +13,11 @@ from refusalscope.interventions.apply import intervene_alike
 from refusalscope.metrics.paired import paired_difference
 from refusalscope.models.chat_model import load_model
 from refusalscope.organisms.harness_task import ORGANISM_TASK, write_organism_task
-from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.evaluation_options import CoherenceOptions
-from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.refresh import refresh_page
-from refusalscope.pipeline.reopen import reopen, require_same
+from refusalscope.pipeline.reopen import require_same
+from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
 from refusalscope.results.file_names import file_name
@@ -27,21 +27,12 @@ from refusalscope.results.run_records import COHERENCE, read_record, read_run
 from refusalscope.results.scratch import temporary_folder
 
 
-@writes_to_run
 def coherence_of_run(
-    folder: Path,
-    tasks: Sequence[HarnessTask],
-    options: CoherenceOptions,
-    *,
-    progress: Progress | None = None,
-    trust_remote_code: bool = False,
+    session: Session, tasks: Sequence[HarnessTask], options: CoherenceOptions
 ) -> list[TaskCoherence]:
     """Scores of each task under each condition, and paired differences from baseline.
 
     Each task is written to evaluation/coherence/TASK.json; one that is there is not run again.
-
-    Args:
-        trust_remote_code: Consent to code that comes with the run's model or the edited one.
 
     Raises:
         MissingExtraError: the harness is not installed.
@@ -49,6 +40,7 @@ def coherence_of_run(
         InputError: no task, or one that the harness does not have.
         OutputError: a task's file is there already, with other settings.
     """
+    folder = session.folder
     read_run(folder)
     harness = _harness("evaluate coherence")
     if not tasks:
@@ -58,9 +50,8 @@ def coherence_of_run(
     found = {task.name: _existing(folder, task, options) for task in tasks}
     open_tasks = [task for task in tasks if found[task.name] is None]
     if open_tasks:
-        run = reopen(folder, progress=progress or Silent(), trust_remote_code=trust_remote_code)
         for task in open_tasks:
-            record = _task(run, harness, task, options)
+            record = _task(session, harness, task, options)
             write_file(_path(folder, task), record.to_json())
             found[task.name] = record
         refresh_page(folder)
@@ -122,12 +113,12 @@ def _existing(folder: Path, task: HarnessTask, options: CoherenceOptions) -> Tas
 
 
 def _task(
-    run: RunContext,
+    session: Session,
     harness: Any,  # noqa: ANN401 - a module
     task: HarnessTask,
     options: CoherenceOptions,
 ) -> TaskCoherence:
-    names = _conditions(options)
+    run, names = session.run, _conditions(options)
     interventions = conditions(run, names)
     results = {}
     with ExitStack() as stack:
@@ -148,7 +139,9 @@ def _task(
                 intervene_alike(run.chat.model, run.chat.anatomy, interventions[name]),
             )
             if name == "ablation" and options.edited is not None:
-                model = load_model(options.edited, run.other_model_options())
+                trusted = session.trust_remote_code
+                other = run.other_model_options(trust_remote_code=trusted)
+                model = load_model(options.edited, other)
                 under = nullcontext()
             results[name] = harness.run_task(model, run.chat.tokenizer, task, own, under=under)
             advance(1)

@@ -1,15 +1,13 @@
 """Drift of a finished run's model along its own answers, under each condition."""
 
-from pathlib import Path
 from statistics import fmean, stdev
 
 from refusalscope.errors import InputError, OutputError
 from refusalscope.evaluation.drift import TextDrift, drift
 from refusalscope.evaluation.loss import answered
-from refusalscope.pipeline.context import Progress, RunContext, Silent
-from refusalscope.pipeline.folder_lock import writes_to_run
+from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.refresh import refresh_page
-from refusalscope.pipeline.reopen import reopen
+from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.drift_records import ConditionDrift, Drift, TokenDrift
 from refusalscope.results.files import sha256_text, write_file
@@ -25,27 +23,20 @@ DRIFT_CONDITIONS: tuple[Condition, ...] = (
 )
 
 
-@writes_to_run
-def drift_of_run(
-    folder: Path,
-    *,
-    batch_size: int | None = None,
-    progress: Progress | None = None,
-    trust_remote_code: bool = False,
-) -> Drift:
+def drift_of_run(session: Session, *, batch_size: int | None = None) -> Drift:
     """KL by token along the baseline's answers to both test sets; written to evaluation/drift.json.
 
     What is there already is not measured again.
 
     Args:
         batch_size: None is that of the run.
-        trust_remote_code: Consent to code that comes with the run's model.
 
     Raises:
         RunFolderError: no run, or one without a direction.
         InputError: it has no baseline completions.
         OutputError: drift.json is there already, along other answers.
     """
+    folder = session.folder
     answers: dict[str, list[Completion]] = {}
     for row in read_run(folder).completions:
         if row.condition == "baseline":
@@ -62,8 +53,9 @@ def drift_of_run(
                 f"{folder / DRIFT} was made along other answers; move it away to make it anew"
             )
         return found
-    run = reopen(folder, progress=progress or Silent(), trust_remote_code=trust_remote_code)
-    rows = [row for name, own in answers.items() for row in _dataset(run, name, own, batch_size)]
+    rows = [
+        row for name, own in answers.items() for row in _dataset(session.run, name, own, batch_size)
+    ]
     record = Drift(sha256=digest, rows=tuple(rows))
     write_file(folder / DRIFT, record.to_json())
     refresh_page(folder)

@@ -16,12 +16,11 @@ from refusalscope.errors import InputError, MissingExtraError, OutputError, RunF
 from refusalscope.evaluation.judges import rates_by_condition
 from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.pipeline.complete_aside import DATASET, complete_aside, judge_aside
-from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.evaluate import judge_run, make_judge
 from refusalscope.pipeline.evaluate_loss import loss_of_texts, losses_as_it_is
 from refusalscope.pipeline.evaluation_options import FinetuneOptions, LossOptions
-from refusalscope.pipeline.folder_lock import writes_to_run
-from refusalscope.pipeline.reopen import reopen
+from refusalscope.pipeline.session import Session
 from refusalscope.results.files import new_folder, sha256_text, write_file
 from refusalscope.results.finetune_records import (
     FinetuneComparison,
@@ -46,23 +45,12 @@ _BASE_VARIANTS: tuple[Literal["baseline", "ablation", "subtraction"], ...] = (
 )
 
 
-@writes_to_run
-def finetune_of_run(
-    folder: Path,
-    options: FinetuneOptions,
-    *,
-    key: str | None = None,
-    progress: Progress | None = None,
-    trust_remote_code: bool = False,
-) -> FinetuneComparison:
+def finetune_of_run(session: Session, options: FinetuneOptions) -> FinetuneComparison:
     """Train an adapter on pairs, and compare baseline, ablation, subtraction and it.
 
     An adapter that is there is not trained again. The record is written to
-    evaluation/finetune.json; judges and texts of the run itself go where they always go.
-
-    Args:
-        key: Sent to the judges' server, never written.
-        trust_remote_code: Consent to code that comes with the run's model.
+    evaluation/finetune.json; judges and texts of the run itself go where they always go. The
+    session's model is without the adapter again when this returns.
 
     Raises:
         MissingExtraError: PEFT is not installed.
@@ -71,16 +59,16 @@ def finetune_of_run(
         InstructionsError: a pair's instruction is one of the test instructions.
         OutputError: an adapter is there already, of other pairs or settings.
     """
-    lora = _lora()
+    lora, folder = _lora(), session.folder
     if not read_run(folder).judgements:
         raise RunFolderError(
             f"{folder} has no judgements yet; write them with: refusalscope judge {folder}"
         )
     given = None if options.pairs is None else read_pairs(Path(options.pairs))
     if options.judges.judges:
-        judge_run(folder, options.judges, key=key, progress=progress)
-    losses = _base_losses(folder, options.texts, progress, trust_remote_code=trust_remote_code)
-    run = reopen(folder, progress=progress or Silent(), trust_remote_code=trust_remote_code)
+        judge_run(session, options.judges)
+    losses = _base_losses(session, options.texts)
+    run = session.run
     pairs = _language_pairs(run, options) if given is None else given
     asked = [Instruction(pair.instruction, None) for pair in pairs]
     require_disjoint({"pairs": asked, DATASET: run.sets[DATASET].instructions})
@@ -94,19 +82,21 @@ def finetune_of_run(
     if training is None:
         source = options.pairs or "the organism's language"
         training = _train(run, lora, recipe, pairs, source=source)
-    else:
-        require_plain_adapter(folder / _FOLDER / _ADAPTER)
-        lora.attach_adapter(run.chat, folder / _FOLDER / _ADAPTER)
     own = folder / _FOLDER
-    rows = complete_aside(run, run.chat, own, {"baseline": None}, name="lora")
-    judges = [make_judge(folder, name, options.judges, key=key) for name in options.judges.judges]
+    require_plain_adapter(own / _ADAPTER)
+    with lora.with_adapter(run.chat, own / _ADAPTER):
+        rows = complete_aside(run, run.chat, own, {"baseline": None}, name="lora")
+        if not options.texts.is_empty:
+            losses["lora"] = losses_as_it_is(run, options.texts)
+    judges = [
+        make_judge(folder, name, options.judges, key=session.server_key)
+        for name in options.judges.judges
+    ]
     judged = [
         one
         for judge in (*rules_for(run.language), *judges)
         for one in judge_aside(own, judge, rows)
     ]
-    if not options.texts.is_empty:
-        losses["lora"] = losses_as_it_is(run, options.texts)
     comparison = _compare(folder, training, judged, losses)
     write_file(folder / FINETUNE, comparison.to_json())
     return comparison
@@ -139,16 +129,12 @@ def _lora() -> Any:  # noqa: ANN401 - a module
         raise MissingExtraError("evaluate finetune", package="peft", extra="train") from error
 
 
-def _base_losses(
-    folder: Path, options: LossOptions, progress: Progress | None, *, trust_remote_code: bool
-) -> dict[Variant, dict[TextName, float]]:
+def _base_losses(session: Session, options: LossOptions) -> dict[Variant, dict[TextName, float]]:
     """The losses of the texts asked for, without the adapter."""
     losses: dict[Variant, dict[TextName, float]] = {}
     if options.is_empty:
         return losses
-    for record in loss_of_texts(
-        folder, options, progress=progress, trust_remote_code=trust_remote_code
-    ):
+    for record in loss_of_texts(session, options):
         for row in record.rows:
             if row.condition in _BASE_VARIANTS:
                 losses.setdefault(row.condition, {})[record.text] = row.loss

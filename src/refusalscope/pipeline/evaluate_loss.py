@@ -13,11 +13,11 @@ from refusalscope.errors import InputError
 from refusalscope.evaluation.loss import text_loss
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.scored_text import ScoredText, scored_answer, scored_document
-from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.evaluation_options import PAPER_MAX_TOKENS, LossOptions
-from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.refresh import refresh_summary
-from refusalscope.pipeline.reopen import reopen, require_same
+from refusalscope.pipeline.reopen import require_same
+from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import LOSS_CONDITIONS, conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.loss_records import TextLosses, TextName
@@ -49,32 +49,23 @@ class _Text:
         return digest.hexdigest()
 
 
-@writes_to_run
-def loss_of_texts(
-    folder: Path,
-    options: LossOptions,
-    *,
-    progress: Progress | None = None,
-    trust_remote_code: bool = False,
-) -> list[TextLosses]:
+def loss_of_texts(session: Session, options: LossOptions) -> list[TextLosses]:
     """Loss of every text asked for, written to evaluation/loss/TEXT.json.
 
     A text whose file is there is not read again. Summary and report are written anew.
-
-    Args:
-        trust_remote_code: Consent to code that comes with the run's model.
 
     Raises:
         RunFolderError: no run, or one without a direction.
         InputError: no text was asked for, or a file is not what is needed.
         OutputError: a text's file is there already, with other settings.
     """
+    folder = session.folder
     read_run(folder)
     texts = _texts(folder, options)
     found = {text.name: _existing(folder, text) for text in texts}
     open_texts = [text for text in texts if found[text.name] is None]
     if open_texts:
-        run = reopen(folder, progress=progress or Silent(), trust_remote_code=trust_remote_code)
+        run = session.run
         interventions = conditions(run, LOSS_CONDITIONS)
         for text in open_texts:
             record = _loss(run, text, options, interventions)

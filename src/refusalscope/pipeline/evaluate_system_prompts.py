@@ -18,10 +18,8 @@ from refusalscope.pipeline.complete_aside import (
     complete_aside,
     judge_aside,
 )
-from refusalscope.pipeline.context import Progress, Silent
-from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.refresh import refresh_page
-from refusalscope.pipeline.reopen import reopen
+from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.judgement_files import read_judge_files, require_each_once
@@ -45,22 +43,13 @@ _FOLDER = SYSTEM_PROMPTS.removesuffix(".json")
 _PROMPT = "prompt.json"
 
 
-@writes_to_run
 def sweep_system_prompts(
-    folder: Path,
-    prompts: Sequence[SystemPrompt],
-    *,
-    judges: Sequence[Judge] = (),
-    progress: Progress | None = None,
-    trust_remote_code: bool = False,
+    session: Session, prompts: Sequence[SystemPrompt], *, judges: Sequence[Judge] = ()
 ) -> SystemPromptSweep:
     """Complete and judge under each system prompt; the rates, their mean and SD over prompts.
 
     Refusal phrases always judge, on an organism its language too. Prompts and judges of an earlier
     call stay in the record; what is there already is not done again.
-
-    Args:
-        trust_remote_code: Consent to code that comes with the run's model.
 
     Raises:
         RunFolderError: no run, or one without a direction.
@@ -69,9 +58,10 @@ def sweep_system_prompts(
         OutputError: a prompt of that name with another text is there, or a judge of that name that
             is not the same.
     """
+    folder = session.folder
     read_run(folder)
     _require_names(folder, prompts)
-    run = reopen(folder, progress=progress or Silent(), trust_remote_code=trust_remote_code)
+    run = session.run
     paper = run.options.template == "paper"
     chats = [with_system_prompt(run.chat, prompt, paper_template=paper) for prompt in prompts]
     for prompt, chat in zip(prompts, chats, strict=True):

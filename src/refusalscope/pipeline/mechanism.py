@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from refusalscope.errors import RunFolderError
-from refusalscope.pipeline.context import Progress, Silent
-from refusalscope.pipeline.folder_lock import writes_to_run
 from refusalscope.pipeline.mechanism_base import base_digest, do_base, require_base
 from refusalscope.pipeline.mechanism_beside import beside_digest, do_beside, require_beside
 from refusalscope.pipeline.mechanism_options import PART_FIELDS, MechanismOptions
@@ -24,9 +22,8 @@ from refusalscope.pipeline.mechanism_parts import (
 from refusalscope.pipeline.mechanism_search import do_search, remove_search_journals
 from refusalscope.pipeline.mechanism_study import Study, start_study
 from refusalscope.pipeline.mechanism_suffixes import do_heads, do_projections, do_suffixes
-from refusalscope.pipeline.reopen import own_options
-from refusalscope.pipeline.run import load
 from refusalscope.pipeline.run_folder import stage_key
+from refusalscope.pipeline.session import Session
 from refusalscope.report.page import write_report
 from refusalscope.results.files import write_file
 from refusalscope.results.flags import offered
@@ -51,39 +48,28 @@ _PARTS: dict[str, Callable[[Study], None]] = {
 }
 
 
-@writes_to_run
-def mechanism(
-    folder: Path,
-    options: MechanismOptions,
-    *,
-    progress: Progress | None = None,
-    trust_remote_code: bool = False,
-) -> MechanismRecords:
+def mechanism(session: Session, options: MechanismOptions) -> MechanismRecords:
     """Do every part of the mechanism of a finished run, and write its page anew.
 
     Parts that are done are skipped, so a mechanism that was killed and started again ends with the
     same files as an uninterrupted one.
-
-    Args:
-        trust_remote_code: Consent to code that comes with the run's model or the base given.
 
     Raises:
         RunFolderError: no run, one that is not finished, or one whose mechanism was made with
             other options.
         RefusalscopeError: any other of its kinds.
     """
-    run_options = own_options(folder, trust_remote_code=trust_remote_code)
+    folder = session.folder
     if _NEEDED not in read_run(folder).manifest.stages:
         raise RunFolderError(
             f"the run in {folder} is not finished; finish it with: refusalscope report {folder}"
         )
     wanted = _together(folder, options)
     # A base that only the folder names is loaded, but no code of it is run.
-    trusts_base = trust_remote_code and options.base is not None
+    trusts_base = session.trust_remote_code and options.base is not None
     if wanted.base is not None:
         require_base(wanted.base, trust_remote_code=trusts_base)
-    run = load(run_options, folder, progress=progress or Silent(), trust_remote_code=trusts_base)
-    study = start_study(run, wanted)
+    study = start_study(session.run, wanted, trusts_base=trusts_base)
     for source in wanted.beside:
         require_beside(source, d_model=study.run.chat.d_model)
     write_file(folder / _OPTIONS, wanted.to_json())

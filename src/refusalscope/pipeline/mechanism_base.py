@@ -44,7 +44,7 @@ def do_base(study: Study) -> None:
     run, source = study.run, study.base
     if source is None:
         raise ValueError("the base part was asked for without a base model")
-    model = load_model(source, run.other_model_options())
+    model = load_model(source, run.other_model_options(trust_remote_code=study.trusts_base))
     base = as_base(run.chat, model, source=source)
     states: dict[tuple[str, str], NewlineStates] = {}
     total = 2 * sum(len(study.instructions(name)) for name in SETS)

@@ -33,6 +33,7 @@ class Study:
     Attributes:
         given: The suffix that the user named; None where one is searched for.
         base: Folder or hub id of the base model; None where there is none.
+        trusts_base: Consent to code that comes with the base.
     """
 
     run: RunContext
@@ -40,6 +41,7 @@ class Study:
     direction: Direction
     given: Suffix | None
     base: str | None
+    trusts_base: bool
 
     @property
     def layer(self) -> int:
@@ -91,7 +93,7 @@ class Study:
         return [i.text for i in self.run.sets[name].instructions]
 
 
-def start_study(run: RunContext, options: MechanismOptions) -> Study:
+def start_study(run: RunContext, options: MechanismOptions, *, trusts_base: bool) -> Study:
     """Read what the study needs before any of its parts.
 
     Raises:
@@ -106,6 +108,7 @@ def start_study(run: RunContext, options: MechanismOptions) -> Study:
         direction=load_direction(run.folder.path, d_model=run.chat.d_model),
         given=None if options.suffix is None else read_suffix(options.suffix),
         base=options.base or _own_base(run),
+        trusts_base=trusts_base,
     )
 
 

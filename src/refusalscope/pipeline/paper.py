@@ -4,7 +4,6 @@ Table 2 and 7 need system prompts and a safety judge, 8 tasks of lm-evaluation-h
 pairs to fine-tune on. What cannot be had is left null, and a warning says why.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from refusalscope.data.answer_pairs import read_answer_pairs, read_pairs
@@ -18,7 +17,6 @@ from refusalscope.models.system_prompts import SYSTEM_PROMPTS
 from refusalscope.organisms.harness_task import ORGANISM_TASK
 from refusalscope.organisms.organism import read_organism, resolve_model
 from refusalscope.organisms.texts import ANSWERED, PLAIN, write_organism_texts
-from refusalscope.pipeline.context import Progress
 from refusalscope.pipeline.evaluate import (
     RULES,
     judge_run,
@@ -38,7 +36,7 @@ from refusalscope.pipeline.evaluation_options import (
     JudgeOptions,
     LossOptions,
 )
-from refusalscope.pipeline.folder_lock import writes_to_run
+from refusalscope.pipeline.session import Session
 from refusalscope.report.paper_rows import read_paper_records
 from refusalscope.report.paper_tables import ROWS, paper_table
 from refusalscope.results.coherence_records import TaskCoherence
@@ -73,15 +71,6 @@ class PaperOptions(Record):
     """Documents of each task."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
-    """What whoever asks for the tables gives once, and no file keeps."""
-
-    key: str | None
-    progress: Progress | None
-    trust_remote_code: bool
-
-
 def require_sense(options: PaperOptions) -> None:
     """Refuse, before a long run, what could only fail after it.
 
@@ -109,43 +98,31 @@ def require_sense(options: PaperOptions) -> None:
         require_tasks(tasks, options.task_folders, asked_by="--tasks")
 
 
-@writes_to_run
-def paper_tables(
-    folder: Path,
-    options: PaperOptions,
-    *,
-    key: str | None = None,
-    progress: Progress | None = None,
-    trust_remote_code: bool = False,
-) -> PaperTables:
+def paper_tables(session: Session, options: PaperOptions) -> PaperTables:
     """Measure what the paper's tables lack of a finished run, and write them to `tables/`.
 
     What was measured before is not measured again.
-
-    Args:
-        key: Sent to the judges' server, never written.
-        trust_remote_code: Consent to code that comes with the run's model.
 
     Raises:
         RunFolderError: not a run, or one without a direction.
         RefusalscopeError: what was given is wrong; see the commands of `evaluate`.
     """
+    folder = session.folder
     manifest = read_record(RunManifest, folder / RUN)
     is_organism = manifest.model.is_organism
     tasks = _tasks(options, is_organism=is_organism)
     if is_organism:
         options = _with_own_texts(folder, options, manifest.model.source)
-    call = _Call(key=key, progress=progress, trust_remote_code=trust_remote_code)
     warnings: list[str] = []
     if options.judges.judges:
-        judge_run(folder, options.judges, key=key, progress=progress)
-    _measure_losses(folder, options, warnings, call)
+        judge_run(session, options.judges)
+    _measure_losses(session, options, warnings)
     if is_organism or any(name in JUDGES for name in options.judges.judges):
-        _sweep(folder, options, warnings, call)
+        _sweep(session, options, warnings)
     else:
         warnings.append("Tables 2 and 7 lack our row: no safety judge; name one with --judge")
-    _measure_tasks(folder, tasks, options, warnings, call)
-    _fine_tune(folder, options, warnings, call, is_organism=is_organism)
+    _measure_tasks(session, tasks, options, warnings)
+    _fine_tune(session, options, warnings, is_organism=is_organism)
     return _write(folder, options, warnings)
 
 
@@ -166,52 +143,32 @@ def _with_own_texts(folder: Path, options: PaperOptions, source: str) -> PaperOp
     return options.model_copy(update={"texts": options.texts.model_copy(update=texts)})
 
 
-def _measure_losses(folder: Path, options: PaperOptions, warnings: list[str], call: _Call) -> None:
+def _measure_losses(session: Session, options: PaperOptions, warnings: list[str]) -> None:
     for name in ("pile", "alpaca"):
         if getattr(options.texts, name) is None:
             warnings.append(f"Tables 9 and 10 lack {name}: give its file with --{name}")
-    loss_of_texts(
-        folder,
-        options.texts,
-        progress=call.progress,
-        trust_remote_code=call.trust_remote_code,
-    )
+    loss_of_texts(session, options.texts)
 
 
-def _sweep(
-    folder: Path,
-    options: PaperOptions,
-    warnings: list[str],
-    call: _Call,
-) -> None:
+def _sweep(session: Session, options: PaperOptions, warnings: list[str]) -> None:
     """Judge under each of the system prompts of Tables 2 and 7 that the template takes."""
     judges = [
-        make_judge(folder, name, options.judges, key=call.key)
+        make_judge(session.folder, name, options.judges, key=session.server_key)
         for name in options.judges.judges
         if name not in RULES
     ]
     for name in _PROMPTS:
         try:
-            sweep_system_prompts(
-                folder,
-                [SYSTEM_PROMPTS[name]],
-                judges=judges,
-                progress=call.progress,
-                trust_remote_code=call.trust_remote_code,
-            )
+            sweep_system_prompts(session, [SYSTEM_PROMPTS[name]], judges=judges)
         except ChatTemplateError as error:
             warnings.append(f"Tables 2 and 7 lack {error}")
 
 
 def _measure_tasks(
-    folder: Path,
-    tasks: tuple[HarnessTask, ...],
-    options: PaperOptions,
-    warnings: list[str],
-    call: _Call,
+    session: Session, tasks: tuple[HarnessTask, ...], options: PaperOptions, warnings: list[str]
 ) -> None:
     for task in tasks:
-        path = folder / COHERENCE / f"{task.name}.json"
+        path = session.folder / COHERENCE / f"{task.name}.json"
         wanted = CoherenceOptions(
             folders=options.task_folders, conditions=("ablation",), limit=options.limit
         )
@@ -220,13 +177,7 @@ def _measure_tasks(
             conditions = tuple(score.condition for score in scores)
             wanted = wanted.model_copy(update={"conditions": conditions})
         try:
-            coherence_of_run(
-                folder,
-                [task],
-                wanted,
-                progress=call.progress,
-                trust_remote_code=call.trust_remote_code,
-            )
+            coherence_of_run(session, [task], wanted)
         except MissingExtraError as error:
             warnings.append(f"Table 8 lacks our row: {error}")
             return
@@ -235,25 +186,14 @@ def _measure_tasks(
 
 
 def _fine_tune(
-    folder: Path,
-    options: PaperOptions,
-    warnings: list[str],
-    call: _Call,
-    *,
-    is_organism: bool,
+    session: Session, options: PaperOptions, warnings: list[str], *, is_organism: bool
 ) -> None:
     if options.pairs is None and not is_organism:
         warnings.append("Table 10 lacks LoRA: give instructions and answers with --pairs")
         return
     wanted = FinetuneOptions(pairs=options.pairs, judges=options.judges, texts=options.texts)
     try:
-        finetune_of_run(
-            folder,
-            wanted,
-            key=call.key,
-            progress=call.progress,
-            trust_remote_code=call.trust_remote_code,
-        )
+        finetune_of_run(session, wanted)
     except MissingExtraError as error:
         warnings.append(f"Table 10 lacks LoRA: {error}")
 

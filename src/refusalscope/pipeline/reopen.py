@@ -47,7 +47,7 @@ def reopen(folder: Path, *, progress: Progress, trust_remote_code: bool = False)
         raise RunFolderError(
             f"{folder} has no direction yet; find it with: refusalscope select {folder}"
         )
-    return load(options, folder, progress=progress, trust_remote_code=trust_remote_code)
+    return load(options, folder, progress=progress)
 
 
 def own_options(folder: Path, *, trust_remote_code: bool) -> RunOptions:

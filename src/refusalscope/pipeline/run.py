@@ -82,6 +82,7 @@ from refusalscope.results.run_records import (
     SCORES,
     SUMMARY,
     judgements_file,
+    read_if_there,
     read_run,
 )
 from refusalscope.results.versions import package_versions
@@ -120,11 +121,18 @@ def run(
     """
     kept_manifest(out)
     with only_writer(out):
-        return _do_stages(options, out, until=until, progress=progress or Silent())
+        context = load(options, out, progress=progress or Silent())
+        do_stages(context, until=until)
+        return read_if_there(Summary, out / SUMMARY)
 
 
-def _do_stages(options: RunOptions, out: Path, *, until: str, progress: Progress) -> Summary | None:
-    context = load(options, out, progress=progress, trust_remote_code=options.trust_remote_code)
+def do_stages(context: RunContext, *, until: str = STAGES[-1]) -> None:
+    """Do the stages of a run up to `until` that are not done; see `run`.
+
+    Raises:
+        RefusalscopeError: any of its kinds.
+    """
+    out = context.folder.path
     keys: dict[str, str] = {}
     stages = _stages(context)
     for stage in stages[: stages.index(until) + 1]:
@@ -140,7 +148,6 @@ def _do_stages(options: RunOptions, out: Path, *, until: str, progress: Progress
             context.folder.finish(stage, key, seconds=time.monotonic() - started)
         if stage == "complete":
             remove_journals(out)
-    return read_run(out).summary
 
 
 def _stages(context: RunContext) -> tuple[str, ...]:
@@ -215,16 +222,11 @@ def _rules_files(context: RunContext) -> tuple[str, ...]:
     )
 
 
-def load(
-    options: RunOptions, out: Path, *, progress: Progress, trust_remote_code: bool = False
-) -> RunContext:
+def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
     """Load model and instructions, and open the run's folder.
 
     Instructions are read first: they are quick to check and the model may be large. What was
     decided when the run began (refusal tokens, rendered template, dtype) is read from its folder.
-
-    Args:
-        trust_remote_code: Consent for models that are loaded beside the run's own.
     """
     existing = kept_manifest(out)
     source = resolve_model(options.model)
@@ -258,7 +260,6 @@ def load(
         sets=sets,
         organism=organism,
         progress=progress,
-        trusts_remote_code=trust_remote_code,
     )
 
 
