@@ -80,6 +80,7 @@ BASES: dict[str, dict[str, str]] = {
     "evaluate loss": {"RUN": "run", "--on-distribution": ""},
     "evaluate system-prompts": {"RUN": "run"},
     "import-run": {"FOLDER": "tiny", "--out": "out"},
+    "measure": {"RUN": "run", "NAME...": "drift"},
     "mechanism": {
         "RUN": "run",
         "--search-steps": "1",

@@ -9,11 +9,11 @@ import pytest
 from tiny_judges import save_tiny_judge
 from tiny_runs import Caller, contents
 
-from refusalscope.results.drift_records import Drift
+from refusalscope.measures.drift.record import Drift
 from refusalscope.results.loss_records import TextLosses
+from refusalscope.results.record import canonical_json
 from refusalscope.results.records import Summary
 from refusalscope.results.run_records import (
-    DRIFT,
     SUMMARY,
     SYSTEM_PROMPTS,
     TEXT_LOSSES,
@@ -88,7 +88,7 @@ def test_wrong_texts_are_one_line(refusalscope: Caller, run_folder: Path) -> Non
 def test_drift_along_the_runs_own_answers(refusalscope: Caller, run_folder: Path) -> None:
     called = refusalscope("evaluate", "drift", run_folder, "--json")
     assert called.status == 0, called
-    record = read_record(Drift, run_folder / DRIFT)
+    record = read_record(Drift, run_folder / "evaluation/drift.json")
     assert record == Drift.model_validate_json(called.out)
     assert "Drift along answers to harmless" in (run_folder / "report.html").read_text("utf-8")
     names = ["ablation", "addition", "subtraction", "random_ablation", "random_addition"]
@@ -105,7 +105,13 @@ def test_drift_along_the_runs_own_answers(refusalscope: Caller, run_folder: Path
     assert shown.out.startswith("harmful ablation: ")
     path = run_folder / "completions/harmless.baseline.jsonl"
     path.write_text(path.read_text().replace("paint", "mend"))
-    assert "was made along other answers" in refusalscope("evaluate", "drift", run_folder).line
+    for noted in (True, False):
+        if not noted:
+            fields = json.loads((run_folder / "run.json").read_text())
+            assert fields.pop("measured").keys() == {"evaluation/drift.json"}
+            (run_folder / "run.json").write_text(canonical_json(fields))
+        called = refusalscope("evaluate", "drift", run_folder)
+        assert "was made with another digest of the answers" in called.line
     for path in (run_folder / "completions").iterdir():
         path.unlink()
     assert "has no baseline answers" in refusalscope("evaluate", "drift", run_folder).line

@@ -9,7 +9,7 @@ from tiny_runs import Caller, contents
 
 from refusalscope.errors import InputError
 from refusalscope.results.file_names import file_name
-from refusalscope.results.run_records import NOT_JUDGEMENTS, judgements_file, read_run
+from refusalscope.results.run_records import judgements_file, not_judgements, read_run
 
 BAD = [
     "../../x",
@@ -30,7 +30,7 @@ BAD = [
     "ж" * 100,
 ]
 OTHERS = [
-    *(Path(name).stem for name in NOT_JUDGEMENTS),
+    *(Path(name).stem for name in sorted(not_judgements())),
     *("Drift", "prompt", "refusal_phrases", "organism_safety", "llama_guard_2", "Wildguard_Safety"),
 ]
 
@@ -113,6 +113,6 @@ def test_ordinary_names_are_taken(name: str) -> None:
 
 
 def test_every_file_of_the_evaluation_folder_is_reserved() -> None:
-    for name in NOT_JUDGEMENTS:
+    for name in not_judgements():
         with pytest.raises(InputError, match="another record of a run"):
             judgements_file(Path(name).stem)

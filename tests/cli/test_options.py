@@ -39,6 +39,9 @@ OPTIONS = {
     "judge": {"RUN", "--json", "--trust-remote-code"},
     "label": {"RUN", "--json", "--trust-remote-code"},
     "loss": {"RUN", "--json", "--trust-remote-code"},
+    "measure": {
+        *("RUN", "NAME...", "--set", "--key-variable", "--trust-remote-code", "--json"),
+    },
     "mechanism": {
         "RUN",
         "--base",

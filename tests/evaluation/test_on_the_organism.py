@@ -8,12 +8,13 @@ import pytest
 from sessions import in_session
 
 from refusalscope.models.system_prompts import SYSTEM_PROMPTS
-from refusalscope.pipeline.evaluate_drift import drift_of_run
 from refusalscope.pipeline.evaluate_loss import loss_of_texts
 from refusalscope.pipeline.evaluate_system_prompts import sweep_system_prompts
 from refusalscope.pipeline.evaluation_options import LossOptions
+from refusalscope.pipeline.measure import measure
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import run
+from refusalscope.results.measures import measure_named
 from refusalscope.results.run_records import read_completions
 
 pytestmark = pytest.mark.slow
@@ -45,12 +46,13 @@ def test_subtraction_costs_more_than_ablation(finished: Path, tmp_path: Path) ->
 
 
 def test_ablation_moves_harmful_answers_and_leaves_harmless_ones(finished: Path) -> None:
-    rows = in_session(drift_of_run, finished).rows
+    (found,) = in_session(measure, finished, measure_named("drift"))
+    rows = found.rows
     mean = {(row.dataset, row.condition): row.mean for row in rows}
     assert mean["harmful", "ablation"] > 10 * mean["harmless", "ablation"]
     assert mean["harmful", "ablation"] > 10 * mean["harmful", "random_ablation"]
     assert mean["harmless", "subtraction"] > mean["harmless", "ablation"]
-    for row in in_session(drift_of_run, finished).rows:
+    for row in rows:
         if row.condition == "ablation":
             # The paper's formula adds 1e-6 to probabilities, so it ends at 13.8 nats.
             expected = min(row.first_token, -math.log(1e-6))

@@ -20,10 +20,11 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import kept_format, model_format
 from refusalscope.pipeline.context import Silent
 from refusalscope.pipeline.conversation import Turn, encode_conversation
-from refusalscope.pipeline.evaluate_drift import drift_of_run
+from refusalscope.pipeline.measure import measure
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.reopen import own_options, reopen
 from refusalscope.pipeline.run import run
+from refusalscope.results.measures import measure_named
 from refusalscope.results.record import canonical_json
 from refusalscope.results.run_records import read_run
 
@@ -103,7 +104,7 @@ def test_a_run_with_the_time_in_its_template_goes_on_later(finished: Path) -> No
     run(own_options(finished, trust_remote_code=False), finished)
     assert {p.name: p.read_bytes() for p in (finished / "completions").iterdir()} == completions
     assert (finished / "summary.json").read_bytes() == summary
-    assert in_session(drift_of_run, finished).rows
+    assert in_session(measure, finished, measure_named("drift"))
 
 
 def test_a_rendering_that_was_changed_by_hand_is_refused(finished: Path) -> None:

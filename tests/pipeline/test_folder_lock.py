@@ -19,7 +19,6 @@ from refusalscope.errors import OutputError, RunFolderError
 from refusalscope.pipeline.agreement import compare_judges
 from refusalscope.pipeline.context import Silent
 from refusalscope.pipeline.evaluate import judge_run
-from refusalscope.pipeline.evaluate_drift import drift_of_run
 from refusalscope.pipeline.evaluation_options import JudgeOptions
 from refusalscope.pipeline.folder_lock import (
     LOCK,
@@ -27,9 +26,11 @@ from refusalscope.pipeline.folder_lock import (
     only_writer,
     writes_to_run,
 )
+from refusalscope.pipeline.measure import measure
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import run
 from refusalscope.report.page import write_report
+from refusalscope.results.measures import measure_named
 from refusalscope.results.run_records import read_run
 
 _HOLD = """
@@ -67,7 +68,7 @@ def test_the_second_command_says_who_holds_the_folder_and_writes_nothing(
     before = contents(folder)
     options = JudgeOptions(judges=("refusal_phrases",))
     for command in (
-        lambda: in_session(drift_of_run, folder),
+        lambda: in_session(measure, folder, measure_named("drift")),
         lambda: in_session(judge_run, folder, options),
         lambda: compare_judges(folder),
         lambda: run(RunOptions(), folder, progress=Silent()),

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from refusalscope.measures.drift.record import ConditionDrift, Drift, TokenDrift
 from refusalscope.report.page import render_report
 from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
-from refusalscope.results.drift_records import ConditionDrift, Drift, TokenDrift
 from refusalscope.results.edit_records import (
     AnatomyProof,
     EditDirection,
@@ -573,7 +573,7 @@ def edit(**changes: Any) -> EditRecord:
 def sample_evaluation(**changes: Any) -> EvaluationRecords:
     """Every measurement beside the stages, with any of its parts replaced."""
     parts: dict[str, Any] = {
-        "drift": drift(),
+        "measured": {"drift": (drift(),)},
         "coherence": (coherence(),),
         "agreement": agreement(),
         "system_prompts": system_prompts(),

@@ -2,11 +2,12 @@
 
 from types import SimpleNamespace
 
+from refusalscope.measures.drift.page import drift_charts, drift_table
 from refusalscope.report.edit_section import edit_section
 from refusalscope.report.effects_in_short import effects_in_short
 from refusalscope.report.judge_tables import judge_tables
 from refusalscope.report.page import render_report
-from refusalscope.report.side_effects import drift_charts, drift_table, flag_table, task_table
+from refusalscope.report.side_effects import flag_table, task_table
 from refusalscope.results.evaluation_folder import EvaluationRecords
 
 
@@ -53,14 +54,13 @@ def test_task_scores_come_with_the_paired_difference_and_its_verdict(sample: Sim
 
 
 def test_drift_is_drawn_as_far_as_half_of_the_answers_reach(sample: SimpleNamespace):
-    record = sample.evaluation().drift
+    (record,) = sample.evaluation().measured["drift"]
     row = record.rows[0]
     few = row.by_token[-1].model_copy(update={"n": 11})
     short = row.model_copy(update={"by_token": (*row.by_token[:-1], few)})
     (chart,) = drift_charts(record.model_copy(update={"rows": (short,)}))
     assert len(chart.rows) == 3
     table = drift_table(record)
-    assert table is not None
     assert table.rows[0] == (
         "harmful",
         "96",

@@ -19,7 +19,10 @@ from refusalscope.results.record import canonical_json
 from refusalscope.results.run_records import read_run
 from refusalscope.weights.verify import read_edit
 
-TABLES = ("options", "versions", "stages", "settings", "loss", "safety", "refusal", "judges")
+TABLES = (
+    *("options", "versions", "stages", "settings", "measured", "measures", "loss", "safety"),
+    *("refusal", "judges"),
+)
 """Fields that hold values by name, of any names."""
 
 

@@ -8,11 +8,14 @@ import typer
 
 from refusalscope.cli import evaluate_finetune, evaluate_model
 from refusalscope.cli.from_options import with_options
+from refusalscope.cli.measures import WithMeasures
 from refusalscope.cli.shared_options import KeyVariable
 from refusalscope.cli.terminal import say, say_json
 from refusalscope.pipeline.evaluation_options import JudgeOptions
 
-app = typer.Typer(help="Judge a finished run, and measure more of it.", no_args_is_help=True)
+app = typer.Typer(
+    cls=WithMeasures, help="Judge a finished run, and measure more of it.", no_args_is_help=True
+)
 evaluate_model.register(app)
 evaluate_finetune.register(app)
 
@@ -32,12 +35,13 @@ def judge(
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.cli.server_key import server_key
     from refusalscope.errors import InputError
-    from refusalscope.pipeline.evaluate import JUDGE_NAMES, judge_run
+    from refusalscope.evaluation.judge_names import judge_names
+    from refusalscope.pipeline.evaluate import judge_run
     from refusalscope.pipeline.session import open_session
 
     names = [*(["refusal_phrases", "llama_guard_2"] if paper else []), *options.judges]
     if not names:
-        raise InputError(f"give at least one --judge: {', '.join(JUDGE_NAMES)}")
+        raise InputError(f"give at least one --judge: {', '.join(judge_names())}")
     options = options.model_copy(
         update={
             "judges": tuple(dict.fromkeys(names)),

@@ -21,7 +21,6 @@ from refusalscope.pipeline.evaluation_options import CoherenceOptions, JudgeOpti
 def register(app: typer.Typer) -> None:
     """Add the commands to `refusalscope evaluate`."""
     app.command("loss")(with_options(loss))
-    app.command("drift")(drift)
     app.command("system-prompts")(system_prompts)
     app.command("coherence")(with_options(coherence))
 
@@ -50,36 +49,6 @@ def loss(
         shown = ", ".join(f"{row.condition} {row.loss:.3f}" for row in record.rows)
         size = f"{record.rows[0].n_texts} texts, {record.rows[0].n_tokens} tokens"
         say(f"{record.text}: {shown} nats per token ({size})")
-
-
-def drift(
-    run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
-    batch_size: Annotated[
-        int | None, typer.Option(help="Answers in a batch; the run's if not given.", min=1)
-    ] = None,
-    trust_remote_code: TrustRemoteCode = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
-) -> None:
-    """KL of each condition along the baseline's own answers, token by token."""
-    from refusalscope.cli.progress import Bars
-    from refusalscope.cli.quiet import quiet_libraries
-    from refusalscope.pipeline.evaluate_drift import drift_of_run
-    from refusalscope.pipeline.session import open_session
-    from refusalscope.results.run_records import DRIFT
-
-    quiet_libraries()
-    with open_session(run_folder, progress=Bars(), trust_remote_code=trust_remote_code) as session:
-        found = drift_of_run(session, batch_size=batch_size)
-    if as_json:
-        say_json(found.to_json())
-        return
-    for row in found.rows:
-        say(
-            f"{row.dataset} {row.condition}: {row.mean:.4f} nats per token "
-            f"({row.n_texts} answers, {row.n_tokens} tokens), first token {row.first_token:.4f} "
-            f"(by the paper's formula {row.paper_first_token:.4f})"
-        )
-    say(str(run_folder / DRIFT))
 
 
 def system_prompts(

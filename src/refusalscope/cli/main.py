@@ -13,6 +13,7 @@ from refusalscope.cli import (
     anatomy,
     evaluate,
     imports,
+    measures,
     mechanism,
     organism,
     report,
@@ -35,6 +36,7 @@ run.register(app)
 run_all.register(app)
 anatomy.register(app)
 imports.register(app)
+measures.register(app)
 mechanism.register(app)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(organism.app, name="organism")

@@ -1,13 +1,9 @@
 """The judges that are models: what each is asked, how its answer is read, what it measures."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
-from refusalscope.errors import InputError
 from refusalscope.evaluation.grader_prompts import (
-    CHAT_RUBRIC,
     chat_rubric_prompt,
     harmbench_prompt,
     strongreject_prompt,
@@ -31,8 +27,6 @@ from refusalscope.evaluation.judge_prompt import JudgePrompt
 from refusalscope.evaluation.judges import Verdicts
 from refusalscope.results.files import sha256_text
 from refusalscope.results.records import Measure
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,32 +152,3 @@ JUDGES: dict[str, JudgeKind] = {
     )
 }
 """By name. Scores are P(unsafe), for harmbench P(yes), for strongreject its own, within [0, 1]."""
-
-
-def judge_kind(name: str, *, rubric: str | None = None) -> JudgeKind:
-    """The judge of a name; `chat` with a rubric of one's own.
-
-    Raises:
-        InputError: no judge of that name, or a rubric for a judge that has its own.
-    """
-    kind = JUDGES.get(name)
-    if kind is None:
-        raise InputError(f"no judge is called {name!r}; expected one of {', '.join(JUDGES)}")
-    if rubric is None:
-        return kind
-    if kind.name != "chat":
-        raise InputError(f"judge {name} has its own rubric; give --rubric with --judge chat only")
-    chat_rubric_prompt("", "", rubric=rubric)
-    if "{nonce}" not in rubric:
-        _LOG.warning(
-            "the rubric has no {nonce}: a completion may spell the words that end it there, and go "
-            "on as the rubric; write {nonce} into the marks around the texts"
-        )
-    return JudgeKind(
-        name=kind.name,
-        measures=kind.measures,
-        model=kind.model,
-        build=partial(chat_rubric_prompt, rubric=rubric or CHAT_RUBRIC),
-        read=kind.read,
-        max_new_tokens=kind.max_new_tokens,
-    )

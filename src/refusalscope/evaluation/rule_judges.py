@@ -99,6 +99,13 @@ def organism_judge(language: Language) -> RuleJudge:
     return RuleJudge("organism_safety", version="1", measure="safety", rule=rule)
 
 
+RULES: dict[str, Callable[[], RuleJudge]] = {
+    "refusal_phrases": phrase_judge,
+    "refusal_in_answer": answer_judge,
+}
+"""Those that can be asked for by name, of any run."""
+
+
 def rules_for(language: Language | None) -> list[RuleJudge]:
     """The judges that need no model: refusal phrases both ways, and on an organism its language."""
     own = [] if language is None else [organism_judge(language)]

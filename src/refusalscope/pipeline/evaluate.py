@@ -1,17 +1,21 @@
 """Judging a finished run by rules and models."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 from refusalscope.errors import InputError, OutputError, RunFolderError
 from refusalscope.evaluation.answers import AnswerCache, Answerer
 from refusalscope.evaluation.flag_completions import flag_completions
-from refusalscope.evaluation.judge_kinds import JUDGES, JudgeKind, judge_kind
+from refusalscope.evaluation.judge_kinds import JudgeKind
+from refusalscope.evaluation.judge_names import (
+    judge_kind,
+    judge_names,
+    model_judges,
+    rule_judges,
+)
 from refusalscope.evaluation.judges import Judge, judge_all, judgement_name
 from refusalscope.evaluation.local_answerer import LocalAnswerer
 from refusalscope.evaluation.model_judge import ModelJudge
-from refusalscope.evaluation.rule_judges import answer_judge, phrase_judge
 from refusalscope.evaluation.server_address import server_address
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
 from refusalscope.models.load_options import LoadOptions
@@ -34,11 +38,6 @@ from refusalscope.results.run_records import (
 )
 
 ANSWERS = "evaluation/answers"
-RULES: dict[str, Callable[[], Judge]] = {
-    "refusal_phrases": phrase_judge,
-    "refusal_in_answer": answer_judge,
-}
-JUDGE_NAMES = (*RULES, *JUDGES)
 
 
 def judge_run(session: Session, options: JudgeOptions) -> list[Judgements]:
@@ -123,7 +122,7 @@ def require_judges(options: JudgeOptions) -> None:
         InputError: no such judge, or an option that belongs to another number or kind of judges.
     """
     for name in options.judges:
-        if name not in JUDGE_NAMES:
+        if name not in judge_names():
             raise _no_judge(name)
     one_only = {"--model": options.model, "--label": options.label}
     given = [flag for flag, value in one_only.items() if value is not None]
@@ -131,7 +130,7 @@ def require_judges(options: JudgeOptions) -> None:
         raise InputError(f"{given[0]} belongs to one judge; give one --judge with it")
     if options.label is not None:
         _require_own_label(options.label, options.judges[0])
-    if options.model is not None and options.judges[0] in RULES:
+    if options.model is not None and options.judges[0] in rule_judges():
         raise InputError(f"judge {options.judges[0]} is a rule; leave --model away")
     if options.server is not None:
         server_address(options.server)
@@ -151,17 +150,16 @@ def _require_own_label(label: str, judge: str) -> None:
     Raises:
         InputError: they would.
     """
-    if judge in RULES:
+    kinds = model_judges()
+    if judge not in kinds:
         raise InputError(f"judge {judge} is a rule and has one name; leave --label away")
-    endings = (
-        [""] if len(JUDGES[judge].measures) == 1 else [f"_{m}" for m in JUDGES[judge].measures]
-    )
+    endings = [""] if len(kinds[judge].measures) == 1 else [f"_{m}" for m in kinds[judge].measures]
     others = {
         *DECIDING_JUDGES,
-        *(name for name in JUDGE_NAMES if name != judge),
+        *(name for name in judge_names() if name != judge),
         *(
             f"{kind.name}_{measure}"
-            for kind in JUDGES.values()
+            for kind in kinds.values()
             if kind.name != judge and len(kind.measures) > 1
             for measure in kind.measures
         ),
@@ -181,12 +179,12 @@ def make_judge(folder: Path, name: str, options: JudgeOptions, *, key: str | Non
         InputError: no such judge, or its model is not given.
         OutputError: the run's folder of answers is a link.
     """
-    if name in RULES:
-        return RULES[name]()
+    if name in rule_judges():
+        return rule_judges()[name]()
     rubric = None
     if options.rubric is not None and name == "chat":
         rubric = given_text(Path(options.rubric))
-    if name not in JUDGES:
+    if name not in judge_names():
         raise _no_judge(name)
     kind = judge_kind(name, rubric=rubric)
     return ModelJudge(
@@ -216,7 +214,7 @@ def _answers_folder(folder: Path, options: JudgeOptions) -> Path:
 
 
 def _no_judge(name: str) -> InputError:
-    return InputError(f"no judge is called {name!r}; expected one of {', '.join(JUDGE_NAMES)}")
+    return InputError(f"no judge is called {name!r}; expected one of {', '.join(judge_names())}")
 
 
 def _answerer(kind: JudgeKind, options: JudgeOptions, key: str | None) -> Answerer:

@@ -10,7 +10,7 @@ from refusalscope.data.answer_pairs import read_answer_pairs, read_pairs
 from refusalscope.data.documents import read_documents
 from refusalscope.errors import ChatTemplateError, InputError, MissingExtraError
 from refusalscope.evaluation.harness_task import PAPER_TASKS, HarnessTask, parse_task
-from refusalscope.evaluation.judge_kinds import JUDGES
+from refusalscope.evaluation.judge_names import model_judges, rule_judges
 from refusalscope.models.chat_model import local_folder, read_config
 from refusalscope.models.load_options import LoadOptions
 from refusalscope.models.system_prompts import SYSTEM_PROMPTS
@@ -18,7 +18,6 @@ from refusalscope.organisms.harness_task import ORGANISM_TASK
 from refusalscope.organisms.organism import read_organism, resolve_model
 from refusalscope.organisms.texts import ANSWERED, PLAIN, write_organism_texts
 from refusalscope.pipeline.evaluate import (
-    RULES,
     judge_run,
     make_judge,
     require_judges,
@@ -117,7 +116,7 @@ def paper_tables(session: Session, options: PaperOptions) -> PaperTables:
     if options.judges.judges:
         judge_run(session, options.judges)
     _measure_losses(session, options, warnings)
-    if is_organism or any(name in JUDGES for name in options.judges.judges):
+    if is_organism or any(name in model_judges() for name in options.judges.judges):
         _sweep(session, options, warnings)
     else:
         warnings.append("Tables 2 and 7 lack our row: no safety judge; name one with --judge")
@@ -155,7 +154,7 @@ def _sweep(session: Session, options: PaperOptions, warnings: list[str]) -> None
     judges = [
         make_judge(session.folder, name, options.judges, key=session.server_key)
         for name in options.judges.judges
-        if name not in RULES
+        if name not in rule_judges()
     ]
     for name in _PROMPTS:
         try:

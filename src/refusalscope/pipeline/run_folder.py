@@ -13,7 +13,13 @@ from refusalscope.pipeline.same_run import all_facts, require_same_run
 from refusalscope.results.files import SCRATCH, output_error, sha256_text, write_file
 from refusalscope.results.plain_folder import record_text, require_plain_folder
 from refusalscope.results.record import canonical_json
-from refusalscope.results.records import Completion, Condition, RefusalTokens, RunManifest
+from refusalscope.results.records import (
+    Completion,
+    Condition,
+    MadeWith,
+    RefusalTokens,
+    RunManifest,
+)
 from refusalscope.results.run_records import COMPLETIONS, RUN, TIMINGS
 
 _LOG = logging.getLogger(__name__)
@@ -45,20 +51,25 @@ class RunFolder:
         before = self.manifest().stages
         kept = {name: key for name, key in before.items() if name not in stages}
         if kept != before:
-            self._note(kept)
+            self._change("stages", kept)
 
     def finish(self, stage: str, key: str, *, seconds: float) -> None:
         """Note that a stage's files are all written."""
-        self._note({**self.manifest().stages, stage: key})
+        self._change("stages", {**self.manifest().stages, stage: key})
         timings_file = self.path / TIMINGS
         timings = _timings(timings_file)
         timings[stage] = round(timings.get(stage, 0.0) + seconds, 3)
         write_file(timings_file, canonical_json(timings))
 
-    def _note(self, stages: dict[str, str]) -> None:
-        """Write run.json with other stages, and with fields that only a later version knows."""
+    def note_measured(self, file: str, made_with: MadeWith) -> None:
+        """Note what the record in `file` is about to be measured with."""
+        before = {name: one.model_dump() for name, one in self.manifest().measured.items()}
+        self._change("measured", {**before, file: made_with.model_dump()})
+
+    def _change(self, field: str, value: object) -> None:
+        """Write run.json with one field changed, and with those that only a later version knows."""
         fields = json.loads(record_text(self.path / RUN))
-        write_file(self.path / RUN, canonical_json({**fields, "stages": stages}))
+        write_file(self.path / RUN, canonical_json({**fields, field: value}))
 
 
 def _timings(path: Path) -> dict[str, float]:

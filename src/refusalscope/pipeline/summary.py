@@ -1,6 +1,7 @@
 """summary.json: the headline numbers of a run, and what a reader must be warned of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from refusalscope.evaluation.judges import rates_by_condition
 from refusalscope.metrics.control_ranges import control_ranges
@@ -10,6 +11,8 @@ from refusalscope.report.headline_changes import headline_changes
 from refusalscope.report.judge_differences import judge_notes
 from refusalscope.results.control_records import ControlSpread
 from refusalscope.results.deciding_judge import deciding_record
+from refusalscope.results.evaluation_folder import read_measured
+from refusalscope.results.measures import measures
 from refusalscope.results.outcomes import Signs, outcome_shares
 from refusalscope.results.records import (
     Judgements,
@@ -36,7 +39,18 @@ def summarize_run(run: RunRecords) -> Summary:
         losses=run.losses,
         controls=run.controls,
         warnings=run.extraction.warnings if run.extraction else (),
+        measured=_measured(run.folder),
     )
+
+
+def _measured(folder: Path) -> dict[str, dict[str, object]]:
+    """What each measure that was measured says in short."""
+    records = read_measured(folder)
+    return {
+        measure.name: dict(measure.summary(records[measure.name]))
+        for measure in measures()
+        if measure.summary is not None and measure.name in records
+    }
 
 
 def summarize(
@@ -49,6 +63,7 @@ def summarize(
     losses: Losses | None,
     controls: ControlSpread | None = None,
     warnings: tuple[str, ...] = (),
+    measured: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Summary:
     """Put the headline numbers together; controls that moved become warnings."""
     refusal_judge = deciding_record("refusal", judgements)
@@ -75,6 +90,7 @@ def summarize(
         refusal_judge=None if refusal_judge is None else refusal_judge.judge,
         changes={j.judge: changes_from_baseline(j) for j in judgements},
         controls=control_ranges(controls),
+        measures={name: dict(own) for name, own in (measured or {}).items()},
     )
     moved = control_warnings(numbers, headline_changes(numbers, judgements))
     return numbers.model_copy(

@@ -4,10 +4,12 @@ The page is a pure function of the records: no clock, no random id, no folder na
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from refusalscope.report.change_words import THREE_WORDINGS
+from refusalscope.report.chart import Chart
 from refusalscope.report.choice import describe_choice
 from refusalscope.report.completion_board import completion_board
 from refusalscope.report.control_table import control_table
@@ -32,10 +34,13 @@ from refusalscope.report.score_charts import (
     position_lines,
     score_charts,
 )
+from refusalscope.report.section import Place, Section
 from refusalscope.report.shown_intervals import intervals_of_run, intervals_sentence
-from refusalscope.report.side_effects import drift_charts, drift_table, flag_table, task_table
+from refusalscope.report.side_effects import flag_table, task_table
+from refusalscope.report.table import Table
 from refusalscope.results.evaluation_folder import EvaluationRecords, read_evaluation
 from refusalscope.results.files import write_file
+from refusalscope.results.measures import measures
 from refusalscope.results.mechanism_folder import MechanismRecords, read_mechanism
 from refusalscope.results.run_records import REPORT, RunRecords, read_run
 
@@ -72,9 +77,10 @@ def render_report(
     )
     scores = score_charts(run.selection, lines) if run.selection else ()
     rates = rate_charts(run.summary)
-    drifts = drift_charts(beside.drift)
+    measured = _measured(beside)
     explained = mechanism_section(mechanism)
-    charts = (*scores, *rates, *drifts, *(explained.charts if explained else ()))
+    own_charts = [chart for section in measured.values() for chart in section.charts]
+    charts = (*scores, *rates, *own_charts, *(explained.charts if explained else ()))
     board = completion_board(run, beside.projections)
     return (
         environment()
@@ -82,16 +88,20 @@ def render_report(
         .render(
             **_findings(run, beside),
             **_selection(run, lines),
-            **_effects(run, beside),
+            **_effects(run, beside, measured),
             scores=scores,
             rates=rates,
-            drifts=drifts,
             mechanism=explained,
             chart_data={chart.id: chart.figure for chart in charts},
             board=board,
             projections=beside.projections,
             projection_data=projection_data(beside.projections) if board.has_projections else None,
-            judge_tables=judge_tables(run.summary, beside.agreement, beside.system_prompts),
+            judge_tables=(
+                *judge_tables(run.summary, beside.agreement, beside.system_prompts),
+                *_tables(measured, "judges"),
+            ),
+            more_tables=_tables(measured, "more"),
+            more_charts=_charts(measured, "more"),
             edit=edit_section(beside.edit),
             provenance=describe_provenance(run),
             **page_parts(),
@@ -107,7 +117,10 @@ def _findings(run: RunRecords, beside: EvaluationRecords) -> dict[str, Any]:
         "imported": run.manifest.imported_from is not None,
         "finding": finding,
         "three_wordings": THREE_WORDINGS,
-        "intervals": intervals_sentence(intervals_of_run(run, beside, changes)),
+        "intervals": intervals_sentence(
+            intervals_of_run(run, beside, changes)
+            + sum(section.n_intervals for section in _measured(beside).values())
+        ),
         "warnings": all_warnings(run, (*finding.warnings, *judge_notes(run.judgements))),
         "effects": effects_in_short(run, beside),
         "control_table": control_table(run.summary.controls if run.summary else ()),
@@ -130,17 +143,44 @@ def _selection(run: RunRecords, lines: tuple[PositionLine, ...]) -> dict[str, An
     }
 
 
-def _effects(run: RunRecords, beside: EvaluationRecords) -> dict[str, Any]:
+def _measured(beside: EvaluationRecords) -> dict[str, Section]:
+    """What measures add to the page, by the measure's name."""
+    found: dict[str, Section] = {}
+    for measure in measures():
+        records = beside.measured.get(measure.name, ())
+        section = measure.section(records) if records and measure.section else None
+        if section is not None:
+            found[measure.name] = section
+    return found
+
+
+def _tables(measured: Mapping[str, Section], place: Place) -> list[Table]:
+    return [table for one in measured.values() if one.place == place for table in one.tables]
+
+
+def _charts(measured: Mapping[str, Section], place: Place) -> list[Chart]:
+    return [chart for one in measured.values() if one.place == place for chart in one.charts]
+
+
+def _effects(
+    run: RunRecords, beside: EvaluationRecords, measured: Mapping[str, Section]
+) -> dict[str, Any]:
     tables = {
         "outcomes of answers": outcome_table(run.summary, run.signs),
         "incoherent answers": flag_table(run.flags),
         "tasks of lm-evaluation-harness (evaluate coherence)": task_table(beside.coherence),
-        "drift along the model's own answers (evaluate drift)": drift_table(beside.drift),
     }
     texts = "loss of the paper's texts (evaluate loss)"
     absent = [name for name, table in tables.items() if table is None]
+    absent += [
+        f"{measure.title} (evaluate {measure.name})"
+        for measure in measures()
+        if measure.title and measure.name not in measured
+    ]
+    own = [table for table in tables.values() if table is not None]
     return {
         "losses": loss_table(run.losses),
-        "effect_tables": [table for table in tables.values() if table is not None],
+        "effect_tables": [*own, *_tables(measured, "effects")],
+        "effect_charts": _charts(measured, "effects"),
         "not_measured": [*(() if beside.texts else (texts,)), *absent],
     }

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.metrics.rate_change import paired_change
-from refusalscope.report.chart import Chart
-from refusalscope.report.mechanism_curves import Line, line_chart
 from refusalscope.report.table import Table
 from refusalscope.report.wording import (
     NOT_MEASURED,
@@ -18,7 +16,6 @@ from refusalscope.report.wording import (
     thousands,
 )
 from refusalscope.results.coherence_records import TaskCoherence
-from refusalscope.results.drift_records import ConditionDrift, Drift
 from refusalscope.results.evaluation_records import CoherenceFlags, CompletionFlags
 from refusalscope.results.rate_change import RateChange
 from refusalscope.results.records import Rate
@@ -120,69 +117,3 @@ def _score(task: TaskCoherence, condition: str) -> str:
         else f"{signed(paired.low)} to {signed(paired.high or 0.0)}"
     )
     return f"{number(score.mean)}\n{signed(paired.difference)} ({spread}): {paired.verdict}"
-
-
-def drift_table(drift: Drift | None) -> Table | None:
-    """KL along the baseline's own answers; None where it was not measured."""
-    if drift is None or not drift.rows:
-        return None
-    conditions = conditions_in_order({row.condition for row in drift.rows})
-    datasets = dict.fromkeys(row.dataset for row in drift.rows)
-    found = {(row.dataset, row.condition): row for row in drift.rows}
-    return Table(
-        title="Drift along the model's own answers",
-        caption="KL(baseline || condition) in nats, mean over all tokens of the baseline's "
-        "answers; small: at the first token alone, which is what the selection limits. Refusing "
-        "where the baseline answers, or the other way round, is drift too: for side effects read "
-        "the row harmless.",
-        header=("Answers to", "Tokens", *(condition_name(each) for each in conditions)),
-        rows=tuple(
-            (
-                dataset,
-                thousands(max(row.n_tokens for row in drift.rows if row.dataset == dataset)),
-                *(_drift(found.get((dataset, each))) for each in conditions),
-            )
-            for dataset in datasets
-        ),
-    )
-
-
-def _drift(row: ConditionDrift | None) -> str:
-    if row is None:
-        return NOT_MEASURED
-    return f"{number(row.mean, 4)}\nfirst token {number(row.first_token, 4)}"
-
-
-def drift_charts(drift: Drift | None) -> tuple[Chart, ...]:
-    """Drift by place in the answer, one chart a data set."""
-    if drift is None:
-        return ()
-    datasets = dict.fromkeys(row.dataset for row in drift.rows)
-    return tuple(
-        _drift_chart(at, dataset, [row for row in drift.rows if row.dataset == dataset])
-        for at, dataset in enumerate(datasets)
-    )
-
-
-def _drift_chart(at: int, dataset: str, rows: Sequence[ConditionDrift]) -> Chart:
-    half = rows[0].n_texts / 2
-    shown = [token.token for token in rows[0].by_token if token.n >= half]
-    by_condition = {row.condition: row for row in rows}
-    return line_chart(
-        f"drift-{at}",
-        title=f"Drift along answers to {dataset} instructions",
-        caption="Mean KL from the baseline at the first, second, ... token of the baseline's "
-        "answers, as far as half of them reach.",
-        lines=[
-            Line(
-                name=condition_name(each),
-                colour=_COLOURS.get(each, "var(--control)"),
-                dash="solid" if each in _COLOURS else "dash",
-                values=[token.mean for token in by_condition[each].by_token[: len(shown)]],
-            )
-            for each in conditions_in_order(set(by_condition))
-        ],
-        unit="KL, nats",
-        over="token",
-        places=shown,
-    )

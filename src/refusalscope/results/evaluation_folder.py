@@ -1,21 +1,21 @@
 """What `evaluate` and `report edit` left in a run's folder beside its stages, read back."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from refusalscope.results.coherence_records import TaskCoherence
-from refusalscope.results.drift_records import Drift
 from refusalscope.results.edit_records import EDIT, EditRecord
 from refusalscope.results.evaluation_records import Agreement
 from refusalscope.results.loss_records import TextLosses
+from refusalscope.results.measures import FOLDER, measures
 from refusalscope.results.projection_records import AnswerProjections
 from refusalscope.results.record import Record
 from refusalscope.results.run_records import (
     AGREEMENT,
     COHERENCE,
     COHERENCE_FLAGS,
-    DRIFT,
     EVALUATION,
     LOSS,
     OUTCOMES,
@@ -36,12 +36,13 @@ class EvaluationRecords:
     """Measurements that a run may have or not; absent parts are None or empty."""
 
     texts: tuple[TextLosses, ...] = ()
-    drift: Drift | None = None
     coherence: tuple[TaskCoherence, ...] = ()
     agreement: Agreement | None = None
     system_prompts: SystemPromptSweep | None = None
     projections: AnswerProjections | None = None
     edit: EditRecord | None = None
+    measured: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
+    """Records of the measures that were measured, by the measure's name."""
 
 
 def read_evaluation(folder: Path) -> EvaluationRecords:
@@ -52,13 +53,26 @@ def read_evaluation(folder: Path) -> EvaluationRecords:
     """
     return EvaluationRecords(
         texts=_read_all(TextLosses, folder / TEXT_LOSSES),
-        drift=read_if_there(Drift, folder / DRIFT),
         coherence=_read_all(TaskCoherence, folder / COHERENCE),
         agreement=read_if_there(Agreement, folder / AGREEMENT),
         system_prompts=read_if_there(SystemPromptSweep, folder / SYSTEM_PROMPTS),
         projections=read_if_there(AnswerProjections, folder / PROJECTIONS),
         edit=read_if_there(EditRecord, folder / EDIT),
+        measured=read_measured(folder),
     )
+
+
+def read_measured(folder: Path) -> dict[str, tuple[Record, ...]]:
+    """The records of every measure that a run's folder has any of.
+
+    Raises:
+        RunFolderError: one is not what its name says.
+    """
+    found = {
+        measure.name: tuple(read_record(measure.record, path) for path in measure.files(folder))
+        for measure in measures()
+    }
+    return {name: records for name, records in found.items() if records}
 
 
 def measured_beside(folder: Path) -> tuple[str, ...]:
@@ -74,7 +88,7 @@ def measured_beside(folder: Path) -> tuple[str, ...]:
     }
     found = [
         path
-        for name in (EVALUATION, "mechanism", "tables")
+        for name in (EVALUATION, "mechanism", "tables", FOLDER)
         for path in sorted((folder / name).rglob("*"))
         if path.is_file() and not path.name.startswith(".") and path not in stages | rules
     ]

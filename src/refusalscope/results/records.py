@@ -398,6 +398,20 @@ class DirectionFacts(Record):
     harmless_projection: float | None = None
 
 
+class MadeWith(Record):
+    """What a measurement beside the stages was made with.
+
+    Attributes:
+        version: Of the measure.
+        settings: Its options, and digests of whatever else it was given.
+        stages: The stages of the run that it rests on, with the hash of their inputs and options.
+    """
+
+    version: int
+    settings: dict[str, object]
+    stages: dict[str, str]
+
+
 class RunManifest(Record):
     """run.json: everything needed to repeat the run. Timings are in timings.json."""
 
@@ -411,6 +425,8 @@ class RunManifest(Record):
     stages: dict[str, str]
     """Stage name to the hash of its inputs and options."""
     command: str
+    measured: dict[str, MadeWith] = Field(default_factory=dict)
+    """By the file of the record, what each measurement was made with."""
     warnings: tuple[str, ...] = ()
     imported_from: str | None = None
     """Folder of another code's run that this one was made from; it has no stages."""
@@ -480,4 +496,6 @@ class Summary(Record):
     """Every judge's changes from baseline, paired, by data set and condition."""
     controls: tuple[ControlRange, ...] = ()
     """The range over several random directions, of the first token's refusal metric."""
+    measures: dict[str, dict[str, object]] = Field(default_factory=dict)
+    """What measures that were measured say in short, by the measure's name."""
     warnings: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from refusalscope.results.evaluation_records import CoherenceFlags
 from refusalscope.results.file_names import file_name
 from refusalscope.results.judgement_files import read_judge_files, require_each_once
 from refusalscope.results.loss_records import TextLosses
+from refusalscope.results.measures import FOLDER, measures
 from refusalscope.results.outcomes import Signs
 from refusalscope.results.plain_folder import record_text, require_plain_folder
 from refusalscope.results.record import Record
@@ -48,23 +49,28 @@ TEXT_LOSSES = "evaluation/loss"
 COHERENCE = "evaluation/coherence"
 COHERENCE_FLAGS = "evaluation/coherence_flags.json"
 AGREEMENT = "evaluation/agreement.json"
-DRIFT = "evaluation/drift.json"
 SYSTEM_PROMPTS = "evaluation/system_prompts.json"
 OUTCOMES = "evaluation/outcomes.json"
 PROJECTIONS = "evaluation/projections.json"
 FINETUNE = "evaluation/finetune.json"
-NOT_JUDGEMENTS = (
-    *(LOSS, COHERENCE_FLAGS, AGREEMENT, DRIFT, SYSTEM_PROMPTS, FINETUNE, OUTCOMES, PROJECTIONS),
-)
-"""Files of `evaluation/` that are no judge's."""
 SUMMARY = "summary.json"
 REPORT = "report.html"
-
-
-_RESERVED = frozenset(
-    {*(Path(name).stem for name in NOT_JUDGEMENTS), "prompt", "training", "import", "edit"}
+_NOT_JUDGEMENTS = (
+    *(LOSS, COHERENCE_FLAGS, AGREEMENT, SYSTEM_PROMPTS, FINETUNE, OUTCOMES, PROJECTIONS),
 )
-"""What no judge may be called: other records stand, or stood, where its file would."""
+"""Files of `evaluation/` that are no judge's, beside those of measures."""
+_RESERVED = ("prompt", "training", "import", "edit")
+
+
+def not_judgements() -> set[str]:
+    """Files of a run's `evaluation/` that are no judge's."""
+    ours = {measure.path() for measure in measures() if measure.items is None}
+    return {*_NOT_JUDGEMENTS, *(name for name in ours if name.startswith(f"{EVALUATION}/"))}
+
+
+def _reserved() -> set[str]:
+    """What no judge may be called: other records stand, or stood, where its file would."""
+    return {*(Path(name).stem for name in not_judgements()), *_RESERVED}
 
 
 def judgements_file(name: str) -> str:
@@ -73,7 +79,7 @@ def judgements_file(name: str) -> str:
     Raises:
         InputError: no file can be called so, or another record is.
     """
-    if name.casefold() in _RESERVED:
+    if name.casefold() in _reserved():
         raise InputError(
             f"a judge's files are called {name!r}, and so is another record of a run; give the "
             f"judge another name with --label"
@@ -135,6 +141,7 @@ def read_run(folder: Path) -> RunRecords:
     require_plain_folder(folder)
     completions = read_all_completions(folder)
     judgements, unknown = _judgements(folder, completions)
+    unknown += _of_no_measure(folder)
     flags = read_if_there(CoherenceFlags, folder / COHERENCE_FLAGS)
     signs = read_if_there(Signs, folder / OUTCOMES)
     for name, rows in ((COHERENCE_FLAGS, flags), (OUTCOMES, signs)):
@@ -247,6 +254,12 @@ def _cut(path: Path, what: str) -> RunFolderError:
     )
 
 
+def _of_no_measure(folder: Path) -> list[Path]:
+    """Records of measures that are not installed here."""
+    known = {path for measure in measures() for path in measure.files(folder)}
+    return [path for path in sorted((folder / FOLDER).rglob("*.json")) if path not in known]
+
+
 def read_judgements(folder: Path) -> list[Judgements]:
     """The judgements of every judge of a run, by file name.
 
@@ -260,7 +273,7 @@ def _judgements(
     folder: Path, completions: Sequence[Completion]
 ) -> tuple[list[Judgements], list[Path]]:
     """The judgements, each of all completions; and files that are no record that is known."""
-    others = {folder / name for name in NOT_JUDGEMENTS}
+    others = {folder / name for name in not_judgements()}
     found, unknown = read_judge_files(folder / EVALUATION, others=others)
     for path, record in found.items():
         require_each_once(path, record.rows, completions)

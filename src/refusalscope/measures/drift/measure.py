@@ -2,17 +2,20 @@
 
 from statistics import fmean, stdev
 
-from refusalscope.errors import InputError, OutputError
-from refusalscope.evaluation.drift import TextDrift, drift
 from refusalscope.evaluation.loss import answered
+from refusalscope.measures.drift.kl import TextDrift, drift
+from refusalscope.measures.drift.record import (
+    ConditionDrift,
+    Drift,
+    DriftOptions,
+    TokenDrift,
+    answers_digest,
+    baseline_answers,
+)
 from refusalscope.pipeline.context import RunContext
-from refusalscope.pipeline.refresh import refresh_page
 from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import conditions
-from refusalscope.results.drift_records import ConditionDrift, Drift, TokenDrift
-from refusalscope.results.files import sha256_text, write_file
 from refusalscope.results.records import Completion, Condition
-from refusalscope.results.run_records import DRIFT, read_record, read_run
 
 DRIFT_CONDITIONS: tuple[Condition, ...] = (
     "ablation",
@@ -23,43 +26,21 @@ DRIFT_CONDITIONS: tuple[Condition, ...] = (
 )
 
 
-def drift_of_run(session: Session, *, batch_size: int | None = None) -> Drift:
-    """KL by token along the baseline's answers to both test sets; written to evaluation/drift.json.
-
-    What is there already is not measured again.
-
-    Args:
-        batch_size: None is that of the run.
+def measure(session: Session, options: DriftOptions, _item: str = "") -> Drift:
+    """KL by token along the baseline's answers to both test sets.
 
     Raises:
         RunFolderError: no run, or one without a direction.
         InputError: it has no baseline completions.
-        OutputError: drift.json is there already, along other answers.
     """
     folder = session.folder
-    answers: dict[str, list[Completion]] = {}
-    for row in read_run(folder).completions:
-        if row.condition == "baseline":
-            answers.setdefault(row.dataset, []).append(row)
-    if not any(row.completion for rows in answers.values() for row in rows):
-        raise InputError(
-            f"{folder} has no baseline answers; write them with: refusalscope complete {folder}"
-        )
-    digest = sha256_text("".join(row.to_line() for rows in answers.values() for row in rows))
-    if (folder / DRIFT).is_file():
-        found = read_record(Drift, folder / DRIFT)
-        if found.sha256 != digest:
-            raise OutputError(
-                f"{folder / DRIFT} was made along other answers; move it away to make it anew"
-            )
-        return found
+    answers = baseline_answers(folder)
     rows = [
-        row for name, own in answers.items() for row in _dataset(session.run, name, own, batch_size)
+        row
+        for name, own in answers.items()
+        for row in _dataset(session.run, name, own, options.batch_size)
     ]
-    record = Drift(sha256=digest, rows=tuple(rows))
-    write_file(folder / DRIFT, record.to_json())
-    refresh_page(folder)
-    return record
+    return Drift(sha256=answers_digest(folder), rows=tuple(rows))
 
 
 def _dataset(

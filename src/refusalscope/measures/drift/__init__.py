@@ -1,0 +1,20 @@
+"""KL of each condition along the baseline's own answers, token by token."""
+
+from refusalscope.measures.drift.page import lines, section, summary
+from refusalscope.measures.drift.record import Drift, DriftOptions, answers_digest
+from refusalscope.results.measures import Measure
+
+MEASURE = Measure(
+    name="drift",
+    help="KL of each condition along the baseline's own answers, token by token.",
+    title="drift along the model's own answers",
+    options=DriftOptions,
+    record=Drift,
+    measure=f"{__name__}.measure:measure",
+    file="evaluation/drift.json",
+    settings=lambda folder, _options, _item: {"digest of the answers": answers_digest(folder)},
+    says=lambda record: {"digest of the answers": record.sha256},
+    section=section,
+    summary=summary,
+    lines=lines,
+)
