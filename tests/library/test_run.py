@@ -98,3 +98,24 @@ def test_what_is_no_run_is_one_line(tmp_path: Path, finished: Path) -> None:
         with pytest.raises(rs.InputError) as error:
             rs.open_run(folder)
         assert "\n" not in str(error.value)
+
+
+def test_several_things_are_measured_with_one_loaded_model_and_kept(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = rs.open_run(shutil.copytree(finished, tmp_path / "run"))
+    found = run.measure("drift", options={"drift": {"batch_size": 2}})
+    (record,) = found["drift"]
+    assert record == rs.open_run(run.folder).measure("drift")["drift"][0]
+    summary = rs.open_run(run.folder).summary
+    assert summary is not None
+    assert set(summary.measures) == {"drift"}
+    monkeypatch.setattr("refusalscope.pipeline.session.reopen", pytest.fail)
+    assert run.measure("drift")["drift"] == [record]
+    for names, options, what in (
+        (("drift", "nothing"), {}, "no measure is called 'nothing'"),
+        (("drift",), {"loss": {}}, "options are given for 'loss'"),
+        (("drift",), {"drift": {"depth": 3}}, "the options of drift: depth"),
+    ):
+        with pytest.raises(rs.InputError, match=what):
+            run.measure(*names, options=options)

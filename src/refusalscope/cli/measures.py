@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
@@ -17,7 +16,7 @@ from refusalscope.cli.from_options import with_options
 from refusalscope.cli.shared_options import KeyVariable, TrustRemoteCode
 from refusalscope.cli.terminal import say, say_json
 from refusalscope.results.measures import Measure, measure_named, measures
-from refusalscope.results.record import Record, first_problem
+from refusalscope.results.record import Record
 
 Asked = tuple[Measure[Any], Record]
 
@@ -118,7 +117,7 @@ def measure(
     given = _settings(setting or [], wanted)
     _measure(
         run_folder,
-        [(measure_named(name), _options(measure_named(name), given[name])) for name in wanted],
+        [(measure_named(name), measure_named(name).options_of(given[name])) for name in wanted],
         judges=judges,
         key=server_key(key_variable),
         trust_remote_code=trust_remote_code,
@@ -144,15 +143,6 @@ def _settings(texts: Sequence[str], wanted: Sequence[str]) -> dict[str, dict[str
             raise InputError(f"--set is of {name!r}, which is no measure that is asked for")
         found[name][option] = value
     return found
-
-
-def _options(kind: Measure[Any], given: dict[str, str]) -> Record:
-    from refusalscope.errors import InputError
-
-    try:
-        return kind.options.model_validate(given)
-    except ValidationError as error:
-        raise InputError(f"the options of {kind.name}: {first_problem(error)}") from error
 
 
 def _measure(

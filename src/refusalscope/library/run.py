@@ -1,18 +1,21 @@
 """A run's folder, read back for a notebook; no torch is needed until its direction is asked for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from plotly.graph_objects import Figure
 
-from refusalscope.errors import RunFolderError
+from refusalscope.errors import InputError, RunFolderError
 from refusalscope.evaluation.judges import rates_by_condition
 from refusalscope.library.given import as_path
 from refusalscope.library.html import html_table
 from refusalscope.library.plots import score_figure
 from refusalscope.library.tables import as_table, score_table
 from refusalscope.report.wording import condition_name, percent, rate_in_full
+from refusalscope.results.measures import measure_named
+from refusalscope.results.record import Record
 from refusalscope.results.records import Completion, Judgement, Rate, Selection, Summary
 from refusalscope.results.run_records import RunRecords, read_run
 
@@ -67,6 +70,47 @@ class Run:
         from refusalscope.library.direction import Direction  # noqa: PLC0415 - all else needs no torch
 
         return Direction.load(self.folder)
+
+    def measure(
+        self,
+        *names: str,
+        options: Mapping[str, Mapping[str, object]] | None = None,
+        trust_remote_code: bool = False,
+    ) -> dict[str, list[Record]]:
+        """Measure several things of the run; its model is loaded once.
+
+        What was measured before, with the same options, is read. Records, summary and page are
+        written to the run's folder; open the run again to see them in its tables. Loads torch.
+
+        Args:
+            names: Of measures, as `refusalscope measure --help` lists them.
+            options: By measure; its defaults where none are given.
+            trust_remote_code: Consent to code that comes with the run's model.
+
+        Returns:
+            The records of each measure: one, or one for each task or text.
+
+        Raises:
+            InputError: no such measure, or options that it does not take.
+            RunFolderError: the run has no direction, or another process writes to its folder.
+
+        Examples:
+            >>> import refusalscope as rs
+            >>> found = rs.open_run("runs/demo").measure("drift")
+            >>> found["drift"][0].rows[0].dataset
+            'harmful'
+        """
+        # Torch is loaded where something is measured.
+        from refusalscope.pipeline.measure import measure  # noqa: PLC0415
+        from refusalscope.pipeline.session import open_session  # noqa: PLC0415
+
+        given = options or {}
+        if odd := [name for name in given if name not in names]:
+            raise InputError(f"options are given for {odd[0]!r}, which is not to be measured")
+        kinds = [measure_named(name) for name in dict.fromkeys(names)]
+        wanted = [(kind, kind.options_of(given.get(kind.name, {}))) for kind in kinds]
+        with open_session(self.folder, trust_remote_code=trust_remote_code) as session:
+            return {kind.name: measure(session, kind, own) for kind, own in wanted}
 
     def rates(self) -> Any:  # noqa: ANN401 - a frame where pandas is installed
         """The rates of every judge: `pandas.DataFrame`, or a list of rows without pandas.

@@ -14,9 +14,11 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from pydantic import ValidationError
+
 from refusalscope.errors import InputError
 from refusalscope.results.file_names import file_name
-from refusalscope.results.record import Record
+from refusalscope.results.record import Record, first_problem
 
 R = TypeVar("R", bound=Record)
 
@@ -92,6 +94,17 @@ class Measure(Generic[R]):
             return [path for path in (folder / self.path(),) if path.is_file()]
         pattern = self.file or f"{FOLDER}/{self.name}/{_ITEM}.json"
         return sorted(folder.glob(pattern.replace(_ITEM, "*")))
+
+    def options_of(self, given: Mapping[str, object]) -> Record:
+        """Options from plain values.
+
+        Raises:
+            InputError: one that it does not take.
+        """
+        try:
+            return self.options.model_validate(given)
+        except ValidationError as error:
+            raise InputError(f"the options of {self.name}: {first_problem(error)}") from error
 
     def items_of(self, options: Record) -> Sequence[str]:
         """What is measured by these options; one nameless item where it is all one."""
