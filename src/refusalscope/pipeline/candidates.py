@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from refusalscope.activations.difference_in_means import difference_in_means
-from refusalscope.activations.means import MeanActivations, mean_resid_pre
+from refusalscope.activations.moments import Moments, resid_pre_moments
 from refusalscope.activations.next_token import by_prompt
 from refusalscope.engine.rows import Step, engine_of
 from refusalscope.errors import (
@@ -186,14 +186,14 @@ class _Keep:
         return metric > 0 if is_harmful else metric < 0
 
 
-def _means(by: _Keep, name: str, first: FirstTokensOf, progress: Advance) -> MeanActivations:
+def _means(by: _Keep, name: str, first: FirstTokensOf, progress: Advance) -> Moments:
     """The means of one set, and what its prompts' first tokens are."""
 
     def keep(logits: Float[Tensor, "row d_vocab"], indices: Sequence[int]) -> Bool[Tensor, " row"]:
         first.put(indices, logits)
         return by.of(name, logits, indices)
 
-    return mean_resid_pre(
+    return resid_pre_moments(
         by.study.chat,
         by.study.prompts(name),
         keep=keep,
