@@ -89,6 +89,7 @@ OPTIONS = {
         "--datasets",
         "--device",
         "--dtype",
+        "--estimator",
         "--harmful",
         "--harmful-test",
         "--harmless",

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from refusalscope.report.estimator_table import channel_table, estimator_sentence
+from refusalscope.report.table import Table
 from refusalscope.report.visible_text import token_label, visible_html
 from refusalscope.report.wording import number, percent, position_name, rate_in_full
 from refusalscope.results.records import (
@@ -36,11 +38,12 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What the page says of a choice: sentences, labels of each set, sets of refusal tokens."""
+    """What the page says of a choice: sentences, labels of each set, refusal tokens, channels."""
 
     sentences: tuple[str, ...]
     labels: tuple[LabelCounts, ...]
     tokens: tuple[TokenRow, ...]
+    channels: Table | None = None
 
 
 def describe_choice(run: RunRecords) -> Choice | None:
@@ -51,6 +54,8 @@ def describe_choice(run: RunRecords) -> Choice | None:
     asked = bool(extraction.labels) and extraction.labels[0].n_answers is not None
     by = "its short greedy answer" if extraction.label == "answers" else "the refusal metric"
     sentences = [f"A prompt counts as refused by {by}."] if extraction.labels else []
+    by_another = estimator_sentence(extraction)
+    sentences += [] if by_another is None else [by_another]
     if run.no_direction is not None:
         sentences.append(f"No direction: {run.no_direction.text}.")
     elif selection is not None:
@@ -61,6 +66,7 @@ def describe_choice(run: RunRecords) -> Choice | None:
         sentences=tuple(sentences),
         labels=extraction.labels if asked else (),
         tokens=_tokens(extraction.calibration),
+        channels=channel_table(extraction, run.direction),
     )
 
 
