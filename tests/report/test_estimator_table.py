@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 from refusalscope.report.choice import describe_choice
 from refusalscope.report.page import render_report
+from refusalscope.results.contrast_records import Contrast, Separation
 from refusalscope.results.estimator_records import BESIDE, ChannelCheck
 from refusalscope.results.records import ExtractionFacts
 
@@ -60,3 +61,22 @@ def test_another_estimator_is_named(sample: SimpleNamespace) -> None:
     run = sample.run()
     run = sample.run(extraction=extraction(run, estimator="discriminant"))
     assert "The candidates are made by the discriminant estimator" in render_report(run)
+
+
+def test_what_tells_the_instructions_apart_is_said(sample: SimpleNamespace) -> None:
+    even = Separation(area=0.5, low=0.4, high=0.6)
+    apart = Contrast(
+        words=Separation(area=0.921, low=0.88, high=0.947),
+        length=even,
+        n_harmful=132,
+        n_harmless=131,
+    )
+    run = sample.run()
+    page = render_report(sample.run(extraction=extraction(run, contrast=apart)))
+    assert "words alone tell the 132 harmful instructions of validation and test" in page
+    assert "AUROC of 0.92 (95 % 0.88 to 0.95), length alone with 0.50 (95 % 0.40 to 0.60)" in page
+    assert "may in part be one of that" in page
+    same = apart.model_copy(update={"words": even})
+    page = render_report(sample.run(extraction=extraction(run, contrast=same)))
+    assert "words alone tell" in page
+    assert "may in part be one of that" not in page

@@ -26,6 +26,7 @@ from refusalscope.models.tokens import decode
 from refusalscope.pipeline.answer_lengths import answer_tokens
 from refusalscope.pipeline.answer_prefix import N_ASKED
 from refusalscope.pipeline.context import Advance, Study
+from refusalscope.pipeline.contrast import contrast_of
 from refusalscope.pipeline.label import Refused
 from refusalscope.pipeline.too_long import limited_answers
 from refusalscope.results.estimator_records import PLAIN
@@ -135,6 +136,7 @@ def _extract(study: Study, label: Label, answers: Refused | None) -> Candidates:
         estimator=study.options.estimator,
         labels=_label_counts(study, metrics, answers),
         calibration=_calibration(study, first, answers, tokens.ids),
+        contrast=contrast_of(study.sets),
         warnings=_warnings(study),
     )
     lacking = _lacking(study, n_kept) if study.options.filter_instructions else None

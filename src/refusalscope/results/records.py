@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, get_args
 from pydantic import Field
 
 from refusalscope.errors import RunFolderError
+from refusalscope.results.contrast_records import Contrast
 from refusalscope.results.control_records import ControlRange
 from refusalscope.results.estimator_records import PLAIN, ChannelCheck, Estimator
 from refusalscope.results.numbers import Factor
@@ -381,6 +382,8 @@ class ExtractionFacts(Record):
     channels: tuple[ChannelCheck, ...] = ()
     """How far one channel owns the difference in means, where the means differ; none in runs of
     versions that did not look."""
+    contrast: Contrast | None = None
+    """What tells the instructions apart without a model; None where it was not measured."""
     labels: tuple[LabelCounts, ...] = ()
     calibration: Calibration | None = None
     warnings: tuple[str, ...] = ()
