@@ -92,6 +92,7 @@ OPTIONS = {
         "--datasets",
         "--device",
         "--dtype",
+        "--estimator",
         "--harmful",
         "--harmful-test",
         "--harmless",

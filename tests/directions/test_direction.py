@@ -86,3 +86,22 @@ def test_a_random_direction_has_the_norm_of_the_given_one_and_nothing_along_it(
 
 def test_a_unit_direction_of_a_tiny_vector_is_exact() -> None:
     assert unit_direction(torch.full((4,), 1e-30)).tolist() == [0.5] * 4
+
+
+def test_the_control_of_a_masked_direction_is_masked_too() -> None:
+    like = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    whole = random_direction(like, seed=5)
+    assert bool(whole.all())
+    like[7] = 0
+    control = random_direction(like, seed=5)
+    assert control.nonzero().flatten().tolist() == [i for i in range(32) if i != 7]
+    assert control.norm().item() == pytest.approx(like.norm().item(), rel=1e-5)
+    assert abs((control @ like).item()) < 1e-3
+
+
+def test_the_control_of_a_single_channel_lies_in_the_others() -> None:
+    like = torch.zeros(8)
+    like[2] = 3
+    control = random_direction(like, seed=5)
+    assert control[2] == 0
+    assert control.norm().item() == pytest.approx(3, rel=1e-5)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_runs import instruction_files
 
 import refusalscope as rs
@@ -71,6 +72,19 @@ def test_it_says_what_was_chosen_and_why(found: rs.FoundDirection) -> None:
     html = found._repr_html_()
     assert "lowest bypass" in html
     assert "harmful_train 16/16" in html
+
+
+def test_another_estimator_gives_other_candidates_to_the_same_search(
+    organism: rs.Model, found: rs.FoundDirection
+) -> None:
+    sizes: dict[str, Any] = {"n_train": 16, "n_val": 8, "n_test": 4}
+    masked = rs.find_direction(organism, estimator="masked", **sizes)
+    assert masked.candidates.equal(found.candidates)  # no channel of the organism is loud
+    assert masked.extraction.estimator == "masked"
+    other = rs.find_direction(organism, estimator="discriminant", **sizes)
+    assert other.passes
+    cosine = torch.cosine_similarity(other.direction.vector, found.direction.vector, dim=0).item()
+    assert 0.9 < cosine < 0.999
 
 
 def test_lists_and_files_are_the_same(model: rs.Model, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from refusalscope.pipeline.label import (
 )
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.refusal_tokens import fixed_refusal_tokens
+from refusalscope.results.estimator_records import PLAIN, Estimator
 
 Given = str | Path | Sequence[str | Instruction]
 """A file, the name of a data set, or instructions."""
@@ -48,6 +49,7 @@ def find_direction(
     filter_instructions: bool = True,
     label: Literal["auto", "answers", "metric"] = "auto",
     refusal_tokens: Sequence[str | int] = (),
+    estimator: Estimator = PLAIN,
     max_kl: float = 0.1,
     min_induce: float | None = None,
     max_layer_fraction: float = 0.8,
@@ -82,6 +84,10 @@ def find_direction(
         label: What says that it refuses: its short greedy `answers`, or the refusal `metric`.
             `auto` is the metric for organisms and the paper's families, else the answers.
         refusal_tokens: Strings of one token each, or ids; the family's, or proposed, where empty.
+        estimator: What makes the candidates of the training prompts' means and variances:
+            `difference_in_means`, as in the paper, or `masked`, `winsorised`, `discriminant`,
+            `projected`; see `docs/method.md`. `FoundDirection.extraction` says where one channel
+            owns the difference in means.
         max_kl: In nats, of the next token on harmless prompts under ablation.
         min_induce: In nats (log-odds of refusing). None is 0, or what calibration finds.
         max_layer_fraction: Candidates come from below this share of the layers.
@@ -118,6 +124,7 @@ def find_direction(
         filter_instructions=filter_instructions,
         label=label,
         refusal_tokens=tuple(str(token) for token in tokens),
+        estimator=estimator,
         limits={
             "max_kl": max_kl,
             "min_induce": min_induce,
@@ -155,7 +162,7 @@ def _find(study: Study, model: Model) -> FoundDirection:
         refusal_tokens=candidates.refusal_tokens,
         selection=chosen.selection,
         extraction=candidates.facts,
-        candidates=candidates.tensors["mean_differences"],
+        candidates=candidates.vectors,
         harmful=study.sets["harmful"].instructions,
         harmless=study.sets["harmless"].instructions,
     )

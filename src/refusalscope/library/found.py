@@ -32,7 +32,7 @@ class FoundDirection:
         refusal_tokens: First tokens that mark a refusal: `ids`, `strings`, and their `source`.
         selection: The record of the choice: limits, baselines, every candidate, stability.
         extraction: The record of what came before: counts, labels, calibration, warnings.
-        candidates: Difference in means at every post-instruction position and layer, float64.
+        candidates: What the estimator made, at every post-instruction position and layer, float64.
         harmful: Instructions that had no part in finding it, to try it on.
         harmless: As `harmful`.
 

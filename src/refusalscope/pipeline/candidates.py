@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from refusalscope.activations.difference_in_means import difference_in_means
-from refusalscope.activations.means import MeanActivations, mean_resid_pre
+from refusalscope.activations.channel_check import check_channels, owned_warning
+from refusalscope.activations.estimators import estimate
+from refusalscope.activations.moments import Moments, resid_pre_moments
 from refusalscope.activations.next_token import by_prompt
 from refusalscope.engine.rows import Step, engine_of
 from refusalscope.errors import (
@@ -25,8 +26,10 @@ from refusalscope.models.tokens import decode
 from refusalscope.pipeline.answer_lengths import answer_tokens
 from refusalscope.pipeline.answer_prefix import N_ASKED
 from refusalscope.pipeline.context import Advance, Study
+from refusalscope.pipeline.contrast import contrast_of
 from refusalscope.pipeline.label import Refused
 from refusalscope.pipeline.too_long import limited_answers
+from refusalscope.results.estimator_records import PLAIN
 from refusalscope.results.records import (
     Calibration,
     ExtractionFacts,
@@ -56,14 +59,20 @@ class Candidates:
     Attributes:
         refusal_tokens: None where none could be proposed.
         lacking: Why no direction can be looked for; None where one can.
-        tensors: `mean_differences`, which are the candidates, `harmful_means`, `harmless_means`,
-            in float64; none where there is nothing to look for.
+        tensors: `mean_differences`, `harmful_means`, `harmless_means` in float64, and `candidates`
+            where another estimator than difference in means made them; none where there is nothing
+            to look for.
     """
 
     facts: ExtractionFacts
     refusal_tokens: RefusalTokens | None
     lacking: NoDirection | None
     tensors: Tensors
+
+    @property
+    def vectors(self) -> Float[Tensor, "pos layer d_model"]:
+        """The candidates: what the run's estimator made of the moments."""
+        return self.tensors.get("candidates", self.tensors["mean_differences"])
 
 
 def extract_candidates(study: Study, answers: Refused | None) -> Candidates:
@@ -124,20 +133,33 @@ def _extract(study: Study, label: Label, answers: Refused | None) -> Candidates:
         n_layers=study.chat.n_layers,
         d_model=study.chat.d_model,
         label=label,
+        estimator=study.options.estimator,
         labels=_label_counts(study, metrics, answers),
         calibration=_calibration(study, first, answers, tokens.ids),
+        contrast=contrast_of(study.sets),
         warnings=_warnings(study),
     )
     lacking = _lacking(study, n_kept) if study.options.filter_instructions else None
     if lacking is not None:
         return _none(study, lacking, answers, tokens)
-    harmful, harmless = (means[name].means for name in TRAIN_SETS)
+    harmful, harmless = (means[name] for name in TRAIN_SETS)
     tensors = {
-        "mean_differences": difference_in_means(harmful=harmful, harmless=harmless),
-        "harmful_means": harmful,
-        "harmless_means": harmless,
+        "mean_differences": estimate(PLAIN, harmful=harmful, harmless=harmless),
+        "harmful_means": harmful.means,
+        "harmless_means": harmless.means,
     }
-    return Candidates(facts=facts, refusal_tokens=tokens, lacking=None, tensors=tensors)
+    if study.options.estimator != PLAIN:
+        tensors["candidates"] = estimate(
+            study.options.estimator, harmful=harmful, harmless=harmless
+        )
+    channels = check_channels(harmful=harmful, harmless=harmless, positions=study.chat.positions)
+    seen = {
+        "channels": channels,
+        "warnings": (*facts.warnings, *owned_warning(channels, study.options.estimator)),
+    }
+    return Candidates(
+        facts=facts.model_copy(update=seen), refusal_tokens=tokens, lacking=None, tensors=tensors
+    )
 
 
 def prompt_metrics(
@@ -186,14 +208,14 @@ class _Keep:
         return metric > 0 if is_harmful else metric < 0
 
 
-def _means(by: _Keep, name: str, first: FirstTokensOf, progress: Advance) -> MeanActivations:
+def _means(by: _Keep, name: str, first: FirstTokensOf, progress: Advance) -> Moments:
     """The means of one set, and what its prompts' first tokens are."""
 
     def keep(logits: Float[Tensor, "row d_vocab"], indices: Sequence[int]) -> Bool[Tensor, " row"]:
         first.put(indices, logits)
         return by.of(name, logits, indices)
 
-    return mean_resid_pre(
+    return resid_pre_moments(
         by.study.chat,
         by.study.prompts(name),
         keep=keep,
@@ -327,6 +349,7 @@ def _none(
         n_layers=study.chat.n_layers,
         d_model=study.chat.d_model,
         label=study.options.label_of(study.is_papers),
+        estimator=study.options.estimator,
         labels=_label_counts(study, {}, answers),
         warnings=_warnings(study),
     )

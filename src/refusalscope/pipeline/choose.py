@@ -51,7 +51,7 @@ def choose(
     limits = limits_of(study, candidates.facts)
     selection = select_direction(
         study.chat,
-        candidates.tensors["mean_differences"],
+        candidates.vectors,
         harmful=prompts["harmful_val"],
         harmless=prompts["harmless_val"],
         refusal_tokens=candidates.refusal_tokens.ids,
@@ -116,7 +116,7 @@ def _chosen(study: Study, candidates: Candidates, selection: Selection) -> Chose
     chosen = selection.chosen
     site = (chosen.position, chosen.layer)
     tensors = candidates.tensors
-    vector = tensors["mean_differences"][site]
+    vector = candidates.vectors[site]
     unit = unit_direction(vector).double()
     facts = DirectionFacts(
         model=study.chat.name,

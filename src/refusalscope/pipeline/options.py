@@ -10,6 +10,7 @@ from pydantic import model_serializer
 
 from refusalscope.models.load_options import Dtype, LoadOptions
 from refusalscope.organisms.named import DEFAULT_ORGANISM, ORGANISM_PREFIX
+from refusalscope.results.estimator_records import PLAIN, Estimator
 from refusalscope.results.flags import Flag
 from refusalscope.results.numbers import Count, CountOrZero, Factor, Seed
 from refusalscope.results.record import Record
@@ -121,6 +122,14 @@ class RunOptions(Record):
         Flag("Token that marks a refusal; repeat for several.", word="refusal-token"),
     ] = ()
     """Strings of one token each, or ids; proposed or from the registry where empty."""
+    estimator: Annotated[
+        Estimator,
+        Flag(
+            "What makes the candidates: difference_in_means, masked, winsorised, discriminant, "
+            "or projected."
+        ),
+    ] = PLAIN
+    """What makes the candidates of the means and variances; see `activations.estimators`."""
     limits: LimitOptions = LimitOptions.model_construct()
     all_scores: Annotated[bool, Flag("Score every candidate in full.")] = False
     strict: Annotated[bool, Flag("Stop with an error where no candidate passes.")] = False
@@ -171,7 +180,7 @@ class RunOptions(Record):
 
         Runs are recognised by their options: one that was made before goes on.
         """
-        unused = {"columns": [], "answer_prefix": None}
+        unused = {"columns": [], "answer_prefix": None, "estimator": PLAIN}
         return {k: v for k, v in write(self).items() if k not in unused or v != unused[k]}
 
     def load_options(self) -> LoadOptions:

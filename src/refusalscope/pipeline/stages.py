@@ -102,7 +102,7 @@ def _book_key(run: RunContext, candidates: Candidates, val: dict[str, list[Promp
     formulas = "paper" if limits_of(run.study, candidates.facts).rule == "code" else "exact"
     prompts = {name: [prompt.ids for prompt in own] for name, own in val.items()}
     facts = [model.weights_sha256, model.dtype, run.refusal_tokens, formulas, prompts]
-    differences = candidates.tensors["mean_differences"].contiguous()
+    differences = candidates.vectors.contiguous()
     numbers = differences.view(torch.uint8).numpy().tobytes()
     return sha256_text(json.dumps([*facts, hashlib.sha256(numbers).hexdigest()]))
 

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from refusalscope.report.estimator_table import channel_table, estimator_sentence
+from refusalscope.report.table import Table
 from refusalscope.report.visible_text import token_label, visible_html
 from refusalscope.report.wording import number, percent, position_name, rate_in_full
+from refusalscope.results.contrast_records import Contrast, Separation
 from refusalscope.results.records import (
     Calibration,
     CandidateScores,
@@ -36,11 +39,12 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What the page says of a choice: sentences, labels of each set, sets of refusal tokens."""
+    """What the page says of a choice: sentences, labels of each set, refusal tokens, channels."""
 
     sentences: tuple[str, ...]
     labels: tuple[LabelCounts, ...]
     tokens: tuple[TokenRow, ...]
+    channels: Table | None = None
 
 
 def describe_choice(run: RunRecords) -> Choice | None:
@@ -51,6 +55,9 @@ def describe_choice(run: RunRecords) -> Choice | None:
     asked = bool(extraction.labels) and extraction.labels[0].n_answers is not None
     by = "its short greedy answer" if extraction.label == "answers" else "the refusal metric"
     sentences = [f"A prompt counts as refused by {by}."] if extraction.labels else []
+    sentences += [] if extraction.contrast is None else [_contrast(extraction.contrast)]
+    by_another = estimator_sentence(extraction)
+    sentences += [] if by_another is None else [by_another]
     if run.no_direction is not None:
         sentences.append(f"No direction: {run.no_direction.text}.")
     elif selection is not None:
@@ -61,6 +68,7 @@ def describe_choice(run: RunRecords) -> Choice | None:
         sentences=tuple(sentences),
         labels=extraction.labels if asked else (),
         tokens=_tokens(extraction.calibration),
+        channels=channel_table(extraction, run.direction),
     )
 
 
@@ -94,6 +102,21 @@ def nearest_sentence(selection: Selection | None) -> str | None:
         f"No candidate is within every limit: this is the one that comes nearest ({fails}: induce "
         f"{number(chosen.induce, 2)}, limit {number(selection.limits.min_induce, 2)}; KL "
         f"{number(chosen.kl)}, limit {selection.limits.max_kl:g})."
+    )
+
+
+def _contrast(contrast: Contrast) -> str:
+    """What tells the instructions apart without the model."""
+
+    def area(one: Separation) -> str:
+        return f"{number(one.area, 2)} (95 % {number(one.low, 2)} to {number(one.high, 2)})"
+
+    apart = [one for one in (contrast.words, contrast.length) if not one.low <= 0.5 <= one.high]
+    warns = " A direction between the two sets may in part be one of that." if apart else ""
+    return (
+        f"Without the model, words alone tell the {contrast.n_harmful} harmful instructions of "
+        f"validation and test from the {contrast.n_harmless} harmless ones with an AUROC of "
+        f"{area(contrast.words)}, length alone with {area(contrast.length)}; 0.5 is chance.{warns}"
     )
 
 

@@ -38,6 +38,7 @@ def intervals_of_run(run: RunRecords, beside: EvaluationRecords, changes: Headli
         rates
         + len(changes)
         + _of_flags(run.flags)
+        + (2 if run.extraction is not None and run.extraction.contrast is not None else 0)
         + sum(pair.kappa is not None for pair in kappas)
         + sum(len(own) for prompt in prompts for own in prompt.rates.values())
     )

@@ -10,7 +10,9 @@ from typing import ClassVar, Literal, get_args
 from pydantic import Field
 
 from refusalscope.errors import RunFolderError
+from refusalscope.results.contrast_records import Contrast
 from refusalscope.results.control_records import ControlRange
+from refusalscope.results.estimator_records import PLAIN, ChannelCheck, Estimator
 from refusalscope.results.numbers import Factor
 from refusalscope.results.rate_change import RateChange
 from refusalscope.results.record import Record
@@ -375,6 +377,13 @@ class ExtractionFacts(Record):
     n_layers: int
     d_model: int
     label: Label = "metric"
+    estimator: Estimator = PLAIN
+    """What made the candidates of the means and variances."""
+    channels: tuple[ChannelCheck, ...] = ()
+    """How far one channel owns the difference in means, where the means differ; none in runs of
+    versions that did not look."""
+    contrast: Contrast | None = None
+    """What tells the instructions apart without a model; None where it was not measured."""
     labels: tuple[LabelCounts, ...] = ()
     calibration: Calibration | None = None
     warnings: tuple[str, ...] = ()
