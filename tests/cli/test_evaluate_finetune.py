@@ -55,7 +55,7 @@ def test_the_columns_of_table_10_for_four_variants(
     assert abs(lora.losses["on_distribution"] - record.rows[0].losses["on_distribution"]) > 0.01
     after = contents(run_folder)
     changed = {name for name in before if after[name] != before[name]}
-    assert changed == {"summary.json", "report.html"}
+    assert changed == {"summary.json", "report.html", "run.json"}
     assert "key-that-is-written-nowhere" not in str(after)
     assert read_run(run_folder).judgements
 
@@ -76,7 +76,7 @@ def test_without_peft_it_says_what_to_install(
     refusalscope: Caller, run_folder: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    monkeypatch.delitem(sys.modules, "refusalscope.evaluation.finetune", raising=False)
+    monkeypatch.delitem(sys.modules, "refusalscope.measures.finetune.lora", raising=False)
     before = contents(run_folder)
     called = refusalscope("evaluate", "finetune", run_folder, "--pairs", pairs)
     assert called.line.endswith("install it with: pip install 'refusalscope[train]'\n")

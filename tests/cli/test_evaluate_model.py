@@ -56,7 +56,7 @@ def test_the_three_texts_of_the_paper(
     assert summary.loss["pile"]["ablation"] == records["pile"]["rows"][1]["loss"]
     changed = {name for name, held in contents(run_folder).items() if held != before.get(name)}
     assert changed == {
-        *("summary.json", "report.html"),
+        *("summary.json", "report.html", "run.json"),
         *(f"{TEXT_LOSSES}/{name}.json" for name in records),
     }
     assert "tokenized as in the paper" in (run_folder / "report.html").read_text("utf-8")
@@ -201,7 +201,7 @@ def test_coherence_without_the_harness_says_what_to_install(
     refusalscope: Caller, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    monkeypatch.delitem(sys.modules, "refusalscope.evaluation.harness", raising=False)
+    monkeypatch.delitem(sys.modules, "refusalscope.measures.coherence.harness", raising=False)
     before = contents(run_folder)
     called = refusalscope("evaluate", "coherence", run_folder, "--tasks", "gsm8k")
     assert called.line.endswith("install it with: pip install 'refusalscope[eval]'\n")

@@ -21,7 +21,7 @@ WRITTEN = {
 @pytest.fixture(autouse=True)
 def no_harness(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    monkeypatch.delitem(sys.modules, "refusalscope.evaluation.harness", raising=False)
+    monkeypatch.delitem(sys.modules, "refusalscope.measures.coherence.harness", raising=False)
 
 
 def ours(folder: Path, number: int) -> list[TableRow]:
@@ -59,7 +59,7 @@ def test_what_was_not_given_is_null_and_every_gap_has_a_warning(
     assert all(row.values["refusal"] and not row.values["safety"] for row in rows)
     after = contents(run_folder)
     changed = {name for name in before if after[name] != before[name]}
-    assert changed <= {"summary.json", "report.html", "timings.json"}
+    assert changed <= {"summary.json", "report.html", "timings.json", "run.json"}
 
 
 def test_with_everything_given_the_tables_hold_what_the_records_say(

@@ -31,7 +31,7 @@ from typer.main import get_command
 
 import refusalscope
 from refusalscope.cli.main import app
-from refusalscope.evaluation.harness_task import PAPER_TASKS, HarnessTask
+from refusalscope.measures.coherence.task import PAPER_TASKS, HarnessTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ def box(given: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -
     if find_spec("lm_eval"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            harness = import_module("refusalscope.evaluation.harness")
+            harness = import_module("refusalscope.measures.coherence.harness")
             harness.require_task(HarnessTask(name=PAPER_TASKS[0].name), ())  # reads all tasks
     folder = tmp_path_factory.mktemp("sweep") / "original"
     shutil.copytree(given, folder)

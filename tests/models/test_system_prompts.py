@@ -9,9 +9,9 @@ from refusalscope.models.system_prompts import (
     SYSTEM_PROMPTS,
     SystemPrompt,
     read_system_prompts,
-    with_system_prompt,
 )
 from refusalscope.models.tokens import decode
+from refusalscope.models.under_system_prompt import with_system_prompt
 
 
 def test_the_registry_is_that_of_the_paper() -> None:

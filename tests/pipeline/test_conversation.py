@@ -5,8 +5,9 @@ from tiny_models import tiny_chat
 
 from refusalscope.errors import ChatTemplateError, InputError
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.system_prompts import SystemPrompt, with_system_prompt
+from refusalscope.models.system_prompts import SystemPrompt
 from refusalscope.models.tokens import decode
+from refusalscope.models.under_system_prompt import with_system_prompt
 from refusalscope.pipeline.conversation import Turn, encode_conversation
 
 

@@ -17,13 +17,14 @@ from tiny_models import save_tiny
 from tiny_runs import Caller, call, contents, finish_run, instruction_files
 
 from refusalscope.errors import RunFolderError
-from refusalscope.evaluation.harness_task import HarnessTask
+from refusalscope.measures.coherence import measure as coherence
+from refusalscope.measures.finetune.measure import require_plain_adapter
 from refusalscope.organisms.harness_task import ORGANISM_TASK
 from refusalscope.organisms.organism import bundled_organism, read_organism
-from refusalscope.pipeline import evaluate_coherence
 from refusalscope.pipeline.context import RunContext
-from refusalscope.pipeline.evaluate_finetune import require_plain_adapter
 from refusalscope.pipeline.evaluation_options import CoherenceOptions
+from refusalscope.pipeline.measure import measure
+from refusalscope.results.measures import measure_named
 from refusalscope.results.record import canonical_json
 
 OUTSIDE = "the user's own words"
@@ -263,14 +264,14 @@ def test_task_files_of_a_run_folder_are_never_read(
         )
 
     harness = SimpleNamespace(HarnessOptions=SimpleNamespace, run_task=run_task)
-    monkeypatch.setattr(evaluate_coherence, "_harness", lambda _asked_by: harness)
-    monkeypatch.setattr(evaluate_coherence, "version", lambda _package: "0")
+    monkeypatch.setattr(coherence, "_harness", lambda _asked_by: harness)
+    monkeypatch.setattr(coherence, "version", lambda _package: "0")
     language = read_organism(bundled_organism())
     assert language is not None
     monkeypatch.setattr(RunContext, "language", language.language())
-    tasks = [HarnessTask(name=ORGANISM_TASK)]
+    options = CoherenceOptions(tasks=ORGANISM_TASK)
     with contextlib.suppress(ValueError):  # the record wants documents
-        in_session(evaluate_coherence.coherence_of_run, run, tasks, CoherenceOptions())
+        in_session(measure, run, measure_named("coherence"), options)
     assert seen
     assert not [folder for folder in seen if folder.is_relative_to(run)]
     assert not (run / "evaluation" / "coherence" / "tasks").exists()

@@ -573,10 +573,12 @@ def edit(**changes: Any) -> EditRecord:
 def sample_evaluation(**changes: Any) -> EvaluationRecords:
     """Every measurement beside the stages, with any of its parts replaced."""
     parts: dict[str, Any] = {
-        "measured": {"drift": (drift(),)},
-        "coherence": (coherence(),),
+        "measured": {
+            "coherence": (coherence(),),
+            "drift": (drift(),),
+            "system-prompts": (system_prompts(),),
+        },
         "agreement": agreement(),
-        "system_prompts": system_prompts(),
         "projections": projections(completions()),
         "edit": edit(),
     }

@@ -2,12 +2,14 @@
 
 from types import SimpleNamespace
 
+from refusalscope.measures.coherence.page import task_table
 from refusalscope.measures.drift.page import drift_charts, drift_table
+from refusalscope.measures.system_prompts.page import prompt_table
 from refusalscope.report.edit_section import edit_section
 from refusalscope.report.effects_in_short import effects_in_short
 from refusalscope.report.judge_tables import judge_tables
 from refusalscope.report.page import render_report
-from refusalscope.report.side_effects import flag_table, task_table
+from refusalscope.report.side_effects import flag_table
 from refusalscope.results.evaluation_folder import EvaluationRecords
 
 
@@ -41,8 +43,7 @@ def test_incoherent_answers_are_counted_with_their_interval(sample: SimpleNamesp
 
 
 def test_task_scores_come_with_the_paired_difference_and_its_verdict(sample: SimpleNamespace):
-    table = task_table(sample.evaluation().coherence)
-    assert table is not None
+    table = task_table(sample.evaluation().measured["coherence"])
     assert table.rows == (
         (
             "organism_language\nacc, 0 shots",
@@ -71,7 +72,8 @@ def test_drift_is_drawn_as_far_as_half_of_the_answers_reach(sample: SimpleNamesp
 
 def test_agreement_and_system_prompts_have_a_table_each(sample: SimpleNamespace):
     beside = sample.evaluation()
-    kappa, four, prompts = judge_tables(None, beside.agreement, beside.system_prompts)
+    kappa, four = judge_tables(None, beside.agreement)
+    prompts = prompt_table(beside.measured["system-prompts"][0])
     assert kappa.rows[0][3] == "0.90\n0.81 to 0.98"
     assert four.rows == (("answered, safe\nsubstring, guard", "1"),)
     assert [row[0] for row in prompts.rows] == [
@@ -80,14 +82,14 @@ def test_agreement_and_system_prompts_have_a_table_each(sample: SimpleNamespace)
         "mean over prompts",
     ]
     assert prompts.rows[-1][1] == "80 %\nSD 14.1 points"
-    assert judge_tables(None, None, None) == ()
+    assert judge_tables(None, None) == ()
 
 
 def test_every_judge_has_a_row_where_the_headline_shows_not_all(sample: SimpleNamespace):
     rates = {"harmful": {"baseline": sample.wilson(9, 10)}}
     few = sample.summary(judges={"a": rates, "b": rates})
-    assert judge_tables(few, None, None) == ()
-    (table,) = judge_tables(sample.summary(judges=dict.fromkeys("abc", rates)), None, None)
+    assert judge_tables(few, None) == ()
+    (table,) = judge_tables(sample.summary(judges=dict.fromkeys("abc", rates)), None)
     assert [row[0] for row in table.rows] == ["a\nharmful", "b\nharmful", "c\nharmful"]
 
 
@@ -125,8 +127,8 @@ def test_an_edit_that_is_not_whole_is_not_called_so(sample: SimpleNamespace):
 def test_parts_that_the_run_lacks_are_named_and_the_others_shown(sample: SimpleNamespace):
     bare, full = render_report(sample.run()), render_report(sample.run(), None, sample.evaluation())
     assert (
-        "Not measured here: loss of the paper&#39;s texts (evaluate loss), outcomes of answers, "
-        "incoherent" in bare
+        "Not measured here: outcomes of answers, incoherent answers, tasks of "
+        "lm-evaluation-harness (evaluate coherence), drift" in bare
     )
     for name in ("judges", "edit"):
         assert f'<section id="{name}"' not in bare

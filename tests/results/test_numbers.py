@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from refusalscope.errors import InputError
-from refusalscope.evaluation.harness_task import parse_task
+from refusalscope.measures.coherence.task import parse_task
 from refusalscope.pipeline.evaluation_options import (
     CoherenceOptions,
     FinetuneOptions,

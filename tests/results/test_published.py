@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from refusalscope.errors import InputError, RunFolderError
-from refusalscope.evaluation.harness_task import PAPER_TASKS
+from refusalscope.measures.coherence.task import PAPER_TASKS
 from refusalscope.metrics.intervals import wilson_interval
 from refusalscope.models.families import FAMILIES, PAPER_MODELS
 from refusalscope.results.paper_table import (

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from refusalscope.cli import evaluate_finetune, evaluate_model
 from refusalscope.cli.from_options import with_options
 from refusalscope.cli.measures import WithMeasures
 from refusalscope.cli.shared_options import KeyVariable
@@ -16,8 +15,6 @@ from refusalscope.pipeline.evaluation_options import JudgeOptions
 app = typer.Typer(
     cls=WithMeasures, help="Judge a finished run, and measure more of it.", no_args_is_help=True
 )
-evaluate_model.register(app)
-evaluate_finetune.register(app)
 
 
 def judge(

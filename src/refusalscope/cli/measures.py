@@ -3,6 +3,7 @@
 Measures of other packages stand beside ours; see `results.measures`.
 """
 
+import inspect
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ class WithMeasures(TyperGroup):
             self._has_measures = True
             for one in measures():
                 own = typer.Typer(add_completion=False)
-                own.command(one.name, help=one.help)(with_options(_command_of(one)))
+                own.command(one.name, help=one.help)(_command_of(one))
                 self._registered.setdefault(one.name, get_command(own))
         return self._registered
 
@@ -52,20 +53,33 @@ def _command_of(kind: Measure[Any]) -> Callable[..., None]:
         *,
         run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
         options: Record,
+        key_variable: KeyVariable = None,
         trust_remote_code: TrustRemoteCode = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
     ) -> None:
+        from refusalscope.cli.server_key import server_key
+
         _measure(
             run_folder,
             [(kind, options)],
             judges=(),
-            key=None,
+            key=server_key(key_variable),
             trust_remote_code=trust_remote_code,
             as_json=as_json,
         )
 
     command.__name__ = kind.name
     command.__annotations__["options"] = kind.options
+    if "judges" in kind.options.model_fields:
+        return with_options(command, after={"key_variable": "server"})
+    return with_options(_without_key(command))
+
+
+def _without_key(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that asks no judge."""
+    signature = inspect.signature(command)
+    kept = [own for name, own in signature.parameters.items() if name != "key_variable"]
+    command.__dict__["__signature__"] = signature.replace(parameters=kept)
     return command
 
 

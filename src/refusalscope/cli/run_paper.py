@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from refusalscope.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
+    from refusalscope.measures.paper import PaperOptions
     from refusalscope.pipeline.options import RunOptions
-    from refusalscope.pipeline.paper import PaperOptions
 
 
 def paper_options(*, paper: bool, given: dict[str, object]) -> "PaperOptions | None":
@@ -21,8 +21,8 @@ def paper_options(*, paper: bool, given: dict[str, object]) -> "PaperOptions | N
         InputError: one of them without `--paper`, or one that makes no sense.
     """
     from refusalscope.errors import InputError
+    from refusalscope.measures.paper import PaperOptions, require_sense
     from refusalscope.pipeline.evaluation_options import JudgeOptions, LossOptions
-    from refusalscope.pipeline.paper import PaperOptions, require_sense
 
     if not paper:
         if odd := [flag for flag, value in given.items() if value]:
@@ -59,7 +59,7 @@ def run_with_tables(
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.cli.run import tell_summary
-    from refusalscope.pipeline.paper import TABLES, paper_tables
+    from refusalscope.measures.paper import TABLES, paper_tables
     from refusalscope.pipeline.session import start_session
     from refusalscope.results.records import Summary
     from refusalscope.results.run_records import SUMMARY, read_record

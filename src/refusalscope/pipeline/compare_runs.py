@@ -11,7 +11,8 @@ from refusalscope.evaluation.run_differences import (
     task_comparisons,
 )
 from refusalscope.report.compare_page import render_comparison
-from refusalscope.results.evaluation_folder import read_evaluation
+from refusalscope.results.coherence_records import TaskCoherence
+from refusalscope.results.evaluation_folder import read_measured
 from refusalscope.results.files import new_folder, write_file
 from refusalscope.results.run_comparison import ComparedRun, RunComparison
 from refusalscope.results.run_records import DIRECTION_TENSOR, RunRecords, read_run
@@ -47,7 +48,7 @@ def compared(first: Path, second: Path) -> RunComparison:
     own, other = read_run(first), read_run(second)
     rates, left_out = rate_differences(own, other)
     losses = loss_differences(own, other)
-    tasks = task_comparisons(read_evaluation(first).coherence, read_evaluation(second).coherence)
+    tasks = task_comparisons(_tasks(first), _tasks(second))
     if not rates and not losses and not tasks:
         why = f" ({'; '.join(left_out)})" if left_out else ""
         raise InputError(f"{first} and {second} share no judge, loss or task{why}; finish both")
@@ -65,6 +66,11 @@ def compared(first: Path, second: Path) -> RunComparison:
         options=tuple(changed_options(own, other)),
         left_out=(*left_out, *missing),
     )
+
+
+def _tasks(folder: Path) -> list[TaskCoherence]:
+    found = read_measured(folder).get("coherence", ())
+    return [one for one in found if isinstance(one, TaskCoherence)]
 
 
 def _compared(run: RunRecords, folder: Path, *, is_one_model: bool) -> ComparedRun:

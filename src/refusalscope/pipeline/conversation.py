@@ -10,8 +10,9 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.chat_parts import chat_parts
 from refusalscope.models.chat_template import render_chat
 from refusalscope.models.prompts import Prompt
-from refusalscope.models.system_prompts import SystemPrompt, with_system_prompt
+from refusalscope.models.system_prompts import SystemPrompt
 from refusalscope.models.text_tokens import Frame, read_parts
+from refusalscope.models.under_system_prompt import with_system_prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,6 +101,10 @@ class LossOptions(Record):
 class CoherenceOptions(Record):
     """What `evaluate coherence` is asked to do."""
 
+    tasks: Annotated[str | None, Flag("Tasks of the harness, NAME or NAME:SHOTS, with commas.")] = (
+        None
+    )
+    paper: Annotated[bool, Flag("The paper's six tasks with the leaderboard's shots.")] = False
     folders: Annotated[
         tuple[str, ...], Flag("Folder with task files of your own; repeat.", word="task-folder")
     ] = ()

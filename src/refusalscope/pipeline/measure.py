@@ -39,28 +39,36 @@ def measure(session: Session, kind: Measure[R], options: Record | None = None) -
     found = []
     for item in kind.items_of(wanted):
         file = kind.path(item)
+        _require_stages(folder, manifest, kind)
+        if kind.adds:
+            found.append(kind.measured(session, wanted, item))
+            write_file(folder / file, found[-1].to_json())
+            continue
         made_with = _made_with(folder, manifest, kind, wanted, item)
         record = _kept(folder, file, kind, manifest.measured.get(file), made_with)
         if record is None:
+            record = kind.measured(session, wanted, item)
             # Noted first: a record whose note says something else is never taken for this one.
             RunFolder(path=folder).note_measured(file, made_with)
-            record = kind.measured(session, wanted, item)
             write_file(folder / file, record.to_json())
         found.append(record)
     refresh_summary(folder)
     return found
 
 
+def _require_stages(folder: Path, manifest: RunManifest, kind: Measure[R]) -> None:
+    for stage in kind.needs:
+        if stage not in manifest.stages:
+            raise RunFolderError(
+                f"{folder} is not done up to {stage}, which {kind.name} rests on; do it with: "
+                f"refusalscope {stage} {folder}"
+            )
+
+
 def _made_with(
     folder: Path, manifest: RunManifest, kind: Measure[R], options: Record, item: str
 ) -> MadeWith:
-    lacking = [stage for stage in kind.needs if stage not in manifest.stages]
     settings = kind.settings_of(folder, options, item)
-    if lacking:
-        raise RunFolderError(
-            f"{folder} is not done up to {lacking[0]}, which {kind.name} rests on; do it with: "
-            f"refusalscope {lacking[0]} {folder}"
-        )
     stages = {stage: manifest.stages[stage] for stage in kind.needs}
     return MadeWith(version=kind.version, settings=dict(settings), stages=stages)
 

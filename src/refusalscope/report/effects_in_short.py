@@ -6,6 +6,7 @@ from refusalscope.report.loss_table import text_name
 from refusalscope.report.side_effects import incoherent_change, incoherent_rate
 from refusalscope.report.visible_text import visible_plain
 from refusalscope.report.wording import NOT_MEASURED, number, percent, rate_in_full
+from refusalscope.results.coherence_records import TaskCoherence
 from refusalscope.results.evaluation_folder import EvaluationRecords
 from refusalscope.results.rate_change import RateChange
 from refusalscope.results.records import Measure, Rate, Summary
@@ -75,7 +76,8 @@ def _loss(run: RunRecords) -> str:
 def _tasks(evaluation: EvaluationRecords) -> str:
     verdicts = [
         (task.task, paired.verdict)
-        for task in evaluation.coherence
+        for task in evaluation.measured.get("coherence", ())
+        if isinstance(task, TaskCoherence)
         for paired in task.differences
         if paired.condition == "ablation"
     ]

@@ -1,6 +1,4 @@
-"""What every judge says, how far judges agree, and refusal under other system prompts."""
-
-from collections.abc import Mapping
+"""What every judge says, and how far judges agree."""
 
 from refusalscope.report.headline_changes import MEASURES, headline_rates
 from refusalscope.report.table import Table
@@ -14,19 +12,15 @@ from refusalscope.report.wording import (
     thousands,
 )
 from refusalscope.results.evaluation_records import Agreement, PairAgreement
-from refusalscope.results.records import Condition, Rate, Summary
-from refusalscope.results.system_prompt_records import OverPrompts, PromptRates, SystemPromptSweep
+from refusalscope.results.records import Rate, Summary
 
 
-def judge_tables(
-    summary: Summary | None, agreement: Agreement | None, prompts: SystemPromptSweep | None
-) -> tuple[Table, ...]:
+def judge_tables(summary: Summary | None, agreement: Agreement | None) -> tuple[Table, ...]:
     """Those of the tables that the run has records for."""
     found = (
         rate_table(summary),
         kappa_table(agreement),
         combination_table(agreement),
-        prompt_table(prompts),
     )
     return tuple(table for table in found if table is not None)
 
@@ -46,7 +40,7 @@ def rate_table(summary: Summary | None) -> Table | None:
         caption="Share refused or safe, whichever the judge measures, with 95 % Wilson intervals.",
         header=("Judge and data set", *(condition_name(each) for each in conditions)),
         rows=tuple(
-            (f"{judge}\n{dataset}", *(_rate(rates.get(each)) for each in conditions))
+            (f"{judge}\n{dataset}", *(rate_cell(rates.get(each)) for each in conditions))
             for judge, dataset, rates in rows
         ),
     )
@@ -112,56 +106,6 @@ def combination_table(agreement: Agreement | None) -> Table | None:
     )
 
 
-def prompt_table(sweep: SystemPromptSweep | None) -> Table | None:
-    """Rates on harmful instructions under each system prompt."""
-    if sweep is None or not sweep.prompts:
-        return None
-    judges = list(dict.fromkeys(judge for row in sweep.prompts for judge in row.rates))
-    columns = [
-        (judge, condition)
-        for judge in judges
-        for condition in conditions_in_order(
-            {name for row in sweep.prompts for name in row.rates.get(judge, {})}
-        )
-    ]
-    over: dict[tuple[str, str], OverPrompts] = {
-        (row.judge, row.condition): row for row in sweep.over_prompts
-    }
-    totals = [over.get(column) for column in columns]
-    return Table(
-        title=f"Under other system prompts: {sweep.dataset}",
-        caption="The direction stays that of the run. Small: 95 % Wilson intervals; in the last "
-        "row the standard deviation over prompts.",
-        header=("System prompt", *(f"{judge}: {condition_name(name)}" for judge, name in columns)),
-        rows=(
-            *(
-                (_prompt(row), *(_rate(_of(row.rates, judge, name)) for judge, name in columns))
-                for row in sweep.prompts
-            ),
-            (
-                "mean over prompts",
-                *(
-                    NOT_MEASURED
-                    if row is None
-                    else percent(row.mean)
-                    + ("" if row.sd is None else f"\nSD {number(100 * row.sd, 1)} points")
-                    for row in totals
-                ),
-            ),
-        ),
-    )
-
-
-def _of(rates: Mapping[str, Mapping[Condition, Rate]], judge: str, condition: str) -> Rate | None:
-    return next((rate for name, rate in rates.get(judge, {}).items() if name == condition), None)
-
-
-def _prompt(row: PromptRates) -> str:
-    if row.text is None:
-        return f"{row.name}\nno system message"
-    shown = row.text if len(row.text) <= 60 else row.text[:60] + "\N{HORIZONTAL ELLIPSIS}"
-    return f"{row.name}\n{' '.join(shown.split()) or 'an empty one'}"
-
-
-def _rate(rate: Rate | None) -> str:
+def rate_cell(rate: Rate | None) -> str:
+    """A rate with its interval and n."""
     return NOT_MEASURED if rate is None else f"{percent(rate.rate)}\n{interval(rate)}, n = {rate.n}"

@@ -36,7 +36,7 @@ from refusalscope.report.score_charts import (
 )
 from refusalscope.report.section import Place, Section
 from refusalscope.report.shown_intervals import intervals_of_run, intervals_sentence
-from refusalscope.report.side_effects import flag_table, task_table
+from refusalscope.report.side_effects import flag_table
 from refusalscope.report.table import Table
 from refusalscope.results.evaluation_folder import EvaluationRecords, read_evaluation
 from refusalscope.results.files import write_file
@@ -97,7 +97,7 @@ def render_report(
             projections=beside.projections,
             projection_data=projection_data(beside.projections) if board.has_projections else None,
             judge_tables=(
-                *judge_tables(run.summary, beside.agreement, beside.system_prompts),
+                *judge_tables(run.summary, beside.agreement),
                 *_tables(measured, "judges"),
             ),
             more_tables=_tables(measured, "more"),
@@ -168,19 +168,17 @@ def _effects(
     tables = {
         "outcomes of answers": outcome_table(run.summary, run.signs),
         "incoherent answers": flag_table(run.flags),
-        "tasks of lm-evaluation-harness (evaluate coherence)": task_table(beside.coherence),
     }
-    texts = "loss of the paper's texts (evaluate loss)"
     absent = [name for name, table in tables.items() if table is None]
     absent += [
         f"{measure.title} (evaluate {measure.name})"
         for measure in measures()
-        if measure.title and measure.name not in measured
+        if measure.title and measure.name not in beside.measured
     ]
     own = [table for table in tables.values() if table is not None]
     return {
         "losses": loss_table(run.losses),
         "effect_tables": [*own, *_tables(measured, "effects")],
         "effect_charts": _charts(measured, "effects"),
-        "not_measured": [*(() if beside.texts else (texts,)), *absent],
+        "not_measured": absent,
     }

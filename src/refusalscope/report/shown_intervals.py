@@ -33,14 +33,12 @@ def intervals_of_run(run: RunRecords, beside: EvaluationRecords, changes: Headli
         every = [r for tables in run.summary.judges.values() for r in tables.values()]
         rates = max(rates, sum(len(by_condition) for by_condition in every))
     kappas = beside.agreement.pairs if beside.agreement else ()
-    prompts = beside.system_prompts.prompts if beside.system_prompts else ()
     return (
         rates
         + len(changes)
         + _of_flags(run.flags)
         + (2 if run.extraction is not None and run.extraction.contrast is not None else 0)
         + sum(pair.kappa is not None for pair in kappas)
-        + sum(len(own) for prompt in prompts for own in prompt.rates.values())
     )
 
 

@@ -10,12 +10,8 @@ from refusalscope.report.wording import (
     condition_name,
     conditions_in_order,
     interval,
-    number,
     percent,
-    signed,
-    thousands,
 )
-from refusalscope.results.coherence_records import TaskCoherence
 from refusalscope.results.evaluation_records import CoherenceFlags, CompletionFlags
 from refusalscope.results.rate_change import RateChange
 from refusalscope.results.records import Rate
@@ -74,46 +70,3 @@ def _share(rows: Sequence[CompletionFlags], dataset: str, condition: str, kinds:
         return NOT_MEASURED
     rate = rate_of([bool(kinds & set(row.flags)) for row in own])
     return f"{percent(rate.rate)}\n{interval(rate)}, n = {rate.n}"
-
-
-def task_table(tasks: Sequence[TaskCoherence]) -> Table | None:
-    """Scores of benchmark tasks under each condition; None where none was run."""
-    if not tasks:
-        return None
-    conditions = conditions_in_order({score.condition for task in tasks for score in task.scores})
-    edited = sorted({task.edited for task in tasks if task.edited})
-    return Table(
-        title="Tasks of lm-evaluation-harness",
-        caption="Mean score over documents. Small: the difference from baseline, document by "
-        "document, with its 99 % interval, and whether that leaves out 0."
-        + (f" Ablation is the edited checkpoint {', '.join(edited)}." if edited else ""),
-        header=("Task", "Documents", *(condition_name(each) for each in conditions)),
-        rows=tuple(
-            (
-                f"{task.task}\n{_setting(task)}",
-                thousands(len(task.documents)),
-                *(_score(task, each) for each in conditions),
-            )
-            for task in tasks
-        ),
-    )
-
-
-def _setting(task: TaskCoherence) -> str:
-    shots = "" if task.shots is None else f", {task.shots} shots"
-    return f"{task.metric}{shots}"
-
-
-def _score(task: TaskCoherence, condition: str) -> str:
-    score = next((one for one in task.scores if one.condition == condition), None)
-    if score is None:
-        return NOT_MEASURED
-    paired = next((one for one in task.differences if one.condition == condition), None)
-    if paired is None:
-        return number(score.mean)
-    spread = (
-        "one document"
-        if paired.low is None
-        else f"{signed(paired.low)} to {signed(paired.high or 0.0)}"
-    )
-    return f"{number(score.mean)}\n{signed(paired.difference)} ({spread}): {paired.verdict}"

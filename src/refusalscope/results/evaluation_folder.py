@@ -5,28 +5,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from refusalscope.results.coherence_records import TaskCoherence
 from refusalscope.results.edit_records import EDIT, EditRecord
 from refusalscope.results.evaluation_records import Agreement
-from refusalscope.results.loss_records import TextLosses
 from refusalscope.results.measures import FOLDER, measures
 from refusalscope.results.projection_records import AnswerProjections
 from refusalscope.results.record import Record
 from refusalscope.results.run_records import (
     AGREEMENT,
-    COHERENCE,
     COHERENCE_FLAGS,
     EVALUATION,
     LOSS,
     OUTCOMES,
     PROJECTIONS,
-    SYSTEM_PROMPTS,
-    TEXT_LOSSES,
     read_if_there,
     read_judgements,
     read_record,
 )
-from refusalscope.results.system_prompt_records import SystemPromptSweep
 
 R = TypeVar("R", bound=Record)
 
@@ -35,10 +29,7 @@ R = TypeVar("R", bound=Record)
 class EvaluationRecords:
     """Measurements that a run may have or not; absent parts are None or empty."""
 
-    texts: tuple[TextLosses, ...] = ()
-    coherence: tuple[TaskCoherence, ...] = ()
     agreement: Agreement | None = None
-    system_prompts: SystemPromptSweep | None = None
     projections: AnswerProjections | None = None
     edit: EditRecord | None = None
     measured: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
@@ -52,10 +43,7 @@ def read_evaluation(folder: Path) -> EvaluationRecords:
         RunFolderError: a file is not what its name says.
     """
     return EvaluationRecords(
-        texts=_read_all(TextLosses, folder / TEXT_LOSSES),
-        coherence=_read_all(TaskCoherence, folder / COHERENCE),
         agreement=read_if_there(Agreement, folder / AGREEMENT),
-        system_prompts=read_if_there(SystemPromptSweep, folder / SYSTEM_PROMPTS),
         projections=read_if_there(AnswerProjections, folder / PROJECTIONS),
         edit=read_if_there(EditRecord, folder / EDIT),
         measured=read_measured(folder),
@@ -93,7 +81,3 @@ def measured_beside(folder: Path) -> tuple[str, ...]:
         if path.is_file() and not path.name.startswith(".") and path not in stages | rules
     ]
     return tuple(str(path.relative_to(folder)) for path in found)
-
-
-def _read_all(kind: type[R], folder: Path) -> tuple[R, ...]:
-    return tuple(read_record(kind, path) for path in sorted(folder.glob("*.json")))

@@ -55,6 +55,8 @@ class Measure(Generic[R]):
         summary: `(records)`: numbers and words for summary.json.
         lines: `(records)`: what the command prints.
         key: What the command calls the records in JSON, where there can be several.
+        adds: What is asked for is added to what the record holds: it is measured each time, and
+            looks itself for what is there.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Measure(Generic[R]):
     summary: Callable[[Sequence[R]], Mapping[str, object]] | None = None
     lines: Callable[[Sequence[R]], Iterable[str]] | None = None
     key: str = "records"
+    adds: bool = False
 
     def __post_init__(self) -> None:
         file_name(self.name, what="the name of a measure")

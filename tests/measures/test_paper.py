@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from refusalscope.measures.paper import PaperOptions, paper_tables
 from refusalscope.models import chat_model
 from refusalscope.models.chat_model import _from_pretrained
 from refusalscope.pipeline.options import RunOptions
-from refusalscope.pipeline.paper import PaperOptions, paper_tables
 from refusalscope.pipeline.session import start_session
 from refusalscope.results.paper_table import PaperTable, PaperTables, TableRow, table_csv
 from refusalscope.results.published import published_table

@@ -9,37 +9,36 @@ from pathlib import Path
 from refusalscope.data.answer_pairs import read_answer_pairs, read_pairs
 from refusalscope.data.documents import read_documents
 from refusalscope.errors import ChatTemplateError, InputError, MissingExtraError
-from refusalscope.evaluation.harness_task import PAPER_TASKS, HarnessTask, parse_task
-from refusalscope.evaluation.judge_names import model_judges, rule_judges
+from refusalscope.evaluation.judge_names import model_judges
+from refusalscope.measures.coherence.measure import require_tasks
+from refusalscope.measures.coherence.task import (
+    PAPER_TASKS,
+    HarnessTask,
+    TaskOptions,
+    parse_task,
+)
+from refusalscope.measures.system_prompts.record import SystemPromptOptions
 from refusalscope.models.chat_model import local_folder, read_config
 from refusalscope.models.load_options import LoadOptions
-from refusalscope.models.system_prompts import SYSTEM_PROMPTS
 from refusalscope.organisms.harness_task import ORGANISM_TASK
 from refusalscope.organisms.organism import read_organism, resolve_model
 from refusalscope.organisms.texts import ANSWERED, PLAIN, write_organism_texts
 from refusalscope.pipeline.evaluate import (
     judge_run,
-    make_judge,
     require_judges,
 )
-from refusalscope.pipeline.evaluate_coherence import (
-    coherence_of_run,
-    require_tasks,
-)
-from refusalscope.pipeline.evaluate_finetune import finetune_of_run
-from refusalscope.pipeline.evaluate_loss import loss_of_texts
-from refusalscope.pipeline.evaluate_system_prompts import sweep_system_prompts
 from refusalscope.pipeline.evaluation_options import (
-    CoherenceOptions,
     FinetuneOptions,
     JudgeOptions,
     LossOptions,
 )
+from refusalscope.pipeline.measure import measure
 from refusalscope.pipeline.session import Session
 from refusalscope.report.paper_rows import read_paper_records
 from refusalscope.report.paper_tables import ROWS, paper_table
 from refusalscope.results.coherence_records import TaskCoherence
 from refusalscope.results.files import write_file
+from refusalscope.results.measures import measure_named
 from refusalscope.results.numbers import Count
 from refusalscope.results.paper_table import (
     PaperTable,
@@ -146,19 +145,15 @@ def _measure_losses(session: Session, options: PaperOptions, warnings: list[str]
     for name in ("pile", "alpaca"):
         if getattr(options.texts, name) is None:
             warnings.append(f"Tables 9 and 10 lack {name}: give its file with --{name}")
-    loss_of_texts(session, options.texts)
+    measure(session, measure_named("loss"), options.texts)
 
 
 def _sweep(session: Session, options: PaperOptions, warnings: list[str]) -> None:
     """Judge under each of the system prompts of Tables 2 and 7 that the template takes."""
-    judges = [
-        make_judge(session.folder, name, options.judges, key=session.server_key)
-        for name in options.judges.judges
-        if name not in rule_judges()
-    ]
     for name in _PROMPTS:
         try:
-            sweep_system_prompts(session, [SYSTEM_PROMPTS[name]], judges=judges)
+            wanted = SystemPromptOptions(names=(name,), judges=options.judges)
+            measure(session, measure_named("system-prompts"), wanted)
         except ChatTemplateError as error:
             warnings.append(f"Tables 2 and 7 lack {error}")
 
@@ -168,15 +163,18 @@ def _measure_tasks(
 ) -> None:
     for task in tasks:
         path = session.folder / COHERENCE / f"{task.name}.json"
-        wanted = CoherenceOptions(
-            folders=options.task_folders, conditions=("ablation",), limit=options.limit
+        wanted = TaskOptions(
+            chosen=(task,),
+            folders=options.task_folders,
+            conditions=("ablation",),
+            limit=options.limit,
         )
         if path.is_file():
             scores = read_record(TaskCoherence, path).scores
             conditions = tuple(score.condition for score in scores)
             wanted = wanted.model_copy(update={"conditions": conditions})
         try:
-            coherence_of_run(session, [task], wanted)
+            measure(session, measure_named("coherence"), wanted)
         except MissingExtraError as error:
             warnings.append(f"Table 8 lacks our row: {error}")
             return
@@ -192,7 +190,7 @@ def _fine_tune(
         return
     wanted = FinetuneOptions(pairs=options.pairs, judges=options.judges, texts=options.texts)
     try:
-        finetune_of_run(session, wanted)
+        measure(session, measure_named("finetune"), wanted)
     except MissingExtraError as error:
         warnings.append(f"Table 10 lacks LoRA: {error}")
 

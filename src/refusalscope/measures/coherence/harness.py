@@ -16,7 +16,7 @@ from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports] #
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from refusalscope.errors import InputError
-from refusalscope.evaluation.harness_task import HarnessTask
+from refusalscope.measures.coherence.task import HarnessTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

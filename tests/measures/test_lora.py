@@ -9,13 +9,13 @@ from tiny_models import tiny_chat
 
 from refusalscope.data.answer_pairs import AnswerPair
 from refusalscope.errors import ChatTemplateError, InputError, NumericalError
-from refusalscope.evaluation.finetune import (
+from refusalscope.generate.greedy import generate_greedy
+from refusalscope.measures.finetune.lora import (
     LoraRecipe,
     closing_token,
     fine_tune,
     with_adapter,
 )
-from refusalscope.generate.greedy import generate_greedy
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import model_format
 from refusalscope.models.tokens import end_token

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from sessions import in_session
 
-from refusalscope.models.system_prompts import SYSTEM_PROMPTS
-from refusalscope.pipeline.evaluate_loss import loss_of_texts
-from refusalscope.pipeline.evaluate_system_prompts import sweep_system_prompts
+from refusalscope.measures.system_prompts.record import SystemPromptOptions
 from refusalscope.pipeline.evaluation_options import LossOptions
 from refusalscope.pipeline.measure import measure
 from refusalscope.pipeline.options import RunOptions
@@ -34,7 +32,10 @@ def test_subtraction_costs_more_than_ablation(finished: Path, tmp_path: Path) ->
     pairs = [{"instruction": r.instruction, "input": "", "output": r.completion} for r in rows]
     alpaca.write_text(json.dumps(pairs))
     options = LossOptions(pile=str(pile), alpaca=str(alpaca), on_distribution=True)
-    records = {record.text: record for record in in_session(loss_of_texts, finished, options)}
+    records = {
+        record.text: record
+        for record in in_session(measure, finished, measure_named("loss"), options)
+    }
     for name in ("alpaca", "on_distribution"):
         loss = {row.condition: row.loss for row in records[name].rows}
         assert loss["subtraction"] > loss["ablation"] + 0.05, name
@@ -60,8 +61,8 @@ def test_ablation_moves_harmful_answers_and_leaves_harmless_ones(finished: Path)
 
 
 def test_it_refuses_under_system_prompts_until_the_direction_is_ablated(finished: Path) -> None:
-    prompts = [SYSTEM_PROMPTS[name] for name in ("none", "empty", "figure-19-6")]
-    record = in_session(sweep_system_prompts, finished, prompts)
+    options = SystemPromptOptions(names=("none", "empty", "figure-19-6"))
+    (record,) = in_session(measure, finished, measure_named("system-prompts"), options)
     own = {
         (over.judge, over.condition): over.mean
         for over in record.over_prompts

@@ -1,6 +1,7 @@
 """lm-evaluation-harness on the organism; needs the extra `eval`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,17 @@ from sessions import in_session
 
 from refusalscope.directions.direction import load_direction
 from refusalscope.errors import InputError, OutputError
-from refusalscope.evaluation.harness_task import PAPER_TASKS, HarnessTask
+from refusalscope.measures.coherence import MEASURE
+from refusalscope.measures.coherence.task import PAPER_TASKS, HarnessTask, TaskOptions
 from refusalscope.models.anatomy import measure_anatomy
 from refusalscope.models.chat_model import load_chat_model
 from refusalscope.organisms.harness_task import ORGANISM_TASK
 from refusalscope.organisms.organism import bundled_organism, read_organism
-from refusalscope.pipeline.evaluate_coherence import coherence_of_run
 from refusalscope.pipeline.evaluation_options import CoherenceOptions
+from refusalscope.pipeline.measure import measure
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import run
+from refusalscope.results.coherence_records import TaskCoherence
 from refusalscope.weights.orthogonalize import orthogonalize_model
 
 pytestmark = [
@@ -59,6 +62,13 @@ def requests_task(folder: Path) -> Path:
     return folder
 
 
+def scored(
+    folder: Path, tasks: Sequence[HarnessTask], options: CoherenceOptions
+) -> list[TaskCoherence]:
+    chosen = TaskOptions(**options.model_dump(), chosen=tuple(tasks))
+    return in_session(measure, folder, MEASURE, chosen)
+
+
 def test_hooks_and_orthogonalized_weights_score_alike(finished: Path, tmp_path: Path) -> None:
     chat = load_chat_model(str(bundled_organism()))
     orthogonalize_model(chat.model, measure_anatomy(chat.model), load_direction(finished).vector)
@@ -72,7 +82,7 @@ def test_hooks_and_orthogonalized_weights_score_alike(finished: Path, tmp_path: 
     found = {}
     for name, source in (("hooks", None), ("weights", edited), ("same", bundled_organism())):
         own = options.model_copy(update={"edited": None if source is None else str(source)})
-        for record in in_session(coherence_of_run, finished, tasks, own):
+        for record in scored(finished, tasks, own):
             scores = {score.condition: score.values for score in record.scores}
             found[name, record.task] = (record, scores)
             (folder / f"{record.task}.json").unlink()
@@ -114,15 +124,15 @@ def test_shots_limit_and_metric_of_a_task_of_ones_own(finished: Path, tmp_path: 
     (tmp_path / "own.yaml").write_text(json.dumps(task))
     options = CoherenceOptions(folders=(str(tmp_path),), limit=5, conditions=("ablation",))
     wanted = HarnessTask(name="own", shots=2, metric="acc_norm")
-    (record,) = in_session(coherence_of_run, finished, [wanted], options)
+    (record,) = scored(finished, [wanted], options)
     assert (record.metric, record.filter, record.shots) == ("acc_norm", "none", 2)
     assert record.documents == tuple(f"own/{i}" for i in range(5))
     assert [score.condition for score in record.scores] == ["baseline", "ablation"]
     with pytest.raises(OutputError, match=r"was made with another shots \(2, now None\)"):
-        in_session(coherence_of_run, finished, [HarnessTask(name="own")], options)
+        scored(finished, [HarnessTask(name="own")], options)
     (finished / "evaluation/coherence/own.json").unlink()
     with pytest.raises(InputError, match="has no number 'f1'"):
-        in_session(coherence_of_run, finished, [HarnessTask(name="own", metric="f1")], options)
+        scored(finished, [HarnessTask(name="own", metric="f1")], options)
 
 
 def test_the_harness_has_the_papers_tasks(finished: Path) -> None:
@@ -131,11 +141,11 @@ def test_the_harness_has_the_papers_tasks(finished: Path) -> None:
     known = set(TaskManager().all_tasks)
     assert {task.name for task in PAPER_TASKS} <= known
     with pytest.raises(InputError, match="there is no task 'nothing'"):
-        in_session(coherence_of_run, finished, [HarnessTask(name="nothing")], CoherenceOptions())
+        scored(finished, [HarnessTask(name="nothing")], CoherenceOptions())
 
 
 def test_a_task_whose_data_is_not_here_is_one_line(finished: Path) -> None:
     with pytest.raises(InputError, match="the data of task arc_challenge is not to be had"):
         task = HarnessTask(name="arc_challenge")
-        in_session(coherence_of_run, finished, [task], CoherenceOptions(limit=1))
+        scored(finished, [task], CoherenceOptions(limit=1))
     assert not (finished / "evaluation/coherence/arc_challenge.json").exists()

@@ -15,11 +15,12 @@ from refusalscope.data.overlap import require_disjoint
 from refusalscope.errors import InputError, MissingExtraError, OutputError, RunFolderError
 from refusalscope.evaluation.judges import rates_by_condition
 from refusalscope.evaluation.rule_judges import rules_for
+from refusalscope.measures.loss.measure import losses_as_it_is
 from refusalscope.pipeline.complete_aside import DATASET, complete_aside, judge_aside
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.evaluate import judge_run, make_judge
-from refusalscope.pipeline.evaluate_loss import loss_of_texts, losses_as_it_is
 from refusalscope.pipeline.evaluation_options import FinetuneOptions, LossOptions
+from refusalscope.pipeline.measure import measure as measured
 from refusalscope.pipeline.session import Session
 from refusalscope.results.files import new_folder, sha256_text, write_file
 from refusalscope.results.finetune_records import (
@@ -29,6 +30,7 @@ from refusalscope.results.finetune_records import (
     VariantNumbers,
 )
 from refusalscope.results.loss_records import TextName
+from refusalscope.results.measures import measure_named
 from refusalscope.results.plain_folder import record_text
 from refusalscope.results.record import canonical_json
 from refusalscope.results.records import Judgements, Measure, Rate
@@ -45,7 +47,7 @@ _BASE_VARIANTS: tuple[Literal["baseline", "ablation", "subtraction"], ...] = (
 )
 
 
-def finetune_of_run(session: Session, options: FinetuneOptions) -> FinetuneComparison:
+def measure(session: Session, options: FinetuneOptions, _item: str) -> FinetuneComparison:
     """Train an adapter on pairs, and compare baseline, ablation, subtraction and it.
 
     An adapter that is there is not trained again. The record is written to
@@ -97,9 +99,7 @@ def finetune_of_run(session: Session, options: FinetuneOptions) -> FinetuneCompa
         for judge in (*rules_for(run.language), *judges)
         for one in judge_aside(own, judge, rows)
     ]
-    comparison = _compare(folder, training, judged, losses)
-    write_file(folder / FINETUNE, comparison.to_json())
-    return comparison
+    return _compare(folder, training, judged, losses)
 
 
 def require_plain_adapter(folder: Path) -> None:
@@ -124,7 +124,7 @@ def require_plain_adapter(folder: Path) -> None:
 
 def _lora() -> Any:  # noqa: ANN401 - a module
     try:
-        return import_module("refusalscope.evaluation.finetune")
+        return import_module("refusalscope.measures.finetune.lora")
     except ModuleNotFoundError as error:
         raise MissingExtraError("evaluate finetune", package="peft", extra="train") from error
 
@@ -134,7 +134,7 @@ def _base_losses(session: Session, options: LossOptions) -> dict[Variant, dict[T
     losses: dict[Variant, dict[TextName, float]] = {}
     if options.is_empty:
         return losses
-    for record in loss_of_texts(session, options):
+    for record in measured(session, measure_named("loss"), options):
         for row in record.rows:
             if row.condition in _BASE_VARIANTS:
                 losses.setdefault(row.condition, {})[record.text] = row.loss

@@ -10,15 +10,18 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from refusalscope.errors import InputError, OutputError
-from refusalscope.evaluation.judges import Judge, rates_by_condition
+from refusalscope.evaluation.judge_names import rule_judges
+from refusalscope.evaluation.judges import rates_by_condition
 from refusalscope.evaluation.rule_judges import rules_for
-from refusalscope.models.system_prompts import SystemPrompt, with_system_prompt
+from refusalscope.measures.system_prompts.record import SystemPromptOptions, prompts_of
+from refusalscope.models.system_prompts import SystemPrompt
+from refusalscope.models.under_system_prompt import with_system_prompt
 from refusalscope.pipeline.complete_aside import (
     DATASET,
     complete_aside,
     judge_aside,
 )
-from refusalscope.pipeline.refresh import refresh_page
+from refusalscope.pipeline.evaluate import make_judge, require_judges
 from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.files import write_file
@@ -28,7 +31,6 @@ from refusalscope.results.run_records import (
     SYSTEM_PROMPTS,
     read_completions,
     read_record,
-    read_run,
 )
 from refusalscope.results.system_prompt_records import (
     OverPrompts,
@@ -43,9 +45,7 @@ _FOLDER = SYSTEM_PROMPTS.removesuffix(".json")
 _PROMPT = "prompt.json"
 
 
-def sweep_system_prompts(
-    session: Session, prompts: Sequence[SystemPrompt], *, judges: Sequence[Judge] = ()
-) -> SystemPromptSweep:
+def measure(session: Session, options: SystemPromptOptions, _item: str) -> SystemPromptSweep:
     """Complete and judge under each system prompt; the rates, their mean and SD over prompts.
 
     Refusal phrases always judge, on an organism its language too. Prompts and judges of an earlier
@@ -54,14 +54,19 @@ def sweep_system_prompts(
     Raises:
         RunFolderError: no run, or one without a direction.
         ChatTemplateError: the model's template takes no system prompt.
-        InputError: two prompts have one name.
+        InputError: two prompts have one name, or there is no prompt or judge of a name.
         OutputError: a prompt of that name with another text is there, or a judge of that name that
             is not the same.
     """
-    folder = session.folder
-    read_run(folder)
+    folder, prompts = session.folder, prompts_of(options)
+    require_judges(options.judges)
     _require_names(folder, prompts)
     run = session.run
+    judges = [
+        make_judge(folder, name, options.judges, key=session.server_key)
+        for name in options.judges.judges
+        if name not in rule_judges()
+    ]
     paper = run.options.template == "paper"
     chats = [with_system_prompt(run.chat, prompt, paper_template=paper) for prompt in prompts]
     for prompt, chat in zip(prompts, chats, strict=True):
@@ -71,10 +76,7 @@ def sweep_system_prompts(
         rows = complete_aside(run, chat, own, under, name=prompt.name)
         for judge in (*rules_for(run.language), *judges):
             judge_aside(own, judge, rows)
-    record = _record(folder)
-    write_file(folder / SYSTEM_PROMPTS, record.to_json())
-    refresh_page(folder)
-    return record
+    return _record(folder)
 
 
 def _require_names(folder: Path, prompts: Sequence[SystemPrompt]) -> None:

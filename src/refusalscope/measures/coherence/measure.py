@@ -8,54 +8,35 @@ from pathlib import Path
 from typing import Any
 
 from refusalscope.errors import InputError, MissingExtraError
-from refusalscope.evaluation.harness_task import HarnessTask
 from refusalscope.interventions.apply import intervene_alike
+from refusalscope.measures.coherence.task import (
+    HarnessTask,
+    asked_conditions,
+    is_in_template,
+    task_of,
+)
 from refusalscope.metrics.paired import paired_difference
 from refusalscope.models.chat_model import load_model
 from refusalscope.organisms.harness_task import ORGANISM_TASK, write_organism_task
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.evaluation_options import CoherenceOptions
-from refusalscope.pipeline.refresh import refresh_page
-from refusalscope.pipeline.reopen import require_same
 from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.coherence_records import TaskCoherence, TaskDifference, TaskScore
-from refusalscope.results.file_names import file_name
-from refusalscope.results.files import write_file
 from refusalscope.results.records import Condition
-from refusalscope.results.run_records import COHERENCE, read_record, read_run
 from refusalscope.results.scratch import temporary_folder
 
 
-def coherence_of_run(
-    session: Session, tasks: Sequence[HarnessTask], options: CoherenceOptions
-) -> list[TaskCoherence]:
-    """Scores of each task under each condition, and paired differences from baseline.
-
-    Each task is written to evaluation/coherence/TASK.json; one that is there is not run again.
+def measure(session: Session, options: CoherenceOptions, name: str) -> TaskCoherence:
+    """Scores of one task under each condition, and paired differences from baseline.
 
     Raises:
         MissingExtraError: the harness is not installed.
         RunFolderError: no run, or one without a direction.
-        InputError: no task, or one that the harness does not have.
-        OutputError: a task's file is there already, with other settings.
+        InputError: the harness does not have the task.
     """
-    folder = session.folder
-    read_run(folder)
     harness = _harness("evaluate coherence")
-    if not tasks:
-        raise InputError("give at least one task")
-    if options.edited is not None and "ablation" not in options.conditions:
-        raise InputError("an edited checkpoint stands for ablation; leave that condition in")
-    found = {task.name: _existing(folder, task, options) for task in tasks}
-    open_tasks = [task for task in tasks if found[task.name] is None]
-    if open_tasks:
-        for task in open_tasks:
-            record = _task(session, harness, task, options)
-            write_file(_path(folder, task), record.to_json())
-            found[task.name] = record
-        refresh_page(folder)
-    return [record for record in found.values() if record is not None]
+    return _task(session, harness, task_of(options, name), options)
 
 
 def require_tasks(tasks: Sequence[HarnessTask], folders: Sequence[str], *, asked_by: str) -> None:
@@ -75,41 +56,11 @@ def require_tasks(tasks: Sequence[HarnessTask], folders: Sequence[str], *, asked
 
 def _harness(asked_by: str) -> Any:  # noqa: ANN401 - a module
     try:
-        return import_module("refusalscope.evaluation.harness")
+        return import_module("refusalscope.measures.coherence.harness")
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             asked_by, package=str(error.name).partition(".")[0], extra="eval"
         ) from error
-
-
-def _path(folder: Path, task: HarnessTask) -> Path:
-    return folder / COHERENCE / f"{file_name(task.name, what='the name of a task')}.json"
-
-
-def _conditions(options: CoherenceOptions) -> tuple[Condition, ...]:
-    return ("baseline", *(name for name in options.conditions if name != "baseline"))
-
-
-def _in_template(task: HarnessTask, options: CoherenceOptions) -> bool:
-    return options.chat_template or task.name == ORGANISM_TASK
-
-
-def _existing(folder: Path, task: HarnessTask, options: CoherenceOptions) -> TaskCoherence | None:
-    path = _path(folder, task)
-    if not path.is_file():
-        return None
-    record = read_record(TaskCoherence, path)
-    require_same(
-        path,
-        ("shots", task.shots, record.shots),
-        ("limit", options.limit, record.limit),
-        ("chat template", _in_template(task, options), record.chat_template),
-        ("edited checkpoint", options.edited, record.edited),
-        ("conditions", _conditions(options), tuple(s.condition for s in record.scores)),
-        ("metric", task.metric or record.metric, record.metric),
-        ("filter", task.filter or record.filter, record.filter),
-    )
-    return record
 
 
 def _task(
@@ -118,7 +69,7 @@ def _task(
     task: HarnessTask,
     options: CoherenceOptions,
 ) -> TaskCoherence:
-    run, names = session.run, _conditions(options)
+    run, names = session.run, asked_conditions(options)
     interventions = conditions(run, names)
     results = {}
     with ExitStack() as stack:
@@ -127,7 +78,7 @@ def _task(
         own = harness.HarnessOptions(
             folders=(*map(Path, options.folders), *_organism_folders(run, task, made)),
             limit=options.limit,
-            chat_template=_in_template(task, options),
+            chat_template=is_in_template(task, options),
             batch_size=options.batch_size,
         )
         advance = stack.enter_context(

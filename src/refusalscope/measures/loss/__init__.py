@@ -1,0 +1,22 @@
+"""Cross-entropy of the paper's three texts under each condition (Table 9)."""
+
+from refusalscope.measures.loss.texts import lines, names, says, settings
+from refusalscope.pipeline.evaluation_options import LossOptions
+from refusalscope.results.loss_records import TextLosses
+from refusalscope.results.measures import Measure
+
+MEASURE = Measure(
+    name="loss",
+    help="Cross-entropy of the paper's three texts under each condition (Table 9).",
+    title="loss of the paper's texts",
+    options=LossOptions,
+    record=TextLosses,
+    measure=f"{__name__}.measure:measure",
+    file="evaluation/loss/{item}.json",
+    needs=("select",),
+    items=names,
+    settings=settings,
+    says=says,
+    lines=lines,
+    key="losses",
+)

@@ -1,0 +1,18 @@
+"""Refusal and safety of harmful instructions under several system prompts."""
+
+from refusalscope.measures.system_prompts.page import lines, section
+from refusalscope.measures.system_prompts.record import SystemPromptOptions
+from refusalscope.results.measures import Measure
+from refusalscope.results.system_prompt_records import SystemPromptSweep
+
+MEASURE = Measure(
+    name="system-prompts",
+    help="Refusal and safety of harmful instructions under several system prompts.",
+    options=SystemPromptOptions,
+    record=SystemPromptSweep,
+    measure=f"{__name__}.measure:measure",
+    file="evaluation/system_prompts.json",
+    adds=True,
+    section=section,
+    lines=lines,
+)
