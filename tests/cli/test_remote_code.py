@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import transformers.dynamic_module_utils as dynamic
 from remote_code import save_with_code, times_run
+from tiny_edits import edit, random_vector
+from tiny_models import save_tiny
 from tiny_runs import NO_SENSE, SIZES, Caller, contents, instruction_files
 
 from refusalscope.errors import RunFolderError
@@ -113,6 +115,23 @@ def test_a_base_that_only_the_folder_names_runs_no_code(
     called = refusalscope("mechanism", run, *words, "--trust-remote-code")
     assert "--trust-remote-code" in called.line
     assert times_run(mark) == 0
+
+
+def test_an_original_that_only_an_edit_names_runs_no_code(
+    refusalscope: Caller, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    base, edited = save_tiny(tmp_path / "base"), tmp_path / "edited"
+    edit(base, edited, random_vector(size=32))
+    for name in ("config.json", "modeling_own.py"):
+        shutil.copy(save_with_code(tmp_path / "own", mark) / name, base)
+    words = ("weights", "verify", edited, "--behaviour", "--trust-remote-code")
+    line = refusalscope(*words).line
+    assert line.endswith("name it with --base\n")
+    assert times_run(mark) == 0
+    called = refusalscope(*words, "--base", base, "--json")
+    assert json.loads(called.out)["behaviour"]["agrees"]
+    assert times_run(mark) > 0
 
 
 def test_inspect_asks_for_consent_too(shared: tuple[Path, Path]) -> None:
