@@ -191,7 +191,7 @@ def test_no_row_of_any_kind_is_run_beyond_the_context(tmp_path: Path) -> None:
     def both(n: int) -> None:
         prompt, text = Prompt(ids=(9,) * n, n_post=1), ScoredText(ids=(9,) * n, first=0)
         list(engine.run([prompt], lambda step: step.rows))
-        list(engine.run_alike([prompt], lambda rows, ids: chat.model(input_ids=ids)))
+        list(engine.run_alike([prompt], lambda _rows, ids: chat.model(input_ids=ids)))
         list(engine.score([text], engine.scored))
 
     both(40)
