@@ -1,6 +1,8 @@
 """What does not fit into the context: a counted line, and a run that ends."""
 
+import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,9 @@ from refusalscope.generate.completions import CompletionJob, GenerationOptions, 
 from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.scored_text import ScoredText
+from refusalscope.models.system_prompts import SystemPrompt
+from refusalscope.pipeline.conversation import Turn, encode_conversation
+from refusalscope.pipeline.evaluate_system_prompts import sweep_system_prompts
 from refusalscope.pipeline.mechanism import mechanism
 from refusalscope.pipeline.mechanism_options import MechanismOptions
 from refusalscope.pipeline.options import RunOptions
@@ -182,6 +187,29 @@ def test_a_mechanism_past_the_context_is_refused_before_anything_is_done(
     with pytest.raises((InputError, InstructionsError), match=message):
         in_session(mechanism, narrow, MechanismOptions.model_validate(asked))
     assert contents(narrow) == before
+
+
+def test_a_system_prompt_past_the_context_is_one_line_and_nothing_is_written(
+    narrow: Path, tmp_path: Path
+) -> None:
+    run_folder = Path(shutil.copytree(narrow, tmp_path / "run"))
+    manifest = json.loads((run_folder / "run.json").read_text())
+    before = contents(run_folder)
+    prompts = [SystemPrompt(name=name, text=text) for name, text in (("a", "b"), ("z", "s" * 40))]
+    with pytest.raises(InstructionsError, match=r"3 of 3 prompts do not fit .* or the system pr"):
+        in_session(sweep_system_prompts, run_folder, prompts)
+    assert contents(run_folder) == before
+    assert manifest["options"]["system"] is None
+
+
+def test_a_conversation_past_the_context_is_told_by_itself(narrow: Path) -> None:
+    """Inspect asks many at a time: one that is too long must not end the others' batch."""
+    chat = load_chat_model(json.loads((narrow / "run.json").read_text())["options"]["model"])
+    said = [Turn(role="user", text="a"), Turn(role="assistant", text="b" * 20)]
+    for turns in ([*said, Turn(role="user", text="c" * 20)], [Turn(role="user", text="c" * 40)]):
+        with pytest.raises(InstructionsError, match=r"1 of 1 prompts do not fit .* 'cccc"):
+            encode_conversation(chat, turns)
+    assert chat.room(encode_conversation(chat, [*said, Turn(role="user", text="c")])) >= 1
 
 
 def test_no_row_of_any_kind_is_run_beyond_the_context(tmp_path: Path) -> None:
