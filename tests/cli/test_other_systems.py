@@ -23,6 +23,7 @@ NOT_EVERYWHERE = {
     *("posix_fadvise", "posix_fallocate", "pread", "preadv", "pwrite", "pwritev", "sendfile"),
     *("sched_getaffinity", "statvfs", "sysconf", "umask", "uname", "wait4", "waitpid"),
 }
+OF_FILES = ("O_NOFOLLOW", "copy_file_range", "geteuid", "preadv", "pwrite")
 MODULES = {"fcntl", "grp", "msvcrt", "posix", "pty", "pwd", "resource", "signal", "termios"}
 ALLOWED = {
     "models/chat_template.py": {"resource"},  # where there is /proc
@@ -58,7 +59,7 @@ def test_what_not_every_system_has_is_asked_for_in_known_places():
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """This system without what others lack."""
     monkeypatch.setattr(scratch, "fcntl", None)
-    for name in NOT_EVERYWHERE - {"kill", "statvfs", "umask", "uname", "waitpid"}:  # for Python
+    for name in (*OF_FILES, "O_NONBLOCK", "pread", "pwritev", "sched_getaffinity"):
         monkeypatch.delattr(os, name, raising=False)
 
 
