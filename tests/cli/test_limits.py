@@ -59,7 +59,7 @@ def few_descriptors(n: int) -> Callable[[], None]:
     """So many files can be opened, and no more."""
 
     def lower() -> None:
-        most = max(map(int, os.listdir("/proc/self/fd"))) + n + 1
+        most = max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + n + 1
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         taken = []
         with suppress(OSError):

@@ -86,7 +86,7 @@ def guarded(command: Callable[[], object]) -> int:
     return 0
 
 
-def cause_of(error: BaseException) -> str | None:  # noqa: PLR0911 - a row of kinds, each a line
+def cause_of(error: BaseException) -> str | None:  # noqa: PLR0911, PLR0912 - a row of kinds
     """What to tell of an exception that is not a bug of ours; None where it is one."""
     if isinstance(error, RefusalscopeError):
         return str(error)
