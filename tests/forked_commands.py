@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,13 +33,23 @@ class Ended:
     peak_bytes: int
 
 
-def ended(words: tuple[str, ...], *, folder: Path, seconds: float = 60.0) -> Ended:
-    """Run `refusalscope WORDS...` from a folder; killed after so many seconds."""
+def ended(
+    words: tuple[str, ...],
+    *,
+    folder: Path,
+    seconds: float = 60.0,
+    before: Callable[[], None] = lambda: None,
+) -> Ended:
+    """Run `refusalscope WORDS...` from a folder; killed after so many seconds.
+
+    Args:
+        before: Called in the process of the command, last before it.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         begun = time.monotonic()
         child = os.fork()
         if child == 0:
-            _become(words, folder, out.fileno(), err.fileno())
+            _become(words, folder, (out.fileno(), err.fileno()), before)
         while True:
             reaped, status, used = os.wait4(child, os.WNOHANG)
             if reaped:
@@ -56,12 +67,14 @@ def ended(words: tuple[str, ...], *, folder: Path, seconds: float = 60.0) -> End
     )
 
 
-def _become(words: tuple[str, ...], folder: Path, out: int, err: int) -> None:
+def _become(
+    words: tuple[str, ...], folder: Path, files: tuple[int, int], before: Callable[[], None]
+) -> None:
     """Never returns: the child of a fork does one command and ends."""
     status = 99
     try:
-        os.dup2(out, 1)
-        os.dup2(err, 2)
+        for file, standard in zip(files, (1, 2), strict=True):
+            os.dup2(file, standard)
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), "utf-8", write_through=True)
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), "utf-8", write_through=True)
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -69,6 +82,7 @@ def _become(words: tuple[str, ...], folder: Path, out: int, err: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         os.chdir(folder)
         sys.argv = ["refusalscope", *words]
+        before()
         main()
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 98

@@ -102,8 +102,66 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "boi_token_index": 11,
         "eoi_token_index": 12,
     },
+    "gemma3": {
+        "text_config": {
+            **_TEXT,
+            "query_pre_attn_scalar": 8,
+            "sliding_window": 16,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+        "vision_config": _VISION,
+        "mm_tokens_per_image": 4,
+        "image_token_index": 10,
+        "boi_token_index": 11,
+        "eoi_token_index": 12,
+    },
+    "qwen2_vl": {
+        "text_config": {**_TEXT, **_rope([1, 1, 2])},
+        "vision_config": {
+            "depth": 1,
+            "embed_dim": 32,
+            "hidden_size": 32,
+            "num_heads": 2,
+            "mlp_ratio": 2,
+        },
+        **_QWEN_TOKENS,
+    },
+    "qwen3_vl": {
+        "text_config": {**_TEXT, **_rope([1, 1, 2])},
+        "vision_config": {
+            **_QWEN_VISION,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [],
+        },
+        **_QWEN_TOKENS,
+    },
+    "idefics3": {
+        "text_config": {"model_type": "llama", **_TEXT},
+        "vision_config": _VISION,
+        "image_token_id": 10,
+        "scale_factor": 2,
+    },
+    "internvl": {
+        "text_config": {"model_type": "qwen2", **_TEXT},
+        "vision_config": {**_VISION, "image_size": [28, 28], "patch_size": [14, 14]},
+        "image_token_id": 10,
+    },
+    "paligemma": {
+        "text_config": {"model_type": "gemma", **_TEXT},
+        "vision_config": {**_VISION, "projection_dim": 32},
+        "image_token_id": 10,
+        "projection_dim": 32,
+    },
+    "smolvlm": {
+        "text_config": {"model_type": "llama", **_TEXT},
+        "vision_config": _VISION,
+        "image_token_id": 10,
+        "scale_factor": 2,
+    },
 }
 KINDS = tuple(_OPTIONS)
+NOT_THE_HOOKS = ("gemma3",)
+"""Norms lie between what is edited and the stream, so that the edit is not the same map."""
 
 
 def save_multimodal(folder: Path, kind: str) -> Path:

@@ -1,6 +1,7 @@
 """Runs on a tiny random model: seconds long, the same in every test."""
 
 import sys
+import unicodedata
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ def finish_run(given: Path, model: Path, out: Path) -> Path:
     return out
 
 
+def is_seen(text: str) -> bool:
+    """Whether nothing in a text steers a terminal: no control, no format, no line separator."""
+    return all(c.isprintable() or unicodedata.category(c) == "Zs" for c in text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Called:
     """What a command line left behind."""
@@ -65,6 +71,7 @@ class Called:
         assert self.err.startswith("refusalscope: "), self.err
         assert self.err.endswith("\n")
         assert self.err.count("\n") == 1, self.err
+        assert is_seen(self.err[:-1]), repr(self.err)
         return self.err
 
 

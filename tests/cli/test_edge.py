@@ -25,6 +25,10 @@ KNOWN: dict[str, tuple[BaseException, str]] = {
     "long name": (OSError(errno.ENAMETOOLONG, "File name too long", "/x"), "at most 255 bytes"),
     "loop": (OSError(errno.ELOOP, "Too many levels of symbolic links", "/x"), "/x cannot be used"),
     "descriptors": (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+    "descriptors of torch": (
+        RuntimeError("unable to open file </x> in read-only mode: Too many open files (24)"),
+        "ulimit -n",
+    ),
     "system without a number": (OSError("it went wrong"), "it went wrong"),
     "bytes": (
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
@@ -69,7 +73,13 @@ def test_what_the_system_and_readers_raise_is_a_line_with_its_cause(
     assert said in printed.err
 
 
-BUGS = (ValueError("no such layer"), KeyError("x"), AttributeError("a"), AssertionError())
+BUGS = (
+    ValueError("no such layer"),
+    RuntimeError("an index of: 24 (24)"),
+    KeyError("x"),
+    AttributeError("a"),
+    AssertionError(),
+)
 
 
 @pytest.mark.parametrize("error", BUGS, ids=lambda error: type(error).__name__)

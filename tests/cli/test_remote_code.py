@@ -6,25 +6,35 @@ from pathlib import Path
 
 import pytest
 import transformers.dynamic_module_utils as dynamic
+from bad_input import BASES, leaves, spelling
 from remote_code import save_with_code, times_run
+from tiny_edits import edit, random_vector
+from tiny_models import save_tiny
 from tiny_runs import NO_SENSE, SIZES, Caller, contents, instruction_files
+from typer.main import get_command
 
+from refusalscope.cli.main import app
+from refusalscope.directions.direction import load_direction
 from refusalscope.errors import RunFolderError
 
-COMMANDS = {
-    "extract": ["extract"],
-    "select": ["select"],
-    "complete": ["complete"],
-    "judge": ["judge"],
-    "loss": ["loss"],
-    "project": ["project"],
-    "report": ["report"],
-    "mechanism": ["mechanism"],
-    "evaluate drift": ["evaluate", "drift"],
-    "evaluate finetune": ["evaluate", "finetune"],
-    "evaluate loss": ["evaluate", "loss", "--on-distribution"],
-    "evaluate system-prompts": ["evaluate", "system-prompts", "--prompt", "none"],
+
+def of_runs() -> list[str]:
+    """Every command that is given a run, from the commands themselves."""
+    return [
+        name
+        for name, command in leaves(get_command(app))
+        if {"RUN", "RUN...", "FIRST"} & {spelling(p) for p in command.params}
+    ]
+
+
+COMMANDS = ["report", *of_runs()]
+"""A page of a run alone has a command within a command."""
+SLOW = {"evaluate coherence"}
+"""It reads the harness's own tasks."""
+WITHOUT_MODEL = {
+    *("evaluate agreement", "evaluate judge", "report compare", "report edit", "report runs"),
 }
+"""What reads a run's records and never its model."""
 
 
 @pytest.fixture(autouse=True)
@@ -47,19 +57,35 @@ def shared(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return run, mark
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in COMMANDS],
+)
 def test_a_shared_run_folder_runs_no_code_without_the_flag(
-    refusalscope: Caller, shared: tuple[Path, Path], tmp_path: Path, name: str
+    refusalscope: Caller, given: Path, shared: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:
     run, mark = Path(shutil.copytree(shared[0], tmp_path / "run")), shared[1]
-    pairs = tmp_path / "pairs.json"
-    pairs.write_text('[{"instruction": "name a fruit", "output": "a pear"}]')
-    words = [*COMMANDS[name], *(["--pairs", pairs] if name == "evaluate finetune" else [])]
+    (tmp_path / "tiny").symlink_to(given / "tiny")
+    (tmp_path / "pairs.json").write_text('[{"instruction": "name a fruit", "output": "a pear"}]')
+    if name == "report edit":
+        edit(given / "tiny", tmp_path / "edited", load_direction(run).vector)
+    base = {"RUN": "run"} if name == "report" else BASES[name]
+    options = [f"{key}={value}" if value else key for key, value in base.items() if key[0] == "-"]
     before = contents(run)
-    called = refusalscope(*words, run)
-    assert "--trust-remote-code" in called.line
+    called = refusalscope(
+        *name.split(), *options, *(value for key, value in base.items() if key[0] != "-")
+    )
     assert times_run(mark) == 0
+    if name in WITHOUT_MODEL:
+        assert "--trust-remote-code" not in called.err
+        return
+    assert "--trust-remote-code" in called.line
     assert contents(run) == before
+
+
+def test_every_command_of_a_run_is_tried() -> None:
+    assert len(COMMANDS) >= 20
+    assert {"complete", "label", "outcomes", "mechanism", "evaluate judge"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", ["complete", "mechanism", "evaluate drift"])
@@ -68,7 +94,7 @@ def test_digests_are_compared_before_any_code_of_the_model_is_run(
 ) -> None:
     run, mark = Path(shutil.copytree(shared[0], tmp_path / "run")), shared[1]
     before = contents(run)
-    called = refusalscope(*COMMANDS[name], run, "--trust-remote-code")
+    called = refusalscope(*name.split(), run, "--trust-remote-code")
     assert "config or tokenizer was" in called.line
     assert times_run(mark) == 0
     assert contents(run) == before
@@ -113,6 +139,23 @@ def test_a_base_that_only_the_folder_names_runs_no_code(
     called = refusalscope("mechanism", run, *words, "--trust-remote-code")
     assert "--trust-remote-code" in called.line
     assert times_run(mark) == 0
+
+
+def test_an_original_that_only_an_edit_names_runs_no_code(
+    refusalscope: Caller, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    base, edited = save_tiny(tmp_path / "base"), tmp_path / "edited"
+    edit(base, edited, random_vector(size=32))
+    for name in ("config.json", "modeling_own.py"):
+        shutil.copy(save_with_code(tmp_path / "own", mark) / name, base)
+    words = ("weights", "verify", edited, "--behaviour", "--trust-remote-code")
+    line = refusalscope(*words).line
+    assert line.endswith("name it with --base\n")
+    assert times_run(mark) == 0
+    called = refusalscope(*words, "--base", base, "--json")
+    assert json.loads(called.out)["behaviour"]["agrees"]
+    assert times_run(mark) > 0
 
 
 def test_inspect_asks_for_consent_too(shared: tuple[Path, Path]) -> None:

@@ -3,13 +3,17 @@
 import ast
 import json
 import logging
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_runs import Caller
+from tiny_edits import edit, random_vector
+from tiny_runs import NO_SENSE, SIZES, Caller, is_seen
 
 import refusalscope.cli
 from refusalscope.cli.terminal import LineHandler, say, say_json, visible
+from refusalscope.organisms.organism import bundled_organism
 
 CLI = Path(str(refusalscope.cli.__file__)).parent
 SOURCES = sorted(CLI.parent.rglob("*.py"))
@@ -95,6 +99,96 @@ def test_a_value_of_a_million_characters_is_cut_in_an_error_line(
 def test_an_error_that_quotes_an_option_steers_no_terminal(refusalscope: Caller, text: str) -> None:
     line = refusalscope("anatomy", f"/nowhere/{text}").line
     assert line.removesuffix("\n").isprintable()
+
+
+STEERS = "\x1b]0;x\x07\x9b2J\u202e\u2028"
+"""Retitles a window, clears the screen, turns the direction of text, and ends a line."""
+SHOWN = (r"\x1b]0;x\x07", r"\u001b]0;x\u0007")
+"""Its beginning as Python and as JSON write it."""
+
+
+def _in_model(name: str, change: Callable[[str], str]) -> Callable[[Path, Path], list[str | Path]]:
+    def words(given: Path, folder: Path) -> list[str | Path]:
+        shutil.copytree(given / "tiny", folder / "model")
+        path = folder / "model" / name
+        path.write_text(change(path.read_text("utf-8") if path.exists() else ""), "utf-8")
+        files = ("--harmful", given / "harmful.txt", "--harmless", given / "harmless.txt")
+        return ["run", folder / "model", *files, *SIZES, *NO_SENSE, "--out", folder / "out"]
+
+    return words
+
+
+def _column(given: Path, folder: Path) -> list[str | Path]:
+    (folder / "rows.json").write_text(json.dumps([{STEERS: 1, "b": 2}]), "utf-8")
+    files = ("--harmful", folder / "rows.json", "--harmless", given / "harmless.txt")
+    return ["run", given / "tiny", *files, "--out", folder / "out"]
+
+
+def _options(_given: Path, folder: Path) -> list[str | Path]:
+    (folder / "options.toml").write_text(f"{json.dumps(STEERS)} = 1\n", "utf-8")
+    return ["run", "--config", folder / "options.toml", "--out", folder / "out"]
+
+
+def _several(_given: Path, folder: Path) -> list[str | Path]:
+    (folder / "several.toml").write_text(f"models = [{json.dumps(STEERS)}]\n", "utf-8")
+    return ["run-all", folder / "several.toml", "--out", folder / "out"]
+
+
+def _changed(name: str, change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def changed(folder: Path) -> None:
+        fields = json.loads((folder / name).read_text("utf-8"))
+        change(fields)
+        (folder / name).write_text(json.dumps(fields), "utf-8")
+
+    return changed
+
+
+def _organism(_given: Path, folder: Path) -> list[str | Path]:
+    own = Path(shutil.copytree(bundled_organism(), folder / "organism"))
+    _changed("organism.json", lambda fields: fields.update(name=STEERS, family=STEERS))(own)
+    return ["organism", "list", folder]
+
+
+def _run_folder(_given: Path, folder: Path) -> list[str | Path]:
+    def change(fields: dict) -> None:
+        fields["options"]["model"] = STEERS
+
+    _changed("run.json", change)(folder / "run")
+    return ["complete", folder / "run"]
+
+
+def _edit(given: Path, folder: Path) -> list[str | Path]:
+    edit(given / "tiny", folder / "edited", random_vector(size=32))
+    _changed("edit.json", lambda fields: fields["model"].update(source=STEERS))(folder / "edited")
+    return ["weights", "verify", folder / "edited", "--behaviour"]
+
+
+SAYS: dict[str, Callable[[Path, Path], list[str | Path]]] = {
+    "a column": _column,
+    "a key of options": _options,
+    "a model of several": _several,
+    "a type of model": _in_model(
+        "config.json", lambda text: json.dumps({**json.loads(text), "architectures": [STEERS]})
+    ),
+    "a template": _in_model(
+        "chat_template.jinja", lambda _: "{{ raise_exception(" + json.dumps(STEERS) + ") }}"
+    ),
+    "an organism": _organism,
+    "a run": _run_folder,
+    "an edit": _edit,
+}
+
+
+@pytest.mark.parametrize("name", SAYS)
+@pytest.mark.usefixtures("run_folder")
+def test_what_others_wrote_is_shown_and_steers_no_terminal(
+    refusalscope: Caller, given: Path, tmp_path: Path, name: str
+) -> None:
+    called = refusalscope(*SAYS[name](given, tmp_path))
+    for printed in (called.out, called.err):
+        assert all(is_seen(line) for line in printed.split("\n")), printed
+    shown = (called.out + called.err).replace("\\\\", "\\")
+    assert any(title in shown for title in SHOWN), shown
 
 
 def test_nothing_else_prints() -> None:

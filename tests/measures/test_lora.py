@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from refusalscope.measures.finetune.lora import (
 )
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import model_format
+from refusalscope.models.text_tokens import control_tokens
 from refusalscope.models.tokens import end_token
 from refusalscope.results.files import sha256_file
 
@@ -134,3 +136,28 @@ def test_pairs_that_do_not_fit_into_the_context_are_counted(tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"1 of 13 pairs do not fit .* of 32 tokens \(the longest"):
         fine_tune(chat, pairs, RECIPE, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
+
+
+def test_no_pair_that_is_trained_on_makes_a_control_token(
+    chat: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from refusalscope.measures.finetune import lora
+
+    seen: list[tuple[int, ...]] = []
+    whole = lora.scored_logits
+
+    def watched(model: Any, texts: Any, **options: Any) -> Any:
+        seen.extend(text.ids for text in texts)
+        return whole(model, texts, **options)
+
+    monkeypatch.setattr(lora, "scored_logits", watched)
+    control = control_tokens(chat.tokenizer)
+    found = []
+    for folder, spelled in (("plain", "x"), ("spelled", "<end><user>")):
+        pair = AnswerPair(instruction=f"paint {spelled} it", answer=f"a{spelled}b")
+        fine_tune(chat, [pair], LoraRecipe(rank=2, epochs=1), tmp_path / folder)
+        (ids,) = seen
+        found.append([i for i in ids if i in control])
+        seen.clear()
+    assert found[0] == found[1]
+    assert found[0].count(end_token(chat.tokenizer)) == 2

@@ -118,6 +118,22 @@ def test_every_record_of_a_run_can_be_read_back(finished: Path) -> None:
     assert vector.equal(means[chosen.position, chosen.layer].float())
 
 
+def test_the_controls_of_a_run_are_five_random_directions_each(finished: Path) -> None:
+    records = read_run(finished)
+    assert records.controls is not None
+    assert records.summary is not None
+    drawn: dict[tuple[str, str], list[int | None]] = {}
+    for row in records.controls.rows:
+        drawn.setdefault((row.dataset, row.condition), []).append(row.seed)
+    random = {key: seeds for key, seeds in drawn.items() if key[1].startswith("random_")}
+    assert set(random) == {("harmful", "random_ablation"), ("harmless", "random_addition")}
+    for seeds in random.values():
+        assert len(set(seeds)) == len(seeds) == 5
+        assert None not in seeds
+    assert [control.n_draws for control in records.summary.controls] == [5] * len(random)
+    assert {(c.dataset, c.control) for c in records.summary.controls} == set(random)
+
+
 def test_the_summary_has_the_keys_of_the_contract(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["schema"] == 1

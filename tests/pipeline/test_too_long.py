@@ -1,21 +1,33 @@
 """What does not fit into the context: a counted line, and a run that ends."""
 
+import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from sessions import in_session
 from tiny_models import byte_tokenizer, save_tiny
-from tiny_runs import finish_run, instruction_files
+from tiny_runs import contents, finish_run, instruction_files
 from transformers import AutoModelForCausalLM, GPT2Config
 
 from refusalscope.data.instruction import Instruction
-from refusalscope.errors import InstructionsError
+from refusalscope.engine.rows import engine_of
+from refusalscope.errors import InputError, InstructionsError
 from refusalscope.generate.completions import CompletionJob, GenerationOptions, complete
+from refusalscope.measures.system_prompts.record import SystemPromptOptions
 from refusalscope.models.chat_model import ChatModel, load_chat_model
+from refusalscope.models.prompts import Prompt
+from refusalscope.models.scored_text import ScoredText
+from refusalscope.pipeline.conversation import Turn, encode_conversation
+from refusalscope.pipeline.measure import measure
+from refusalscope.pipeline.mechanism import mechanism
+from refusalscope.pipeline.mechanism_options import MechanismOptions
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import run
 from refusalscope.pipeline.stages import select
+from refusalscope.results.measures import measure_named
 from refusalscope.results.run_records import read_run
 
 
@@ -144,3 +156,80 @@ def test_a_model_that_answers_nothing_has_a_run_that_ends_without_a_loss(
     assert found.summary is not None
     assert found.summary.loss == {}
     assert "all 3 answers on harmless are empty; no loss is measured" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a model with forty positions."""
+    folder = tmp_path_factory.mktemp("narrow")
+    save_gpt2(folder / "model", 40)
+    instruction_files(folder)
+    return finish_run(folder, folder / "model", folder / "run")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"suffix": "given"}, r"3 of 3 prompts with --suffix of 41 tokens .* context of 40"),
+        ({"suffix_tokens": 41}, r"9 of 9 prompts with --suffix-tokens of 41 .* shorter suffix"),
+        (
+            {"suffix_tokens": 3, "texts": ("a" * 50,)},
+            r"1 of 1 prompts do not fit into the model's context of 40",
+        ),
+    ],
+)
+def test_a_mechanism_past_the_context_is_refused_before_anything_is_done(
+    narrow: Path, tmp_path: Path, asked: dict, message: str
+) -> None:
+    if "suffix" in asked:
+        (tmp_path / "suffix.txt").write_text(" " + "x" * 40 + "\n")
+        asked = {"suffix": str(tmp_path / "suffix.txt")}
+    before = contents(narrow)
+    with pytest.raises((InputError, InstructionsError), match=message):
+        in_session(mechanism, narrow, MechanismOptions.model_validate(asked))
+    assert contents(narrow) == before
+
+
+def test_a_system_prompt_past_the_context_is_one_line_and_nothing_is_written(
+    narrow: Path, tmp_path: Path
+) -> None:
+    run_folder = Path(shutil.copytree(narrow, tmp_path / "run"))
+    manifest = json.loads((run_folder / "run.json").read_text())
+    before = contents(run_folder)
+    (tmp_path / "prompts.json").write_text(json.dumps({"a": "b", "z": "s" * 40}))
+    options = SystemPromptOptions(file=str(tmp_path / "prompts.json"))
+    with pytest.raises(InstructionsError, match=r"3 of 3 prompts do not fit .* or the system pr"):
+        in_session(measure, run_folder, measure_named("system-prompts"), options)
+    assert contents(run_folder) == before
+    assert manifest["options"]["system"] is None
+
+
+def test_a_conversation_past_the_context_is_told_by_itself(narrow: Path) -> None:
+    """Inspect asks many at a time: one that is too long must not end the others' batch."""
+    chat = load_chat_model(json.loads((narrow / "run.json").read_text())["options"]["model"])
+    said = [Turn(role="user", text="a"), Turn(role="assistant", text="b" * 20)]
+    for turns in ([*said, Turn(role="user", text="c" * 20)], [Turn(role="user", text="c" * 40)]):
+        with pytest.raises(InstructionsError, match=r"1 of 1 prompts do not fit .* 'cccc"):
+            encode_conversation(chat, turns)
+    assert chat.room(encode_conversation(chat, [*said, Turn(role="user", text="c")])) >= 1
+
+
+def test_no_row_of_any_kind_is_run_beyond_the_context(tmp_path: Path) -> None:
+    chat: ChatModel = load_chat_model(str(save_gpt2(tmp_path / "model", 40)))
+    engine = engine_of(chat)
+
+    def both(n: int) -> None:
+        prompt, text = Prompt(ids=(9,) * n, n_post=1), ScoredText(ids=(9,) * n, first=0)
+        list(engine.run([prompt], lambda step: step.rows))
+        list(engine.run_alike([prompt], lambda _rows, ids: chat.model(input_ids=ids)))
+        list(engine.score([text], engine.scored))
+
+    both(40)
+    for name in ("run", "run_alike", "score"):
+        with pytest.raises(InputError, match="has 41 tokens, the model's context is 40"):
+            row = (
+                ScoredText(ids=(9,) * 41, first=0)
+                if name == "score"
+                else Prompt(ids=(9,) * 41, n_post=1)
+            )
+            list(getattr(engine, name)([row], lambda *given: given))

@@ -59,6 +59,21 @@ def test_every_chart_is_drawn_with_its_colours_a_title_and_named_traces(
     assert first["layout"]["title"]["text"].startswith("Refusal and safety")
 
 
+def test_figures_are_drawn_where_a_loop_runs_as_in_a_notebook(
+    runs: tuple[OneOfSeveral, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def draw(figures: list[tuple[str, dict[str, object]]]) -> dict[str, tuple[bytes, bytes]]:
+        await asyncio.sleep(0)
+        return {name: (b"<svg/>", b"png") for name, _ in figures}
+
+    async def notebook() -> None:
+        write_figures(runs, tmp_path / "figures")
+
+    monkeypatch.setattr(figure_files, "_draw", draw)
+    asyncio.run(notebook())
+    assert (tmp_path / "figures" / "figure-1.svg").read_text() == "<svg/>"
+
+
 def test_without_kaleido_one_line_says_what_to_install(
     runs: tuple[OneOfSeveral, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

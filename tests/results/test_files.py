@@ -3,6 +3,8 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from tiny_runs import names
 
 from refusalscope.errors import OutputError
@@ -29,9 +31,11 @@ def test_files_and_folders_are_as_open_as_the_umask_says(tmp_path: Path, umask: 
         write_file(tmp_path / "a" / "b.txt", "x")
         with new_folder(tmp_path / "out") as scratch:
             write_file(scratch / "c.txt", "x")
+            save_file({"w": torch.zeros(1)}, scratch / "d.safetensors")
+            (scratch / "d.safetensors").chmod(0o600)  # as transformers and PEFT leave theirs
     finally:
         os.umask(before)
-    for file in ("a/b.txt", "out/c.txt"):
+    for file in ("a/b.txt", "out/c.txt", "out/d.safetensors"):
         assert (tmp_path / file).stat().st_mode & 0o777 == 0o666 & ~umask
     for folder in ("a", "out"):
         assert (tmp_path / folder).stat().st_mode & 0o777 == 0o777 & ~umask

@@ -13,6 +13,7 @@ cause. Everything else is a bug.
 
 import errno
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -41,6 +42,8 @@ _READERS = frozenset(
 """Packages whose exceptions are about what they were given to read; `pyo3_runtime` is how the two
 that are written in Rust give up altogether."""
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "failed to map")
+_OF_SYSTEM = re.compile(r": ([^:]+) \((\d{1,3})\)$")
+"""How torch ends its RuntimeError of a file that it cannot open."""
 _SYSTEM_HINTS = {
     errno.ENOSPC: "free some space and start again",
     errno.EDQUOT: "free some of the quota and start again",
@@ -83,7 +86,7 @@ def guarded(command: Callable[[], object]) -> int:
     return 0
 
 
-def cause_of(error: BaseException) -> str | None:  # noqa: PLR0911 - a row of kinds, each a line
+def cause_of(error: BaseException) -> str | None:  # noqa: PLR0911, PLR0912 - a row of kinds
     """What to tell of an exception that is not a bug of ours; None where it is one."""
     if isinstance(error, RefusalscopeError):
         return str(error)
@@ -96,6 +99,8 @@ def cause_of(error: BaseException) -> str | None:  # noqa: PLR0911 - a row of ki
         return f"the memory is not enough ({_told(error)}); {hint}"
     if isinstance(error, OSError):
         return _system_line(error)
+    if (number := _number_of_system(error)) is not None:
+        return f"{_told(error)}; {_hint(number)}"
     if isinstance(error, RuntimeError) and _told(error).startswith("Symlink loop"):  # of pathlib
         return f"{_told(error)}; {_SYSTEM_HINTS[errno.ELOOP]}"
     if isinstance(error, UnicodeDecodeError):
@@ -118,9 +123,20 @@ def _tells_of_memory(error: BaseException) -> bool:
     return isinstance(error, kinds) and any(sign in _told(error).lower() for sign in _NO_MEMORY)
 
 
+def _number_of_system(error: BaseException) -> int | None:
+    """What the system said, by its number, where a library has made another error of it."""
+    found = _OF_SYSTEM.search(_told(error)) if isinstance(error, RuntimeError) else None
+    is_so = found is not None and os.strerror(int(found[2])) == found[1]
+    return int(found[2]) if found is not None and is_so else None
+
+
+def _hint(number: int) -> str:
+    return _SYSTEM_HINTS.get(number, "check it and start again")
+
+
 def _system_line(error: OSError) -> str:
     reason = error.strerror or _told(error)
-    hint = _SYSTEM_HINTS.get(error.errno or 0, "check it and start again")
+    hint = _hint(error.errno or 0)
     if isinstance(error.filename, str | bytes):
         return f"{os.fsdecode(error.filename)} cannot be used ({reason}); {hint}"
     return f"the system refused something ({reason}); {hint}"

@@ -74,11 +74,21 @@ def _parquet(path: Path) -> Iterator[str]:
                 raise InputError(f"{path} has no column {TEXT_COLUMN!r}; expected documents in it")
             number = 0
             for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=[TEXT_COLUMN]):
-                for row in batch.to_pylist():
+                for row in _values(batch, path):
                     number += 1
                     yield _text_of(row, f"{path}, row {number}")
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a Parquet file ({_one_line(error)})") from error
+
+
+def _values(batch: pa.RecordBatch, path: Path) -> list[object]:
+    try:
+        return batch.to_pylist()
+    except Exception as error:  # values that Python has no type for raise whatever they like
+        reason = _one_line(error) or type(error).__name__
+        raise InputError(
+            f"{path} has a column {TEXT_COLUMN!r} that cannot be read ({reason}); expected texts"
+        ) from error
 
 
 def _text_of(row: object, place: str) -> str:

@@ -17,11 +17,13 @@ from transformers import PreTrainedModel
 
 from refusalscope.engine.halving import in_halves
 from refusalscope.engine.scored_forward import scored_logits
+from refusalscope.errors import InputError
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.anatomy import Anatomy
 from refusalscope.models.batches import Batch, by_length, pad
 from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.context_window import context_length
 from refusalscope.models.forward import last_token_logits
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.scored_text import ScoredText
@@ -103,8 +105,9 @@ class Engine:
             progress: Told how many prompts each batch had.
 
         Raises:
-            InputError: a single prompt does not fit into memory.
+            InputError: a single prompt does not fit into memory, or one not into the context.
         """
+        self._require_fit(prompts)
 
         @torch.inference_mode()
         def one(rows: Sequence[int]) -> tuple[list[int], Result]:
@@ -126,8 +129,9 @@ class Engine:
             reduce: Calls `scored` on its texts, as often as it has conditions to compare.
 
         Raises:
-            InputError: a single text does not fit into memory.
+            InputError: a single text does not fit into memory, or one not into the context.
         """
+        self._require_fit(texts)
 
         @torch.inference_mode()
         def one(rows: Sequence[int]) -> tuple[list[int], Result]:
@@ -146,8 +150,9 @@ class Engine:
             reduce: Runs the model on the ids by itself, which have no padding.
 
         Raises:
-            InputError: a single prompt does not fit into memory.
+            InputError: a single prompt does not fit into memory, or one not into the context.
         """
+        self._require_fit(prompts)
 
         @torch.inference_mode()
         def one(rows: Sequence[int]) -> tuple[list[int], Result]:
@@ -170,6 +175,16 @@ class Engine:
         """One batch of texts under an intervention: see `scored_logits`."""
         with self._edited([edit] * len(texts)):
             return scored_logits(self.model, texts, pad_id=self.pad_id, device=self.device)
+
+    def _require_fit(self, rows: Sequence[Prompt] | Sequence[ScoredText]) -> None:
+        """Whoever made the rows has not counted: no model is asked beyond its last position."""
+        context = context_length(self.model.config)
+        longest = max((len(row.ids) for row in rows), default=0)
+        if context is not None and longest > context:
+            raise InputError(
+                f"one of {len(rows)} {self.what} has {longest} tokens, the model's context is "
+                f"{context}; shorten it or leave it out"
+            )
 
     def _halved(
         self,

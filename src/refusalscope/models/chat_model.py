@@ -3,7 +3,7 @@
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -136,6 +136,16 @@ class ChatModel:
             ModelLoadError: the tokenizer gives tokens that the model does not know.
         """
         prompts = [self.prompt_format.encode(text) for text in instructions]
+        self.require_fit(prompts, instructions)
+        return prompts
+
+    def require_fit(self, prompts: Sequence[Prompt], instructions: Sequence[str]) -> None:
+        """Refuse prompts that the model cannot be asked.
+
+        Raises:
+            InstructionsError: one leaves no room for an answer in the context.
+            ModelLoadError: there are tokens that the model does not know.
+        """
         self._require_known(max((id_ for prompt in prompts for id_ in prompt.ids), default=0))
         long = [i for i, prompt in enumerate(prompts) if self.room(prompt) < 1]
         if long:
@@ -144,7 +154,6 @@ class ChatModel:
                 f"{self.context} tokens (the first has {len(prompts[long[0]].ids)}: "
                 f"{instructions[long[0]][:60]!r}); shorten the instructions or the system prompt"
             )
-        return prompts
 
     def _require_known(self, largest: int) -> None:
         n_known = len(self.model.get_input_embeddings().get_parameter("weight"))

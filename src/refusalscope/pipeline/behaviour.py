@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from refusalscope.directions.direction import unit_direction
-from refusalscope.errors import NumericalError
+from refusalscope.errors import ModelLoadError, NumericalError
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.interventions.operators import ablate_direction
@@ -19,7 +19,7 @@ from refusalscope.models.hooks import edit_outputs
 from refusalscope.models.load_options import LoadOptions
 from refusalscope.models.trace import random_tokens, record_trace
 from refusalscope.organisms.organism import resolve_model
-from refusalscope.results.edit_records import Behaviour, EditRecord
+from refusalscope.results.edit_records import EDIT, Behaviour, EditRecord
 from refusalscope.weights.checkpoint import FLOATS, open_checkpoint
 from refusalscope.weights.checkpoint_plan import ModelFolder
 from refusalscope.weights.original import open_original
@@ -45,13 +45,7 @@ def measure_behaviour(folder: ModelFolder, *, base: str | None, seed: int) -> Be
         NumericalError: one of them has logits that are NaN or infinite.
     """
     record = read_edit(folder.folder)
-    options = LoadOptions(
-        revision=record.model.revision if base is None else None,
-        trust_remote_code=folder.trust_remote_code,
-    )
-    source = resolve_model(base or record.model.source)
-    open_original(local_folder(source, options.revision), record)
-    original = load_model(source, options)
+    original = _load_original(folder, record, base)
     anatomy = measure_anatomy(original, seed=seed)
     tokens = random_tokens(original, seed=seed, shape=_SHAPE)
     plain = _logits(original, tokens)
@@ -71,6 +65,26 @@ def measure_behaviour(folder: ModelFolder, *, base: str | None, seed: int) -> Be
         agrees=difference <= tolerance,
         stream_leftover=_stream_leftover(edited, tokens, record),
     )
+
+
+def _load_original(folder: ModelFolder, record: EditRecord, base: str | None) -> PreTrainedModel:
+    """The original; of one that only the record names, no code is run: a folder is no consent."""
+    is_named = base is not None
+    options = LoadOptions(
+        revision=None if is_named else record.model.revision,
+        trust_remote_code=folder.trust_remote_code and is_named,
+    )
+    source = resolve_model(base or record.model.source)
+    open_original(local_folder(source, options.revision), record)
+    try:
+        return load_model(source, options)
+    except ModelLoadError as error:
+        if is_named or not folder.trust_remote_code:
+            raise
+        raise ModelLoadError(
+            f"the original, which only {EDIT} names, cannot be loaded without code of its own "
+            f"being run ({error}); if you trust it, name it with --base"
+        ) from error
 
 
 @contextmanager

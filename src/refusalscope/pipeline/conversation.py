@@ -38,6 +38,7 @@ def encode_conversation(
     Raises:
         ChatTemplateError: the template does not take the conversation.
         InputError: it does not end with the user, or is too long for the paper's template.
+        InstructionsError: it leaves no room for an answer in the model's context.
     """
     if not turns or turns[-1].role != "user":
         raise InputError("a conversation must end with a message of the user")
@@ -61,4 +62,6 @@ def encode_conversation(
     parts.append(Frame(chat.prompt_format.answer_prefix))
     ids, has_control_text = read_parts(chat.tokenizer, parts)
     n_post = len(chat.prompt_format.post_instruction)
-    return Prompt(ids=tuple(ids), n_post=n_post, has_control_text=has_control_text)
+    prompt = Prompt(ids=tuple(ids), n_post=n_post, has_control_text=has_control_text)
+    chat.require_fit([prompt], [turns[-1].text])
+    return prompt

@@ -57,6 +57,7 @@ def mechanism(session: Session, options: MechanismOptions) -> MechanismRecords:
     Raises:
         RunFolderError: no run, one that is not finished, or one whose mechanism was made with
             other options.
+        InputError: a prompt with the suffix does not fit into the model's context.
         RefusalscopeError: any other of its kinds.
     """
     folder = session.folder
@@ -70,6 +71,8 @@ def mechanism(session: Session, options: MechanismOptions) -> MechanismRecords:
     if wanted.base is not None:
         require_base(wanted.base, trust_remote_code=trusts_base)
     study = start_study(session.run, wanted, trusts_base=trusts_base)
+    study.require_room()
+    session.run.chat.encode(list(wanted.texts))
     for source in wanted.beside:
         require_beside(source, d_model=study.run.chat.d_model)
     write_file(folder / _OPTIONS, wanted.to_json())

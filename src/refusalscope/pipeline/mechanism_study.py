@@ -7,7 +7,7 @@ from pathlib import Path
 
 from refusalscope.data.suffixes import Suffix, read_suffix
 from refusalscope.directions.direction import Direction, load_direction
-from refusalscope.errors import RunFolderError
+from refusalscope.errors import InputError, RunFolderError
 from refusalscope.mechanism.attention_regions import SuffixedPrompt
 from refusalscope.mechanism.suffix_conditions import condition_prompts
 from refusalscope.mechanism.suffix_tokens import suffix_ids
@@ -91,6 +91,29 @@ class Study:
     def instructions(self, name: str) -> list[str]:
         """The texts of one of the run's sets."""
         return [i.text for i in self.run.sets[name].instructions]
+
+    def require_room(self) -> None:
+        """Refuse, before the long parts, a suffix behind which a prompt leaves no room to answer.
+
+        The run has left out what does not fit by itself; the suffix is longer than what it had.
+
+        Raises:
+            InputError: a prompt with the suffix does not fit into the model's context.
+        """
+        context = self.run.chat.context
+        if context is None:
+            return
+        n_suffix = self.options.suffix_tokens if self.given is None else len(self.suffix)
+        names = ("harmful_train", "harmful") if self.given is None else ("harmful",)
+        lengths = [len(p.ids) + n_suffix for name in names for p in self.run.prompts(name)]
+        long = [n for n in lengths if n >= context]
+        if long:
+            flag = "--suffix-tokens" if self.given is None else "--suffix"
+            raise InputError(
+                f"{len(long)} of {len(lengths)} prompts with {flag} of {n_suffix} tokens do not "
+                f"fit into the model's context of {context} tokens (the longest has {max(long)}); "
+                f"give a shorter suffix"
+            )
 
 
 def start_study(run: RunContext, options: MechanismOptions, *, trusts_base: bool) -> Study:

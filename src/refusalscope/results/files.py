@@ -5,6 +5,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -68,6 +69,7 @@ def new_folder(target: Path) -> Generator[Path]:
             raise output_error(target, error) from error
         try:
             yield scratch
+            open_as_umask_says(scratch)
             scratch.rename(target)
         except OSError as error:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -75,6 +77,27 @@ def new_folder(target: Path) -> Generator[Path]:
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
+
+
+def open_as_umask_says(folder: Path) -> None:
+    """Give every file below a folder the mode of a new one.
+
+    Libraries that write through temporary files leave theirs for their owner alone.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    probe = _scratch(folder / "mode")
+    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        probe.unlink()
+    for path in folder.rglob("*"):
+        found = path.lstat().st_mode
+        if stat.S_ISREG(found) and stat.S_IMODE(found) != mode:
+            path.chmod(mode)
 
 
 def _scratch(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from io import FileIO
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from refusalscope.errors import ModelLoadError
 
 Bytes = UInt8[Tensor, " bytes"]
+_MOVING = threading.Lock()
+"""Held while the place of a file is moved, where a system reads at its place only (Windows)."""
 _CANNOT_COPY = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 """What a system or a file system raises that cannot copy between two files."""
 
@@ -24,7 +27,7 @@ def read_bytes(file: FileIO, start: int, length: int) -> Bytes:
     buffer = torch.empty(length, dtype=torch.uint8)
     view, done = memory_of(buffer), 0
     while done < length:
-        n_read = os.preadv(file.fileno(), [view[done:]], start + done)
+        n_read = _read_at(file, view[done:], start + done)
         if not n_read:
             raise ModelLoadError(
                 f"{file.name} ends at byte {start + done}; it was cut: get it anew"
@@ -37,7 +40,7 @@ def write_bytes(file: FileIO, start: int, data: Bytes) -> None:
     """Write bytes to their place in a file; several threads may write to one file."""
     view, done = memory_of(data), 0
     while done < len(view):
-        done += os.pwrite(file.fileno(), view[done:], start + done)
+        done += _write_at(file, view[done:], start + done)
 
 
 def copy_bytes(given: FileIO, start: int, written: FileIO, place: int, data: Bytes) -> None:
@@ -59,6 +62,22 @@ def copy_bytes(given: FileIO, start: int, written: FileIO, place: int, data: Byt
         if error.errno not in _CANNOT_COPY:
             raise
     write_bytes(written, place + done, data[done:])
+
+
+def _read_at(file: FileIO, into: memoryview, place: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [into], place)
+    with _MOVING:
+        file.seek(place)
+        return file.readinto(into)
+
+
+def _write_at(file: FileIO, data: memoryview, place: int) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(file.fileno(), data, place)
+    with _MOVING:
+        file.seek(place)
+        return file.write(data)
 
 
 def memory_of(data: Bytes) -> memoryview:

@@ -1,6 +1,7 @@
 """Tasks of lm-evaluation-harness on a loaded model; no other module imports the harness.
 
-https://github.com/EleutherAI/lm-evaluation-harness, in the extra `eval`.
+https://github.com/EleutherAI/lm-evaluation-harness, in the extra `eval`. Departure: what a document
+spells of control tokens is text, as everywhere here; the harness makes control tokens of it.
 """
 
 from collections.abc import Generator
@@ -10,13 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Int
 from lm_eval.evaluator import simple_evaluate  # pyright: ignore[reportMissingImports] # extra `eval`
 from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports] # extra `eval`
 from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports] # extra `eval`
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from refusalscope.errors import InputError
 from refusalscope.measures.coherence.task import HarnessTask
+from refusalscope.models.chat_parts import chat_parts
+from refusalscope.models.marked_text import FrameMarks
+from refusalscope.models.text_tokens import Frame, joined, token_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,69 @@ class TaskResult:
     own_value: float | None
 
 
+_HarnessModel: Any = HFLM  # what it is made of is hidden from type checkers
+
+
+class TextModel(_HarnessModel):
+    """A model of the harness to which control tokens are those of the chat template alone.
+
+    The harness hands strings from its template to its tokenizer; what the template wrote is marked
+    in them.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - the harness's own
+        self._marks = FrameMarks()
+        super().__init__(**options)
+
+    def tok_encode(
+        self,
+        string: str,
+        add_special_tokens: bool | None = None,
+        left_truncate_len: int | None = None,
+        **_kwargs: object,
+    ) -> list[int]:
+        """The tokens of a text, the last `left_truncate_len` of them where that is given."""
+        adds = self.add_bos_token if add_special_tokens is None else add_special_tokens
+        parts = self._marks.parts(string)
+        if add_special_tokens is None and parts and isinstance(parts[0], Frame):
+            begin = self.tokenizer.decode(self.prefix_token_id)
+            adds = False if joined(parts).startswith(begin) else adds
+        ids = token_ids(self.tokenizer, parts, adds_special_tokens=adds is not False)
+        return ids[-left_truncate_len:] if left_truncate_len else ids
+
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+        """The tokens of texts side by side, and which of them are no padding."""
+        longest = self.tokenizer.model_max_length if truncation else None
+        rows = [self.tok_encode(one, None, left_truncate_len)[:longest] for one in strings]
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for row, own in enumerate(rows):
+            start = width - len(own) if padding_side == "left" else 0
+            ids[row, start : start + len(own)] = torch.tensor(own)
+            mask[row, start : start + len(own)] = 1
+        return ids, mask
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Messages through the chat template, with marks around what it writes."""
+        whole = super().apply_chat_template
+        return self._marks.marked(
+            chat_parts(
+                self.tokenizer,
+                chat_history,
+                lambda given: whole([dict(one) for one in given], add_generation_prompt),
+            )
+        )
+
+
 def require_task(task: HarnessTask, folders: tuple[Path, ...]) -> None:
     """Refuse a task that neither the harness nor one of the folders has.
 
@@ -76,8 +146,7 @@ def run_task(
             it needs is not to be had.
     """
     manager = _manager(task, options.folders)
-    wrap: Any = HFLM  # its parameters are hidden from type checkers
-    harnessed = wrap(
+    harnessed = TextModel(
         pretrained=model,
         tokenizer=tokenizer,
         batch_size=options.batch_size,

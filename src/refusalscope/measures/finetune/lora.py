@@ -26,6 +26,7 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.chat_template import render_chat
 from refusalscope.models.scored_text import ScoredText, scored_answer
 from refusalscope.models.tokens import end_token
+from refusalscope.results.files import open_as_umask_says
 
 _WARM_UP = 0.1
 
@@ -98,6 +99,7 @@ def fine_tune(
     finally:
         _take_off(chat, adapted)
     (out / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+    open_as_umask_says(out)
     return Trained(targets=tuple(targets), epoch_losses=losses)
 
 

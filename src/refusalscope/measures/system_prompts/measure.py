@@ -55,6 +55,7 @@ def measure(session: Session, options: SystemPromptOptions, _item: str) -> Syste
         RunFolderError: no run, or one without a direction.
         ChatTemplateError: the model's template takes no system prompt.
         InputError: two prompts have one name, or there is no prompt or judge of a name.
+        InstructionsError: with one of them, an instruction does not fit into the model's context.
         OutputError: a prompt of that name with another text is there, or a judge of that name that
             is not the same.
     """
@@ -69,6 +70,8 @@ def measure(session: Session, options: SystemPromptOptions, _item: str) -> Syste
     ]
     paper = run.options.template == "paper"
     chats = [with_system_prompt(run.chat, prompt, paper_template=paper) for prompt in prompts]
+    for chat in chats:
+        chat.encode([one.text for one in run.sets[DATASET].instructions])  # before any is written
     for prompt, chat in zip(prompts, chats, strict=True):
         own = folder / _FOLDER / prompt.name
         write_file(own / _PROMPT, PromptText(name=prompt.name, text=prompt.text).to_json())
