@@ -20,7 +20,8 @@ _HEAD = """# Real models
 What runs on models that people use have shown, written by `python scripts/real_models.py RUN...`
 from their folders. Organisms show that the code finds what is there; these show what is there. The
 models are small and their weights were dequantized from four bits; of larger ones nothing is known
-here, nor yet which heads and tokens carry the direction in these.
+here, nor yet which heads and tokens carry the direction in these. How far single channels own the
+difference in means in two of them, layer by layer: [Loud channels](loud-channels.md).
 
 """
 EDITED_ANSWERS = "edited_answers.json"

@@ -1,5 +1,8 @@
 import subprocess
 import sys
+from importlib import metadata
+
+from tiny_runs import Caller
 
 PROGRAM = """
 import sys
@@ -33,3 +36,8 @@ def test_help_of_every_command_imports_nothing_heavy() -> None:
     assert "Find a model's refusal direction" in done.stdout
     assert "--max-layer-fraction" in done.stdout
     assert "Train an organism from nothing" in done.stdout
+
+
+def test_the_version_is_the_package_s(refusalscope: Caller) -> None:
+    called = refusalscope("--version")
+    assert (called.status, called.out) == (0, f"refusalscope {metadata.version('refusalscope')}\n")

@@ -17,7 +17,7 @@ from refusalscope.evaluation.guard_prompts import (
     qwen3guard_prompt,
     wildguard_prompt,
 )
-from refusalscope.evaluation.judge_names import judge_kind
+from refusalscope.evaluation.installed_judges import judge_kind
 from refusalscope.evaluation.judge_prompt import JudgePrompt, fill
 from refusalscope.models.text_tokens import joined
 

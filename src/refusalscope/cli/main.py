@@ -5,6 +5,8 @@ Nothing heavy is imported before a command runs, so that `--help` is quick.
 
 import logging
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 from typer.main import get_command
@@ -23,7 +25,7 @@ from refusalscope.cli import (
 )
 from refusalscope.cli.edge import guarded
 from refusalscope.cli.given_values import check_values
-from refusalscope.cli.terminal import LineHandler
+from refusalscope.cli.terminal import LineHandler, say
 
 app = typer.Typer(
     name="refusalscope",
@@ -32,6 +34,30 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        say(f"refusalscope {metadata.version('refusalscope')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_tell_version,
+            help="Print the version and end.",
+        ),
+    ] = False,
+) -> None:
+    del version
+
+
 run.register(app)
 run_all.register(app)
 anatomy.register(app)

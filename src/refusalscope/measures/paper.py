@@ -9,7 +9,7 @@ from pathlib import Path
 from refusalscope.data.answer_pairs import read_answer_pairs, read_pairs
 from refusalscope.data.documents import read_documents
 from refusalscope.errors import ChatTemplateError, InputError, MissingExtraError
-from refusalscope.evaluation.judge_names import model_judges
+from refusalscope.evaluation.installed_judges import model_judges
 from refusalscope.measures.coherence.measure import require_tasks
 from refusalscope.measures.coherence.task import (
     PAPER_TASKS,

@@ -6,13 +6,9 @@ from pathlib import Path
 from refusalscope.errors import InputError, OutputError, RunFolderError
 from refusalscope.evaluation.answers import AnswerCache, Answerer
 from refusalscope.evaluation.flag_completions import flag_completions
+from refusalscope.evaluation.installed_judges import judge_kind, model_judges, rule_judges
 from refusalscope.evaluation.judge_kinds import JudgeKind
-from refusalscope.evaluation.judge_names import (
-    judge_kind,
-    judge_names,
-    model_judges,
-    rule_judges,
-)
+from refusalscope.evaluation.judge_names import judge_names
 from refusalscope.evaluation.judges import Judge, judge_all, judgement_name
 from refusalscope.evaluation.local_answerer import LocalAnswerer
 from refusalscope.evaluation.model_judge import ModelJudge

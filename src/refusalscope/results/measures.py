@@ -47,8 +47,8 @@ class Measure(Generic[R]):
         file: Where the record is, in the run's folder; with "{item}" where there are several.
         needs: Stages of the run that must be done.
         items: What is measured by the options, one record each; None is one.
-        settings: `(folder, options, item)`: all that the record depends on beside the run, as plain
-            data; None is every option but the size of batches.
+        settings: `(folder, options, item)`, or "MODULE:NAME": all that the record depends on
+            beside the run, as plain data; None is every option but the size of batches.
         says: Those of the settings that a record itself says, for records of versions that noted
             nothing else.
         section: `(records) -> report.section.Section | None`, for the page.
@@ -69,7 +69,7 @@ class Measure(Generic[R]):
     file: str = ""
     needs: tuple[str, ...] = ("complete",)
     items: Callable[[Any], Sequence[str]] | None = None
-    settings: Callable[[Path, Any, str], Mapping[str, object]] | None = None
+    settings: Callable[[Path, Any, str], Mapping[str, object]] | str | None = None
     says: Callable[[R], Mapping[str, object]] | None = None
     section: Callable[[Sequence[R]], Any] | None = None
     summary: Callable[[Sequence[R]], Mapping[str, object]] | None = None
@@ -116,17 +116,21 @@ class Measure(Generic[R]):
     def settings_of(self, folder: Path, options: Record, item: str) -> Mapping[str, object]:
         """All that the record of one item depends on beside the run."""
         if self.settings is not None:
-            return self.settings(folder, options, item)
+            return _imported(self.settings)(folder, options, item)
         plain = options.model_dump(mode="json")
         return {name: value for name, value in plain.items() if name not in _CHANGES_NOTHING}
 
     def measured(self, session: object, options: Record, item: str) -> R:
         """The record of one item, measured now."""
-        measure = self.measure
-        if isinstance(measure, str):
-            module, _, name = measure.partition(":")
-            measure = getattr(import_module(module), name)
-        return measure(session, options, item)
+        return _imported(self.measure)(session, options, item)
+
+
+def _imported(function: Callable[..., Any] | str) -> Callable[..., Any]:
+    """The function, or the one that "MODULE:NAME" names."""
+    if isinstance(function, str):
+        module, _, name = function.partition(":")
+        return getattr(import_module(module), name)
+    return function
 
 
 @cache

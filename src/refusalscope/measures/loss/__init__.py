@@ -1,6 +1,6 @@
 """Cross-entropy of the paper's three texts under each condition (Table 9)."""
 
-from refusalscope.measures.loss.texts import lines, names, says, settings
+from refusalscope.measures.loss.page import lines, names, says
 from refusalscope.pipeline.evaluation_options import LossOptions
 from refusalscope.results.loss_records import TextLosses
 from refusalscope.results.measures import Measure
@@ -15,7 +15,7 @@ MEASURE = Measure(
     file="evaluation/loss/{item}.json",
     needs=("select",),
     items=names,
-    settings=settings,
+    settings=f"{__name__}.texts:settings",
     says=says,
     lines=lines,
     key="losses",

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from refusalscope.data.answer_pairs import AnswerPair
 from refusalscope.evaluation.loss import text_loss
 from refusalscope.interventions.intervention import Intervention
-from refusalscope.measures.loss.texts import Text, line_of, names, text_of
+from refusalscope.measures.loss.page import names
+from refusalscope.measures.loss.texts import Text, line_of, text_of
 from refusalscope.models.scored_text import ScoredText, scored_answer, scored_document
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.evaluation_options import PAPER_MAX_TOKENS, LossOptions

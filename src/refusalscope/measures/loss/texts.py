@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from refusalscope.data.answer_pairs import AnswerPair, read_answer_pairs
 from refusalscope.data.documents import read_documents
-from refusalscope.errors import InputError
 from refusalscope.pipeline.evaluation_options import LossOptions
-from refusalscope.results.loss_records import TextLosses, TextName
+from refusalscope.results.loss_records import TextName
 from refusalscope.results.run_records import COMPLETIONS, read_dataset_completions
 
 
@@ -33,22 +32,6 @@ class Text:
         return digest.hexdigest()
 
 
-def names(options: LossOptions) -> Sequence[TextName]:
-    """The texts that are asked for.
-
-    Raises:
-        InputError: none is.
-    """
-    asked: dict[TextName, bool] = {
-        "pile": options.pile is not None,
-        "alpaca": options.alpaca is not None,
-        "on_distribution": options.on_distribution,
-    }
-    if not any(asked.values()):
-        raise InputError("give at least one of --pile FILE, --alpaca FILE and --on-distribution")
-    return [name for name, is_asked in asked.items() if is_asked]
-
-
 def settings(folder: Path, options: LossOptions, name: str) -> Mapping[str, object]:
     """What the losses of one text depend on."""
     text = text_of(folder, options, name)
@@ -57,23 +40,6 @@ def settings(folder: Path, options: LossOptions, name: str) -> Mapping[str, obje
         "limit of tokens in a document": text.max_tokens,
         "texts": text.sha256(),
     }
-
-
-def says(record: TextLosses) -> Mapping[str, object]:
-    """The same, as the record says it."""
-    return {
-        "number of texts": record.n_asked,
-        "limit of tokens in a document": record.max_tokens,
-        "texts": record.sha256,
-    }
-
-
-def lines(records: Sequence[TextLosses]) -> Iterator[str]:
-    """A line for each text."""
-    for record in records:
-        shown = ", ".join(f"{row.condition} {row.loss:.3f}" for row in record.rows)
-        size = f"{record.rows[0].n_texts} texts, {record.rows[0].n_tokens} tokens"
-        yield f"{record.text}: {shown} nats per token ({size})"
 
 
 def text_of(folder: Path, options: LossOptions, name: str) -> Text:

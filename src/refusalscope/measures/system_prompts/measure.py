@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from refusalscope.errors import InputError, OutputError
-from refusalscope.evaluation.judge_names import rule_judges
+from refusalscope.evaluation.installed_judges import rule_judges
 from refusalscope.evaluation.judges import rates_by_condition
 from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.measures.system_prompts.record import SystemPromptOptions, prompts_of
