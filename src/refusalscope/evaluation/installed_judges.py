@@ -30,7 +30,7 @@ def _judges() -> Mapping[str, JudgeKind | Rule]:
         except Exception as error:
             _LOG.warning("the judge %s (%s) cannot be loaded: %s", name, point.value, error)
             continue
-        one = loaded.get(name) if isinstance(loaded, Mapping) else loaded
+        one: Any = loaded.get(name) if isinstance(loaded, Mapping) else loaded
         if (one.name == name) if isinstance(one, JudgeKind) else callable(one):
             found[name] = one
         else:
