@@ -36,10 +36,11 @@ app = typer.Typer(
 )
 
 
-def _tell_version(is_asked: bool) -> None:
+def _tell_version(is_asked: bool) -> bool:
     if is_asked:
         say(f"refusalscope {metadata.version('refusalscope')}")
         raise typer.Exit
+    return is_asked
 
 
 @app.callback()

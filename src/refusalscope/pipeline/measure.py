@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from refusalscope.errors import OutputError, RunFolderError
 from refusalscope.pipeline.refresh import refresh_summary
+from refusalscope.pipeline.reopen import own_options
 from refusalscope.pipeline.run_folder import RunFolder
 from refusalscope.pipeline.session import Session
 from refusalscope.results.files import write_file
@@ -39,7 +40,7 @@ def measure(session: Session, kind: Measure[R], options: Record | None = None) -
     found = []
     for item in kind.items_of(wanted):
         file = kind.path(item)
-        _require_stages(folder, manifest, kind)
+        _require_stages(session, manifest, kind)
         if kind.adds:
             found.append(kind.measured(session, wanted, item))
             write_file(folder / file, found[-1].to_json())
@@ -56,9 +57,11 @@ def measure(session: Session, kind: Measure[R], options: Record | None = None) -
     return found
 
 
-def _require_stages(folder: Path, manifest: RunManifest, kind: Measure[R]) -> None:
+def _require_stages(session: Session, manifest: RunManifest, kind: Measure[R]) -> None:
+    folder = session.folder
     for stage in kind.needs:
         if stage not in manifest.stages:
+            own_options(folder, trust_remote_code=session.trust_remote_code)
             raise RunFolderError(
                 f"{folder} is not done up to {stage}, which {kind.name} rests on; do it with: "
                 f"refusalscope {stage} {folder}"

@@ -22,6 +22,7 @@ from refusalscope.pipeline.mechanism_parts import (
 from refusalscope.pipeline.mechanism_search import do_search, remove_search_journals
 from refusalscope.pipeline.mechanism_study import Study, start_study
 from refusalscope.pipeline.mechanism_suffixes import do_heads, do_projections, do_suffixes
+from refusalscope.pipeline.reopen import own_options
 from refusalscope.pipeline.run_folder import stage_key
 from refusalscope.pipeline.session import Session
 from refusalscope.report.page import write_report
@@ -61,6 +62,7 @@ def mechanism(session: Session, options: MechanismOptions) -> MechanismRecords:
         RefusalscopeError: any other of its kinds.
     """
     folder = session.folder
+    own_options(folder, trust_remote_code=session.trust_remote_code)
     if _NEEDED not in read_run(folder).manifest.stages:
         raise RunFolderError(
             f"the run in {folder} is not finished; finish it with: refusalscope report {folder}"
