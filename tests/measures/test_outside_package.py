@@ -77,6 +77,7 @@ def test_its_measure_and_judge_are_named_measured_and_shown(
         assert words in page
 
 
+@pytest.mark.slow
 def test_its_record_is_kept_and_other_options_are_another_record(
     refusalscope: Command, run_folder: Path
 ) -> None:
@@ -92,6 +93,7 @@ def test_its_record_is_kept_and_other_options_are_another_record(
     assert contents(run_folder)["measures/words.json"] != before["measures/words.json"]
 
 
+@pytest.mark.slow
 def test_after_a_kill_it_ends_with_the_bytes_of_an_uninterrupted_one(
     refusalscope: Command, packages: Path, run_folder: Path, tmp_path: Path
 ) -> None:
@@ -112,6 +114,7 @@ def test_after_a_kill_it_ends_with_the_bytes_of_an_uninterrupted_one(
     assert contents(run_folder) == contents(whole)
 
 
+@pytest.mark.slow
 def test_without_the_package_its_record_is_named_as_unknown(
     refusalscope: Command, run_folder: Path
 ) -> None:
