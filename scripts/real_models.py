@@ -13,7 +13,7 @@ from pathlib import Path
 
 from refusalscope.report.choice import describe_choice, nearest_sentence
 from refusalscope.results.records import Rate, Summary
-from refusalscope.results.run_records import TIMINGS, RunRecords, read_run
+from refusalscope.results.run_records import RunRecords, read_run
 
 _HEAD = """# Real models
 
@@ -54,7 +54,7 @@ def _section(folder: Path) -> Iterator[str]:
     yield from _choice(run)
     yield from _outcomes(summary)
     yield from _edited(folder)
-    yield from _cost(run, folder)
+    yield from _cost(run)
     for warning in summary.warnings:
         yield f"- Warning: {warning}"
     yield ""
@@ -78,22 +78,14 @@ def _edited(folder: Path) -> Iterator[str]:
     )
 
 
-def _cost(run: RunRecords, folder: Path) -> Iterator[str]:
-    """Times depend on the machine; their shares and the sweeps do less."""
-    timings = json.loads((folder / TIMINGS).read_text("utf-8"))
-    total = sum(timings.values())
-    shares = ", ".join(
-        f"{name} {seconds / total:.0%}"
-        for name, seconds in timings.items()
-        if seconds >= total / 200
-    )
-    yield f"Of the time: {shares}."
+def _cost(run: RunRecords) -> Iterator[str]:
+    """Passes; times, and even their shares, are those of what else the machine did."""
     if run.selection is not None:
         yield (
             f"Selection ran {run.selection.sweeps:.0f} passes over a validation set; the full grid "
             f"has {run.selection.full_sweeps}."
         )
-    yield ""
+        yield ""
 
 
 def _choice(run: RunRecords) -> Iterator[str]:
