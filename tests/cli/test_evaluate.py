@@ -98,8 +98,8 @@ def test_an_unreadable_judge_is_counted_aloud_and_in_the_summary(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give at least one --judge: refusal_phrases, refusal_in_answer, llama_guard_2"),
-        (["--judge", "nobody"], "no judge is called 'nobody'; expected one of refusal_phrases"),
+        ([], "give at least one --judge: refusal_in_answer, refusal_phrases, chat"),
+        (["--judge", "nobody"], "no judge is called 'nobody'; expected one of refusal_in_answer"),
         (["--judge", "chat"], "judge chat is any chat model; say which with --model"),
         (["--judge", "harmbench", "--dataset", "x"], "no data set 'x'; expected one of harmful"),
         (["--judge", "wildguard", "--short-is-safe"], "belongs to llama_guard_2"),
