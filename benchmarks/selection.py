@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from refusalscope.activations.difference_in_means import difference_in_means
-from refusalscope.activations.means import mean_resid_pre
+from refusalscope.activations.moments import resid_pre_moments
 from refusalscope.activations.next_token import mean_next_token_probabilities
 from refusalscope.metrics.kl import kl_divergence
 from refusalscope.metrics.refusal_metric import refusal_metric
@@ -194,8 +194,8 @@ def _prepare(
     ]
     tokens = tuple(token.id for token in propose_refusal_tokens(*first))
     differences = difference_in_means(
-        harmful=mean_resid_pre(chat, prompts["harmful_train"]).means,
-        harmless=mean_resid_pre(chat, prompts["harmless_train"]).means,
+        harmful=resid_pre_moments(chat, prompts["harmful_train"]).means,
+        harmless=resid_pre_moments(chat, prompts["harmless_train"]).means,
     )
     return chat, prompts, differences, tokens
 

@@ -31,9 +31,9 @@ def instruction_files(folder: Path) -> tuple[Path, Path]:
     return harmful, harmless
 
 
-def finish_run(given: Path, model: Path, out: Path) -> Path:
-    """A finished run of a tiny model, with the instructions of `instruction_files` in `given`."""
-    options = RunOptions(
+def tiny_options(given: Path, model: Path) -> RunOptions:
+    """A run of a tiny model, with the instructions of `instruction_files` in `given`."""
+    return RunOptions(
         model=str(model),
         harmful=str(given / "harmful.txt"),
         harmless=str(given / "harmless.txt"),
@@ -46,7 +46,11 @@ def finish_run(given: Path, model: Path, out: Path) -> Path:
         max_new_tokens=3,
         limits=LimitOptions(min_induce=-100, max_kl=100, max_layer_fraction=1.1),
     )
-    run(options, out)
+
+
+def finish_run(given: Path, model: Path, out: Path) -> Path:
+    """That run, finished."""
+    run(tiny_options(given, model), out)
     return out
 
 

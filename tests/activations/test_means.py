@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_models import tiny_chat
 
-from refusalscope.activations.means import mean_resid_pre
+from refusalscope.activations.moments import resid_pre_moments
 from refusalscope.activations.next_token import mean_next_token_probabilities
 from refusalscope.errors import InstructionsError
 from refusalscope.models.batches import pad
@@ -41,15 +41,15 @@ def test_means_are_those_of_the_prompts_alone(chat: ChatModel) -> None:
             output = chat.model(input_ids=torch.tensor([prompt.ids]), output_hidden_states=True)
         for layer in range(chat.n_layers):
             expected[:, layer] += output.hidden_states[layer][0, list(chat.positions)].double()
-    found = mean_resid_pre(chat, prompts).means
+    found = resid_pre_moments(chat, prompts).means
     torch.testing.assert_close(found, expected / len(prompts), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_batch_size_changes_the_means_only_by_rounding(chat: ChatModel, batch_size: int) -> None:
     prompts = chat.encode(TEXTS)
-    whole = mean_resid_pre(chat, prompts, batch_size=len(prompts)).means
-    found = mean_resid_pre(chat, prompts, batch_size=batch_size).means
+    whole = resid_pre_moments(chat, prompts, batch_size=len(prompts)).means
+    found = resid_pre_moments(chat, prompts, batch_size=batch_size).means
     torch.testing.assert_close(found, whole, atol=1e-6, rtol=1e-5)
 
 
@@ -79,15 +79,17 @@ def test_only_kept_prompts_count(chat: ChatModel) -> None:
     def keep_first(logits: torch.Tensor, _indices: Sequence[int]) -> torch.Tensor:
         return torch.arange(len(logits)) == 0
 
-    found = mean_resid_pre(chat, prompts, keep=keep_first, batch_size=len(prompts))
+    found = resid_pre_moments(chat, prompts, keep=keep_first, batch_size=len(prompts))
     kept = [p for p, is_kept in zip(prompts, found.kept, strict=True) if is_kept]
     assert [len(p.ids) for p in kept] == lengths[:1]
-    torch.testing.assert_close(found.means, mean_resid_pre(chat, kept).means, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        found.means, resid_pre_moments(chat, kept).means, atol=1e-6, rtol=1e-5
+    )
 
 
 def test_a_filter_that_keeps_nothing_is_an_error(chat: ChatModel) -> None:
     with pytest.raises(InstructionsError, match="none of 6 prompts was kept"):
-        mean_resid_pre(
+        resid_pre_moments(
             chat,
             chat.encode(TEXTS),
             keep=lambda logits, _indices: torch.zeros(len(logits), dtype=torch.bool),

@@ -4,7 +4,6 @@ import pytest
 import torch
 from tiny_models import tiny_chat
 
-from refusalscope.activations.means import mean_resid_pre
 from refusalscope.activations.moments import resid_pre_moments
 from refusalscope.errors import NothingKeptError
 from refusalscope.models import forward
@@ -103,8 +102,3 @@ def test_a_filter_that_keeps_nothing_is_an_error(chat: ChatModel) -> None:
         resid_pre_moments(
             chat, chat.encode(TEXTS), keep=lambda logits, _: torch.zeros(len(logits)).bool()
         )
-
-
-def test_the_means_are_the_same_bit_for_bit_under_their_own_name(chat: ChatModel) -> None:
-    prompts = chat.encode(TEXTS)
-    assert mean_resid_pre(chat, prompts).means.equal(resid_pre_moments(chat, prompts).means)

@@ -8,7 +8,7 @@ import torch
 from tiny_models import tiny_chat
 from torch import Tensor
 
-from refusalscope.activations.means import mean_resid_pre
+from refusalscope.activations.moments import resid_pre_moments
 from refusalscope.activations.next_token import mean_next_token_probabilities, refusal_metrics
 from refusalscope.activations.streams import streams_at
 from refusalscope.data.instruction import Instruction
@@ -68,7 +68,7 @@ def at_most(chat: ChatModel, n_tokens: int) -> Generator[list[int]]:
 
 
 def means(chat: ChatModel) -> Tensor:
-    return mean_resid_pre(chat, chat.encode(WORDS)).means
+    return resid_pre_moments(chat, chat.encode(WORDS)).means
 
 
 def next_token(chat: ChatModel) -> Tensor:

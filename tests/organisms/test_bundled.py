@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refusalscope.activations.difference_in_means import difference_in_means
-from refusalscope.activations.means import mean_resid_pre
+from refusalscope.activations.moments import resid_pre_moments
 from refusalscope.errors import SelectionError
 from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import load_chat_model
@@ -103,8 +103,8 @@ def _select(folder: Path, *, shuffled: bool) -> None:
             prompts[f"harmless_{split}"] = both[1::2]
     tokens = chat.tokenizer("I", add_special_tokens=False).input_ids
     differences = difference_in_means(
-        harmful=mean_resid_pre(chat, prompts["harmful_train"]).means,
-        harmless=mean_resid_pre(chat, prompts["harmless_train"]).means,
+        harmful=resid_pre_moments(chat, prompts["harmful_train"]).means,
+        harmless=resid_pre_moments(chat, prompts["harmless_train"]).means,
     )
     select_direction(
         chat,
@@ -193,8 +193,8 @@ def test_the_lazy_search_gives_the_winner_of_the_full_grid_under_twenty_seeds() 
         tokens = chat.tokenizer("I", add_special_tokens=False).input_ids
         prompts = {n: chat.encode([i.text for i in s.instructions]) for n, s in sets.items()}
         differences = difference_in_means(
-            harmful=mean_resid_pre(chat, prompts["harmful_train"]).means,
-            harmless=mean_resid_pre(chat, prompts["harmless_train"]).means,
+            harmful=resid_pre_moments(chat, prompts["harmful_train"]).means,
+            harmless=resid_pre_moments(chat, prompts["harmless_train"]).means,
         )
         lazy, full = (
             select_direction(

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_models import save_tiny
-from tiny_runs import instruction_files
+from tiny_runs import instruction_files, tiny_options
 
 from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.errors import RunFolderError
-from refusalscope.pipeline.options import LimitOptions, RunOptions
+from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import run
 from refusalscope.results.run_records import read_run
 
@@ -19,20 +19,8 @@ from refusalscope.results.run_records import read_run
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> RunOptions:
     folder = tmp_path_factory.mktemp("given")
-    harmful, harmless = instruction_files(folder)
-    return RunOptions(
-        model=str(save_tiny(folder / "tiny")),
-        harmful=str(harmful),
-        harmless=str(harmless),
-        n_train=6,
-        n_val=3,
-        n_test=3,
-        batch_size=4,
-        filter_instructions=False,
-        refusal_tokens=("c",),
-        max_new_tokens=3,
-        limits=LimitOptions(min_induce=-100, max_kl=100, max_layer_fraction=1.1),
-    )
+    instruction_files(folder)
+    return tiny_options(folder, save_tiny(folder / "tiny"))
 
 
 def test_selection_runs_on_the_estimators_candidates_and_the_plain_ones_are_kept(

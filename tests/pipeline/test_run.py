@@ -5,9 +5,18 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 from tiny_models import save_tiny
-from tiny_runs import StopAfter, StopHereError, StopIn, contents, instruction_files, names, results
+from tiny_runs import (
+    StopAfter,
+    StopHereError,
+    StopIn,
+    contents,
+    instruction_files,
+    names,
+    results,
+    tiny_options,
+)
 
-from refusalscope.pipeline.options import LimitOptions, RunOptions
+from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import STAGES, command_line, load, run
 from refusalscope.results.records import Summary
 from refusalscope.results.run_records import read_run
@@ -60,21 +69,9 @@ RATE = {"rate", "n", "low", "high"}
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> RunOptions:
     folder = tmp_path_factory.mktemp("given")
-    harmful, harmless = instruction_files(folder)
-    return RunOptions(
-        model=str(save_tiny(folder / "tiny")),
-        harmful=str(harmful),
-        harmless=str(harmless),
-        n_train=6,
-        n_val=3,
-        n_test=3,
-        batch_size=4,
-        filter_instructions=False,
-        refusal_tokens=("c",),
-        max_new_tokens=3,
-        random_suffix=2,
-        limits=LimitOptions(max_kl=100.0, min_induce=-100.0, max_layer_fraction=1.1),
-    )
+    instruction_files(folder)
+    options = tiny_options(folder, save_tiny(folder / "tiny"))
+    return options.model_copy(update={"random_suffix": 2})
 
 
 @pytest.fixture(scope="module")

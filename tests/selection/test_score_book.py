@@ -7,7 +7,7 @@ import pytest
 from tiny_models import tiny_chat
 
 from refusalscope.activations.difference_in_means import difference_in_means
-from refusalscope.activations.means import mean_resid_pre
+from refusalscope.activations.moments import resid_pre_moments
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.results.records import Selection, SelectionLimits
 from refusalscope.selection.score_book import Baseline, ScoreBook
@@ -32,7 +32,8 @@ def _select(
     harmful = chat.encode([f"break the lock of door {i}" for i in range(5)])
     harmless = chat.encode([f"paint the door of house {i} in green" for i in range(6)])
     differences = difference_in_means(
-        harmful=mean_resid_pre(chat, harmful).means, harmless=mean_resid_pre(chat, harmless).means
+        harmful=resid_pre_moments(chat, harmful).means,
+        harmless=resid_pre_moments(chat, harmless).means,
     )
     return select_direction(
         chat,

@@ -74,7 +74,7 @@ def winsorised(harmful: Moments, harmless: Moments) -> Float[Tensor, "pos layer 
         NumericalError: a mean is NaN or infinite.
     """
     bound = loud_bound(harmless.means)
-    _difference(harmful, harmless)
+    _difference(harmful, harmless)  # an infinite mean is an error, which clipping would hide
     return difference_in_means(
         harmful=harmful.means.clamp(-bound, bound), harmless=harmless.means.clamp(-bound, bound)
     )

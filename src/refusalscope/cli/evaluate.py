@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from refusalscope.cli.from_options import with_options
+from refusalscope.cli.judgements import judgement_rows, say_judgements
 from refusalscope.cli.measures import WithMeasures
 from refusalscope.cli.shared_options import KeyVariable
 from refusalscope.cli.terminal import say, say_json
@@ -49,7 +50,11 @@ def judge(
     key = server_key(key_variable)
     with open_session(run_folder, progress=Bars(), server_key=key) as session:
         records = judge_run(session, options)
-    _print_judgements(records, run_folder, as_json=as_json)
+    if as_json:
+        rows = judgement_rows(records)
+        say_json(json.dumps({"run": str(run_folder), "judges": rows}, indent=2))
+        return
+    say_judgements(records, run_folder)
 
 
 app.command()(with_options(judge, after={"key_variable": "chat", "paper": "rubric"}))
@@ -86,40 +91,3 @@ def agreement(
         )
         say(f"{row.refusal_judge} with {row.safety_judge}: {counts}")
     say(str(run_folder / AGREEMENT))
-
-
-def _print_judgements(records: list, run_folder: Path, *, as_json: bool) -> None:
-    from refusalscope.evaluation.judges import rates_by_condition
-    from refusalscope.results.run_records import EVALUATION
-
-    rows = []
-    for record in records:
-        rates = rates_by_condition(record)
-        rows.append(
-            {
-                "judge": record.judge,
-                "measures": record.measures,
-                "version": record.version,
-                "model": record.model,
-                "n": len(record.rows),
-                "n_unparsed": record.n_unparsed,
-                "rates": {
-                    dataset: {name: rate.model_dump() for name, rate in own.items()}
-                    for dataset, own in rates.items()
-                },
-            }
-        )
-    if as_json:
-        say_json(json.dumps({"run": str(run_folder), "judges": rows}, indent=2))
-        return
-    for row, record in zip(rows, records, strict=True):
-        shown = "; ".join(
-            f"{dataset} " + ", ".join(f"{name} {rate['rate']:.2f}" for name, rate in own.items())
-            for dataset, own in row["rates"].items()
-        )
-        unread = f", no verdict on {record.n_unparsed} of {len(record.rows)}"
-        say(
-            f"{record.judge}: {record.measures} {shown or 'of nothing'}"
-            f"{unread if record.n_unparsed else ''}; "
-            f"{run_folder / EVALUATION / record.judge}.json"
-        )

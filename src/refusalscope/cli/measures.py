@@ -14,10 +14,12 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from refusalscope.cli.from_options import with_options
+from refusalscope.cli.judgements import judgement_rows, say_judgements
 from refusalscope.cli.shared_options import KeyVariable, TrustRemoteCode
 from refusalscope.cli.terminal import say, say_json
 from refusalscope.results.measures import Measure, measure_named, measures
 from refusalscope.results.record import Record
+from refusalscope.results.records import Judgements
 
 Asked = tuple[Measure[Any], Record]
 
@@ -178,34 +180,39 @@ def _measure(
 
     quiet_libraries()
     found: dict[str, list[Any]] = {}
+    judged: list[Judgements] = []
     with open_session(
         run_folder, progress=Bars(), trust_remote_code=trust_remote_code, server_key=key
     ) as session:
         for kind, options in asked:
             found[kind.name] = measured(session, kind, options)
         if judges:
-            for one in judge_run(session, JudgeOptions(judges=tuple(judges))):
-                found.setdefault(one.judge, []).append(one)
+            judged = judge_run(session, JudgeOptions(judges=tuple(judges)))
     if as_json:
-        _say_json(run_folder, asked, found)
+        say_json(_as_json(run_folder, asked, found, judged))
         return
     for kind, options in asked:
         for line in kind.lines(found[kind.name]) if kind.lines else ():
             say(line)
         for item in kind.items_of(options):
             say(str(run_folder / kind.path(item)))
-    for name in found.keys() - {kind.name for kind, _ in asked}:
-        say(f"{name}: judged; {run_folder / 'evaluation' / name}.json")
+    say_judgements(judged, run_folder)
 
 
-def _say_json(run_folder: Path, asked: Sequence[Asked], found: dict[str, list[Any]]) -> None:
-    """One record as it is; several by the name of what they are."""
-    if len(found) == 1 and len(asked) == 1 and asked[0][0].items is None:
-        say_json(found[asked[0][0].name][0].to_json())
-        return
-    keys = {kind.name: kind.key if len(asked) == 1 else kind.name for kind, _ in asked}
-    rows = {
-        keys.get(name, name): [one.model_dump(mode="json") for one in own]
-        for name, own in found.items()
+def _as_json(
+    run_folder: Path,
+    asked: Sequence[Asked],
+    found: dict[str, list[Any]],
+    judged: Sequence[Judgements],
+) -> str:
+    """One record as it is; several by the name of what they are, and judges with their rates."""
+    is_one = len(asked) == 1 and not judged
+    if is_one and asked[0][0].items is None:
+        return found[asked[0][0].name][0].to_json()
+    rows: dict[str, object] = {
+        kind.key if is_one else kind.name: [one.model_dump(mode="json") for one in found[kind.name]]
+        for kind, _ in asked
     }
-    say_json(json.dumps({"run": str(run_folder), **rows}, indent=2))
+    if judged:
+        rows["judges"] = judgement_rows(judged)
+    return json.dumps({"run": str(run_folder), **rows}, indent=2)

@@ -4,11 +4,6 @@ from typing import Annotated
 
 import typer
 
-from refusalscope.pipeline.evaluation_options import BESIDE_RULES
-
-Judges = Annotated[list[str] | None, typer.Option(help=BESIDE_RULES["judges"].help)]
-JudgeModel = Annotated[str | None, typer.Option(help=BESIDE_RULES["model"].help)]
-JudgeServer = Annotated[str | None, typer.Option(help=BESIDE_RULES["server"].help)]
 KeyVariable = Annotated[
     str | None, typer.Option(help="Environment variable that holds the server's key.")
 ]

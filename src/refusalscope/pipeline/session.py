@@ -43,11 +43,6 @@ class Session:
         """
         return reopen(self.folder, progress=self.progress, trust_remote_code=self.trust_remote_code)
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the model is there already."""
-        return "run" in self.__dict__
-
 
 @contextmanager
 def start_session(

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from refusalscope.activations.difference_in_means import difference_in_means
-from refusalscope.activations.means import mean_resid_pre
+from refusalscope.activations.moments import resid_pre_moments
 from refusalscope.activations.next_token import refusal_metrics
 from refusalscope.errors import InputError
 from refusalscope.metrics.intervals import rate_of
@@ -124,8 +124,8 @@ def _set_weights(chat: ChatModel, weights: dict[str, Tensor]) -> None:
 
 def _differences(chat: ChatModel, prompts: Prompts) -> Float[Tensor, "pos layer d_model"]:
     return difference_in_means(
-        harmful=mean_resid_pre(chat, prompts["harmful_train"]).means,
-        harmless=mean_resid_pre(chat, prompts["harmless_train"]).means,
+        harmful=resid_pre_moments(chat, prompts["harmful_train"]).means,
+        harmless=resid_pre_moments(chat, prompts["harmless_train"]).means,
     )
 
 

@@ -86,7 +86,7 @@ def render_report(
         environment()
         .get_template("page.html.jinja")
         .render(
-            **_findings(run, beside),
+            **_findings(run, beside, measured),
             **_selection(run, lines),
             **_effects(run, beside, measured),
             scores=scores,
@@ -109,7 +109,9 @@ def render_report(
     )
 
 
-def _findings(run: RunRecords, beside: EvaluationRecords) -> dict[str, Any]:
+def _findings(
+    run: RunRecords, beside: EvaluationRecords, measured: Mapping[str, Section]
+) -> dict[str, Any]:
     finding = describe_finding(run)
     changes = headline_changes(run.summary, run.judgements)
     return {
@@ -119,7 +121,7 @@ def _findings(run: RunRecords, beside: EvaluationRecords) -> dict[str, Any]:
         "three_wordings": THREE_WORDINGS,
         "intervals": intervals_sentence(
             intervals_of_run(run, beside, changes)
-            + sum(section.n_intervals for section in _measured(beside).values())
+            + sum(section.n_intervals for section in measured.values())
         ),
         "warnings": all_warnings(run, (*finding.warnings, *judge_notes(run.judgements))),
         "effects": effects_in_short(run, beside),

@@ -1,7 +1,7 @@
 """KL of each condition along the baseline's own answers, token by token."""
 
 from refusalscope.measures.drift.page import lines, section, summary
-from refusalscope.measures.drift.record import Drift, DriftOptions, answers_digest
+from refusalscope.measures.drift.record import Drift, DriftOptions, baseline_answers, digest_of
 from refusalscope.results.measures import Measure
 
 MEASURE = Measure(
@@ -12,7 +12,9 @@ MEASURE = Measure(
     record=Drift,
     measure=f"{__name__}.measure:measure",
     file="evaluation/drift.json",
-    settings=lambda folder, _options, _item: {"digest of the answers": answers_digest(folder)},
+    settings=lambda folder, _options, _item: {
+        "digest of the answers": digest_of(baseline_answers(folder))
+    },
     says=lambda record: {"digest of the answers": record.sha256},
     section=section,
     summary=summary,

@@ -9,8 +9,8 @@ from refusalscope.measures.drift.record import (
     Drift,
     DriftOptions,
     TokenDrift,
-    answers_digest,
     baseline_answers,
+    digest_of,
 )
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.session import Session
@@ -33,14 +33,13 @@ def measure(session: Session, options: DriftOptions, _item: str = "") -> Drift:
         RunFolderError: no run, or one without a direction.
         InputError: it has no baseline completions.
     """
-    folder = session.folder
-    answers = baseline_answers(folder)
+    answers = baseline_answers(session.folder)
     rows = [
         row
         for name, own in answers.items()
         for row in _dataset(session.run, name, own, options.batch_size)
     ]
-    return Drift(sha256=answers_digest(folder), rows=tuple(rows))
+    return Drift(sha256=digest_of(answers), rows=tuple(rows))
 
 
 def _dataset(

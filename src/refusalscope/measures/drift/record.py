@@ -1,5 +1,6 @@
 """Drift along the model's own answers: evaluation/drift.json."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -85,7 +86,7 @@ def baseline_answers(folder: Path) -> dict[str, list[Completion]]:
     return answers
 
 
-def answers_digest(folder: Path) -> str:
-    """What identifies the answers that drift is measured along; see `baseline_answers`."""
-    rows = [row for own in baseline_answers(folder).values() for row in own]
+def digest_of(answers: Mapping[str, Sequence[Completion]]) -> str:
+    """What identifies the answers that drift is measured along."""
+    rows = [row for own in answers.values() for row in own]
     return sha256_text("".join(row.to_line() for row in rows))
