@@ -80,3 +80,11 @@ def test_what_tells_the_instructions_apart_is_said(sample: SimpleNamespace) -> N
     page = render_report(sample.run(extraction=extraction(run, contrast=same)))
     assert "words alone tell" in page
     assert "may in part be one of that" not in page
+    for changes, is_said in (
+        ({"words": Separation(area=0.41, low=0.35, high=0.48)}, False),
+        ({"length": Separation(area=0.31, low=0.25, high=0.38)}, True),
+    ):
+        page = render_report(
+            sample.run(extraction=extraction(run, contrast=same.model_copy(update=changes)))
+        )
+        assert ("may in part be one of that" in page) is is_said

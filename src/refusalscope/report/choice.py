@@ -111,8 +111,11 @@ def _contrast(contrast: Contrast) -> str:
     def area(one: Separation) -> str:
         return f"{number(one.area, 2)} (95 % {number(one.low, 2)} to {number(one.high, 2)})"
 
-    apart = [one for one in (contrast.words, contrast.length) if not one.low <= 0.5 <= one.high]
-    warns = " A direction between the two sets may in part be one of that." if apart else ""
+    # Words were weighed on other instructions: below chance they say nothing that carries over.
+    by_words = contrast.words.low > 0.5
+    by_length = not contrast.length.low <= 0.5 <= contrast.length.high
+    told = by_words or by_length
+    warns = " A direction between the two sets may in part be one of that." if told else ""
     return (
         f"Without the model, words alone tell the {contrast.n_harmful} harmful instructions of "
         f"validation and test from the {contrast.n_harmless} harmless ones with an AUROC of "
