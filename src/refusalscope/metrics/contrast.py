@@ -14,7 +14,7 @@ _WORD = re.compile(r"\w+")
 
 def n_words(text: str) -> int:
     """The number of words: runs of letters, digits and underscores."""
-    return len(_words(text))
+    return len(words_of(text))
 
 
 def word_scores(
@@ -35,7 +35,9 @@ def word_scores(
     Raises:
         ValueError: a kind has no word.
     """
-    counts = [Counter(word for text in own for word in _words(text)) for own in (harmful, harmless)]
+    counts = [
+        Counter(word for text in own for word in words_of(text)) for own in (harmful, harmless)
+    ]
     if not all(counts):
         raise ValueError(
             f"{len(harmful)} harmful and {len(harmless)} harmless texts to count words in; each "
@@ -48,8 +50,9 @@ def word_scores(
         - math.log((counts[1][word] + 1) / totals[1])
         for word in known
     }
-    return [sum(weights.get(word, 0.0) for word in _words(text)) for text in texts]
+    return [sum(weights.get(word, 0.0) for word in words_of(text)) for text in texts]
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """The words of a text in their order, case folded."""
     return _WORD.findall(text.casefold())

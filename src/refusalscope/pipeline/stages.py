@@ -6,10 +6,13 @@ What a stage does is in the folders below `pipeline`; here it is put together an
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from safetensors.torch import load_file
+from torch import Tensor
 
 from refusalscope.directions.direction import load_direction, save_direction
 from refusalscope.errors import InstructionsError, RunFolderError, SelectionError
@@ -66,14 +69,9 @@ def select(run: RunContext) -> None:
     if lacking is not None and lacking.reason != "no candidate":
         return
     (out / NO_DIRECTION).unlink(missing_ok=True)
-    candidates = Candidates(
-        facts=read_record(ExtractionFacts, out / EXTRACTION),
-        refusal_tokens=run.folder.manifest().model.refusal_tokens,
-        lacking=None,
-        tensors=load_file(out / MEAN_DIFFERENCES),
-    )
+    candidates = candidates_of(run)
     prompts = kept_prompts(run.study, candidates.facts)
-    book = ScoreBook(out / PROMPT_SCORES, key=_book_key(run, candidates, prompts))
+    book = ScoreBook(out / PROMPT_SCORES, key=score_key(run, candidates.vectors, prompts))
     with run.progress.stage("select", None, unit="sweeps") as advance:
         try:
             chosen = choose(run.study, candidates, prompts, book=book, stage=advance)
@@ -96,15 +94,28 @@ def has_no_direction(run: RunContext) -> bool:
     return (run.folder.path / NO_DIRECTION).is_file()
 
 
-def _book_key(run: RunContext, candidates: Candidates, val: dict[str, list[Prompt]]) -> str:
+def candidates_of(run: RunContext) -> Candidates:
+    """What extraction has written."""
+    out = run.folder.path
+    return Candidates(
+        facts=read_record(ExtractionFacts, out / EXTRACTION),
+        refusal_tokens=run.folder.manifest().model.refusal_tokens,
+        lacking=None,
+        tensors=load_file(out / MEAN_DIFFERENCES),
+    )
+
+
+def score_key(
+    run: RunContext, vectors: Float[Tensor, "pos layer d_model"], val: Mapping[str, list[Prompt]]
+) -> str:
     """Digest of all that a score depends on: not the limits, but the formulas of their rule."""
     model = run.folder.manifest().model
-    formulas = "paper" if limits_of(run.study, candidates.facts).rule == "code" else "exact"
+    facts = read_record(ExtractionFacts, run.folder.path / EXTRACTION)
+    formulas = "paper" if limits_of(run.study, facts).rule == "code" else "exact"
     prompts = {name: [prompt.ids for prompt in own] for name, own in val.items()}
-    facts = [model.weights_sha256, model.dtype, run.refusal_tokens, formulas, prompts]
-    differences = candidates.vectors.contiguous()
-    numbers = differences.view(torch.uint8).numpy().tobytes()
-    return sha256_text(json.dumps([*facts, hashlib.sha256(numbers).hexdigest()]))
+    what = [model.weights_sha256, model.dtype, run.refusal_tokens, formulas, prompts]
+    numbers = vectors.contiguous().view(torch.uint8).numpy().tobytes()
+    return sha256_text(json.dumps([*what, hashlib.sha256(numbers).hexdigest()]))
 
 
 def _save_choice(out: Path, chosen: Chosen) -> None:

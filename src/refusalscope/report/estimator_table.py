@@ -6,7 +6,7 @@ from refusalscope.results.estimator_records import BESIDE, OWNS, PLAIN, ChannelC
 from refusalscope.results.records import DirectionFacts, ExtractionFacts
 
 _SHOWN = 5
-_NAMES: dict[Estimator, str] = {
+ESTIMATOR_NAMES: dict[Estimator, str] = {
     "difference_in_means": "difference in means",
     "masked": "masked",
     "winsorised": "winsorised",
@@ -20,8 +20,8 @@ def estimator_sentence(extraction: ExtractionFacts) -> str | None:
     if extraction.estimator == PLAIN:
         return None
     return (
-        f"The candidates are made by the {_NAMES[extraction.estimator]} estimator in place of "
-        f"difference in means (see the table of channels)."
+        f"The candidates are made by the {ESTIMATOR_NAMES[extraction.estimator]} estimator in "
+        f"place of difference in means (see the table of channels)."
     )
 
 
@@ -48,7 +48,7 @@ def channel_table(extraction: ExtractionFacts, direction: DirectionFacts | None)
         ),
         header=(
             *("Place", "Channel", "Share", "Times the median", "Loud channels"),
-            *(_NAMES[name] for name in BESIDE),
+            *(ESTIMATOR_NAMES[name] for name in BESIDE),
         ),
         rows=tuple(_row(row, is_chosen=row in first) for row in (*first, *rest[:_SHOWN])),
     )

@@ -11,6 +11,16 @@ ScoreName = Literal["bypass", "induce", "kl"]
 SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
 
 
+def set_size(name: ScoreName, scorer: "Scorer") -> int:
+    """Prompts that one score is a mean over."""
+    return scorer.n_harmful if name == "bypass" else scorer.n_harmless
+
+
+def whole(name: ScoreName, candidate: Candidate, scorer: "Scorer") -> "Part":
+    """One score of a candidate on all of its prompts."""
+    return Part(candidate=candidate, score=name, start=0, stop=set_size(name, scorer))
+
+
 Expected = Mapping[tuple[ScoreName, Candidate], float]
 """What a score will probably be: a guess, which decides nothing but what is computed next."""
 

@@ -1,0 +1,310 @@
+"""Every estimator of candidates on the prompts of a run: what is chosen of each, and what it does.
+
+Means and variances are read once for all; what makes the same candidates bit for bit is scored
+once. Scores are kept prompt by prompt in measures/estimators, so a measurement that was killed
+scores nothing twice.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from refusalscope.activations.estimators import estimate
+from refusalscope.directions.direction import load_direction
+from refusalscope.errors import InstructionsError, NumericalError, SelectionError
+from refusalscope.measures.estimators.record import (
+    Choice,
+    CosmicScores,
+    Estimators,
+    EstimatorsOptions,
+)
+from refusalscope.metrics.intervals import rate_of
+from refusalscope.metrics.rate_change import paired_change
+from refusalscope.models.prompts import Prompt
+from refusalscope.pipeline.choose import kept_prompts, limits_of
+from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.session import Session
+from refusalscope.pipeline.stages import candidates_of, metric_threshold, score_key
+from refusalscope.pipeline.training import kept_training, training_moments
+from refusalscope.results.estimator_records import ESTIMATORS, PLAIN, Estimator
+from refusalscope.results.measures import FOLDER
+from refusalscope.results.records import CandidateScores, Selection, SelectionLimits
+from refusalscope.results.run_records import PROMPT_SCORES, SCORES, read_record
+from refusalscope.selection.cosmic import rank_by_cosmic
+from refusalscope.selection.score import ModelScorer
+from refusalscope.selection.score_book import ScoreBook
+from refusalscope.selection.scorer import Candidate, ScoreName, whole
+from refusalscope.selection.select import fails_kl, layer_limit
+from refusalscope.selection.select_direction import select_direction
+
+_LOG = logging.getLogger(__name__)
+_BOOKS = f"{FOLDER}/estimators"
+
+_Vectors = Float[Tensor, "pos layer d_model"]
+
+
+def measure(session: Session, options: EstimatorsOptions, _item: str = "") -> Estimators:
+    """Choose from the candidates of every estimator by the run's rule, and of COSMIC's by its own.
+
+    Raises:
+        RunFolderError: no run, or one without a direction.
+        NumericalError: NaN or infinite logits without intervention.
+    """
+    run = session.run
+    compared = _Compared.of(run)
+    vectors = _all_vectors(run)
+    plain = vectors[PLAIN]
+    assert plain is not None, "difference in means is always defined"
+    by_name: dict[Estimator, Choice] = {}
+    for name, own in vectors.items():
+        same = _same_before(vectors, name)
+        by_name[name] = (
+            compared.choice(name, own)
+            if same is None
+            else by_name[same].model_copy(update={"name": name, "same_as": same, "sweeps": 0.0})
+        )
+    choices = [*by_name.values()]
+    cosmic = None
+    if options.cosmic:
+        choice, cosmic = compared.by_cosmic(plain)
+        choices.append(choice)
+    places = [_place(choice) for choice in choices]
+    made = [vectors.get(_estimator(choice), plain) for choice in choices]
+    return compared.effects(choices, made, places, plain, cosmic)
+
+
+def _estimator(choice: Choice) -> Estimator:
+    return PLAIN if choice.name == "cosmic" else choice.name
+
+
+def _place(choice: Choice) -> Candidate | None:
+    return None if choice.chosen is None else (choice.chosen.position, choice.chosen.layer)
+
+
+def _all_vectors(run: RunContext) -> dict[Estimator, _Vectors | None]:
+    """The candidates of each estimator; None where one is not defined."""
+    moments = training_moments(run, kept_training(run))
+    found: dict[Estimator, _Vectors | None] = {}
+    for name in ESTIMATORS:
+        try:
+            found[name] = estimate(
+                name, harmful=moments["harmful_train"], harmless=moments["harmless_train"]
+            )
+        except NumericalError as error:
+            _LOG.warning("the %s estimate is not compared: %s", name, error)
+            found[name] = None
+    return found
+
+
+def _same_before(vectors: Mapping[Estimator, _Vectors | None], name: Estimator) -> Estimator | None:
+    """The first estimator before this one that makes the same candidates, bit for bit."""
+    own = vectors[name]
+    for other in ESTIMATORS[: ESTIMATORS.index(name)]:
+        theirs = vectors[other]
+        if own is not None and theirs is not None and torch.equal(own, theirs):
+            return other
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compared:
+    """What all choices are made on."""
+
+    run: RunContext
+    limits: SelectionLimits
+    prompts: dict[str, list[Prompt]]
+    direction: Float[Tensor, " d_model"]
+    place: Candidate
+    own: Selection
+
+    @classmethod
+    def of(cls, run: RunContext) -> "_Compared":
+        candidates = candidates_of(run)
+        direction = load_direction(run.folder.path, d_model=run.chat.d_model)
+        if direction.position is None or direction.layer is None:
+            raise InstructionsError("the run's direction has no place; run select again")
+        return cls(
+            run=run,
+            limits=limits_of(run.study, candidates.facts),
+            prompts=kept_prompts(run.study, candidates.facts),
+            direction=direction.vector.double(),
+            place=(direction.position, direction.layer),
+            own=read_record(Selection, run.folder.path / SCORES),
+        )
+
+    def choice(self, name: Estimator, vectors: _Vectors | None) -> Choice:
+        """What the run's rule chooses of one estimator's candidates."""
+        if vectors is None:
+            return Choice(name=name, lacking="not defined on these prompts")
+        if name == self.run.options.estimator:
+            return self._chosen(name, self.own, sweeps=0.0)
+        with self.run.progress.stage(name, None, unit="sweeps") as advance:
+            try:
+                selection = select_direction(
+                    self.run.chat,
+                    vectors,
+                    harmful=self.prompts["harmful_val"],
+                    harmless=self.prompts["harmless_val"],
+                    refusal_tokens=self.run.refusal_tokens,
+                    limits=self.limits,
+                    book=self._book(name, vectors),
+                    progress=advance,
+                )
+            except SelectionError as error:
+                return Choice(name=name, lacking=str(error))
+        return self._chosen(name, selection, sweeps=selection.sweeps or 0.0)
+
+    def _chosen(self, name: Estimator, selection: Selection, *, sweeps: float) -> Choice:
+        return Choice(
+            name=name,
+            chosen=selection.chosen,
+            failed_limits=selection.failed_limits,
+            sweeps=sweeps,
+        )
+
+    def _book(self, name: Estimator, vectors: _Vectors) -> ScoreBook:
+        """Scores of these candidates: the run's own book for the run's own estimator."""
+        is_own = name == self.run.options.estimator
+        path = self.run.folder.path / (PROMPT_SCORES if is_own else f"{_BOOKS}/{name}.jsonl")
+        return ScoreBook(path, key=score_key(self.run, vectors, self.prompts))
+
+    def by_cosmic(self, plain: _Vectors) -> tuple[Choice, CosmicScores]:
+        """What COSMIC's rule chooses of difference in means."""
+        chat, limits = self.run.chat, self.limits
+        limit = layer_limit(chat.n_layers, limits)
+        candidates = [
+            (position, layer)
+            for position in chat.positions
+            for layer in range(chat.n_layers)
+            if layer < limit and bool(plain[position, layer].any())
+        ]
+        harmful, harmless = (self.prompts[name] for name in ("harmful_val", "harmless_val"))
+        with self.run.progress.stage("COSMIC", 1, unit="rankings") as advance:
+            ranking = rank_by_cosmic(
+                chat,
+                plain,
+                candidates,
+                harmful=harmful,
+                harmless=harmless,
+                batch_size=self.run.options.batch_size,
+            )
+            advance(1)
+        scorer = ModelScorer(
+            chat,
+            plain,
+            harmful=harmful,
+            harmless=harmless,
+            refusal_tokens=self.run.refusal_tokens,
+            formulas="paper" if limits.rule == "code" else "exact",
+            book=self._book(PLAIN, plain),
+        )
+        facts = CosmicScores(
+            layers=ranking.layers, n_first=ranking.n_first, n_whole=len(ranking.ranked)
+        )
+        sweeps = 2 * ranking.passes / (len(harmful) + len(harmless))
+        for candidate, _ in ranking.ranked:
+            (kl,) = scorer.score([whole("kl", candidate, scorer)])
+            sweeps += 1
+            if fails_kl(kl / len(harmless), limits) or math.isnan(kl):
+                continue
+            sums = scorer.score(
+                [
+                    whole("bypass", candidate, scorer),
+                    whole("induce", candidate, scorer),
+                ]
+            )
+            chosen = CandidateScores(
+                position=candidate[0],
+                layer=candidate[1],
+                bypass=_mean(sums[0], len(harmful)),
+                induce=_mean(sums[1], len(harmless)),
+                kl=kl / len(harmless),
+                rejected=None,
+            )
+            return Choice(name="cosmic", chosen=chosen, sweeps=sweeps + 2), facts
+        lacking = (
+            f"none of the {len(ranking.ranked)} that lead by COSMIC's scores is within the KL limit"
+        )
+        return Choice(name="cosmic", lacking=lacking, sweeps=sweeps), facts
+
+    def effects(
+        self,
+        choices: Sequence[Choice],
+        made: Sequence[_Vectors | None],
+        places: Sequence[Candidate | None],
+        plain: _Vectors,
+        cosmic: CosmicScores | None,
+    ) -> Estimators:
+        """The record: what each chosen vector does to the first token of the test instructions."""
+        run, threshold = self.run, metric_threshold(self.run)
+        n_layers = run.chat.n_layers
+        rows: list[tuple[int, Candidate, Float[Tensor, " d_model"]]] = []
+        stacked = torch.zeros(len(choices), n_layers, run.chat.d_model)
+        for at, (vectors, place) in enumerate(zip(made, places, strict=True)):
+            if vectors is not None and place is not None:
+                stacked[at, place[1]] = vectors[place].float()
+                rows.append((at, place, vectors[place].double()))
+        prompts = {name: run.prompts(name) for name in ("harmful", "harmless")}
+        with run.progress.stage("effects", None, unit="sweeps") as advance:
+            scorer = ModelScorer(
+                run.chat,
+                stacked,
+                harmful=prompts["harmful"],
+                harmless=prompts["harmless"],
+                refusal_tokens=run.refusal_tokens,
+                progress=advance,
+            )
+            for at, (_, layer), _vector in rows:
+                scorer.score(
+                    [
+                        whole("bypass", (at, layer), scorer),
+                        whole("induce", (at, layer), scorer),
+                    ]
+                )
+        names: tuple[ScoreName, ...] = ("bypass", "induce")
+        refused = {
+            at: [[m > threshold for m in scorer.by_prompt(name, (at, place[1]))] for name in names]
+            for at, place, _ in rows
+        }
+        by_plain = refused.get(next(at for at, one in enumerate(choices) if one.name == PLAIN))
+        found = list(choices)
+        for at, place, vector in rows:
+            own = refused[at]
+            changes = (
+                [None, None]
+                if by_plain is None or choices[at].name == PLAIN
+                else [
+                    paired_change(dict(enumerate(before)), dict(enumerate(after)))
+                    for before, after in zip(by_plain, own, strict=True)
+                ]
+            )
+            found[at] = choices[at].model_copy(
+                update={
+                    "cosine_plain": cosine_similarity(vector, plain[place], dim=0).item(),
+                    "cosine_run": cosine_similarity(vector, self.direction, dim=0).item(),
+                    "harmful": rate_of(own[0]),
+                    "harmless": rate_of(own[1]),
+                    "harmful_change": changes[0],
+                    "harmless_change": changes[1],
+                }
+            )
+        return Estimators(
+            run=run.options.estimator,
+            position=self.place[0],
+            layer=self.place[1],
+            threshold=threshold,
+            baseline_harmful=rate_of([m > threshold for m in scorer.baseline_metrics(True)]),
+            baseline_harmless=rate_of([m > threshold for m in scorer.baseline_metrics(False)]),
+            choices=tuple(found),
+            cosmic=cosmic,
+        )
+
+
+def _mean(total: float, n: int) -> float | None:
+    return total / n if math.isfinite(total) else None

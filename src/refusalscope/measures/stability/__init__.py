@@ -1,0 +1,17 @@
+"""Whether other prompts of the same kinds would give the same direction, place and effect."""
+
+from refusalscope.measures.stability.page import lines, section, summary
+from refusalscope.measures.stability.record import PromptStability, StabilityOptions
+from refusalscope.results.measures import Measure
+
+MEASURE = Measure(
+    name="stability",
+    help="Whether other or fewer prompts would give the same direction, place and effect.",
+    options=StabilityOptions,
+    record=PromptStability,
+    measure=f"{__name__}.measure:measure",
+    needs=("select",),
+    section=section,
+    summary=summary,
+    lines=lines,
+)
