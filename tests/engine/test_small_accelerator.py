@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from completed import completed
 from tiny_models import tiny_chat
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from refusalscope.errors import InputError
 from refusalscope.evaluation.answer_losses import answer_losses
 from refusalscope.evaluation.loss import text_loss
 from refusalscope.evaluation.projections import WrittenAnswer, answer_projections
-from refusalscope.generate.completions import CompletionJob, GenerationOptions, complete
+from refusalscope.generate.completions import CompletionJob, GenerationOptions
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.measures.drift.kl import drift
 from refusalscope.mechanism.attention_regions import SuffixedPrompt, attention_by_region
@@ -160,9 +161,9 @@ def completions(chat: ChatModel) -> Tensor:
         )
         for i, (word, prompt) in enumerate(zip(WORDS, chat.encode(WORDS), strict=True))
     ]
-    (batch,) = complete(
+    batch = completed(
         chat,
-        [jobs],
+        jobs,
         interventions={"ablation": ablation(chat)},
         options=GenerationOptions(max_new_tokens=5),
     )

@@ -119,7 +119,7 @@ def test_the_token_limit_cuts_and_says_so(chat: ChatModel) -> None:
 
 
 def test_the_text_is_that_of_the_tokens_without_control_tokens(chat: ChatModel) -> None:
-    row = greedy._generated(chat, [100, 0, 101, 4, 102], frozenset({4}))
+    row = greedy.generated(chat, [100, 0, 101, 4, 102], frozenset({4}))
     assert row.ids == (100, 0, 101)
     assert row.text == chat.tokenizer.decode([100, 101])
     assert row.ended

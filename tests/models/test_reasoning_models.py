@@ -51,7 +51,7 @@ def test_an_answer_of_several_messages_does_not_end_at_the_first(tmp_path: Path)
     assert end_of_turn_ids(chat) == {ids[1]}
     analysis = chat.tokenizer("analysis: fine").input_ids
     final = chat.tokenizer("Yes.").input_ids
-    row = greedy._generated(chat, [*analysis, ids[0], *final, ids[1]], end_of_turn_ids(chat))
+    row = greedy.generated(chat, [*analysis, ids[0], *final, ids[1]], end_of_turn_ids(chat))
     assert row.text.endswith("Yes.")
     assert row.ended
 
@@ -68,7 +68,7 @@ def test_markers_of_reasoning_stay_in_the_text_where_other_control_tokens_go(tmp
     template = TEMPLATE.replace("{{ bos_token }}", "")
     chat = _chat(tmp_path / "marked", special, template, eos="<end>")
     ids = chat.tokenizer("[THINK]I can't tell.[/THINK]<user>Yes.").input_ids
-    row = greedy._generated(chat, list(ids), frozenset())
+    row = greedy.generated(chat, list(ids), frozenset())
     assert row.text == "[THINK]I can't tell.[/THINK]Yes."
 
 

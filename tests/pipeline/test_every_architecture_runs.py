@@ -4,18 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+from architectures_that_hold import NOT_LOADED, PAGE, SUPPORTED
 from tiny_edits import save_miniature
 from tiny_models import byte_tokenizer
 from tiny_runs import finish_run, instruction_files
 
 from refusalscope.results.records import Summary
 from refusalscope.results.run_records import SUMMARY, read_record
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "architectures.md"
-HOLDS = PAGE.read_text(encoding="utf-8").partition("## Holds")[2].partition("## Refused")[0]
-NOT_LOADED = {"emu3"}
-"""What plain transformers saves of it cannot be loaded; see tests/weights."""
-SUPPORTED = re.findall(r"^\| (\S+) \| \w+ \|.*< 1e-6 \|$", HOLDS, flags=re.MULTILINE)
 
 
 def test_the_page_is_read_whole() -> None:

@@ -1,7 +1,8 @@
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from tiny_runs import names
@@ -11,12 +12,19 @@ from refusalscope.pipeline.folder_lock import remove_scratch
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run_folder import (
     Journal,
-    Slot,
     open_run_folder,
     remove_journals,
     stage_key,
 )
-from refusalscope.results.records import Completion, ModelFacts, RefusalTokens, RunManifest
+from refusalscope.results.records import (
+    Completion,
+    ModelFacts,
+    RefusalTokens,
+    RunManifest,
+    Slot,
+)
+
+Row = TypeVar("Row")
 
 PLANNED: list[list[Slot]] = [
     [("harmful", "baseline", 0), ("harmful", "ablation", 0)],
@@ -37,6 +45,10 @@ def completion(slot: Slot) -> Completion:
         n_tokens=3,
         ended=True,
     )
+
+
+def rows_of(groups: Sequence[Sequence[Row]]) -> list[Row]:
+    return [row for group in groups for row in group]
 
 
 BATCHES = [[completion(slot) for slot in batch] for batch in PLANNED]
@@ -79,7 +91,7 @@ def manifest(**options: object) -> RunManifest:
 def test_a_journal_gives_back_what_was_written(tmp_path: Path, n_batches: int) -> None:
     journal = written(tmp_path, n_batches)
     before = journal.path.read_bytes() if n_batches else b""
-    assert journal.read(PLANNED) == BATCHES[:n_batches]
+    assert journal.read(PLANNED, are_whole=True) == rows_of(BATCHES[:n_batches])
     assert (journal.path.read_bytes() if n_batches else b"") == before
 
 
@@ -93,7 +105,7 @@ def test_a_journal_cut_at_any_byte_gives_back_its_whole_batches_and_can_go_on(
         journal = Journal(path=tmp_path / "cut.jsonl")
         journal.path.write_bytes(whole[:cut])
         n_whole = sum(end <= cut for end in ends) - 1
-        assert journal.read(PLANNED) == BATCHES[:n_whole]
+        assert journal.read(PLANNED, are_whole=True) == rows_of(BATCHES[:n_whole])
         assert journal.path.read_bytes() == whole[: ends[n_whole]]
         for batch in BATCHES[n_whole:]:
             journal.append(batch)
@@ -107,7 +119,6 @@ def test_a_journal_cut_at_any_byte_gives_back_its_whole_batches_and_can_go_on(
         pytest.param(lambda one, _two: [one, b"{}"], id="another object"),
         pytest.param(lambda one, _two: [one, b""], id="an empty line"),
         pytest.param(lambda one, _two: [one, one], id="a repeated line"),
-        pytest.param(lambda one, two: [two, one], id="another order"),
         pytest.param(lambda one, _two: [one], id="a missing line"),
     ],
 )
@@ -118,19 +129,36 @@ def test_a_batch_that_is_not_the_planned_one_is_dropped_with_all_after_it(
     lines = journal.path.read_bytes().split(b"\n")[:-1]
     damaged = [*lines[:2], *damage(*lines[2:4]), *lines[4:]]
     journal.path.write_bytes(b"".join(line + b"\n" for line in damaged))
-    assert journal.read(PLANNED) == BATCHES[:1]
+    assert journal.read(PLANNED, are_whole=True) == BATCHES[0]
     assert journal.path.read_bytes().split(b"\n")[:-1] == lines[:2]
+
+
+def test_completions_of_a_group_are_read_in_whatever_order_they_came(tmp_path: Path) -> None:
+    group = [rows_of(PLANNED)]
+    came = [completion(slot) for slot in [*reversed(rows_of(PLANNED))][:3]]
+    journal = Journal(path=tmp_path / "journal.jsonl")
+    journal.append(came)
+    assert journal.read(group, are_whole=False) == came
+    whole = journal.path.read_bytes()
+    assert journal.read(group, are_whole=False) == came
+    with journal.path.open("ab") as file:
+        file.write(whole.split(b"\n")[0] + b"\n" + b'{"index": 4')
+    assert journal.read(group, are_whole=False) == came
+    assert journal.path.read_bytes() == whole
+    assert journal.read(group, are_whole=True) == []
+    assert journal.path.read_bytes() == b""
 
 
 def test_a_journal_of_another_plan_is_not_used(tmp_path: Path) -> None:
     journal = written(tmp_path, 3)
-    assert journal.read([PLANNED[0], PLANNED[2], PLANNED[1]]) == BATCHES[:1]
+    other = [PLANNED[0], PLANNED[2], PLANNED[1]]
+    assert journal.read(other, are_whole=True) == BATCHES[0]
 
 
 def test_an_empty_journal_holds_nothing(tmp_path: Path) -> None:
     journal = Journal(path=tmp_path / "empty.jsonl")
     journal.path.write_bytes(b"")
-    assert journal.read(PLANNED) == []
+    assert journal.read(PLANNED, are_whole=True) == []
 
 
 def test_journals_are_removed_and_completions_kept(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from completed import completed
 from sessions import in_session
 from tiny_models import byte_tokenizer, save_tiny
 from tiny_runs import contents, finish_run, instruction_files
@@ -15,7 +16,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 from refusalscope.data.instruction import Instruction
 from refusalscope.engine.rows import engine_of
 from refusalscope.errors import InputError, InstructionsError
-from refusalscope.generate.completions import CompletionJob, GenerationOptions, complete
+from refusalscope.generate.completions import CompletionJob, GenerationOptions
 from refusalscope.measures.system_prompts.record import SystemPromptOptions
 from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.models.prompts import Prompt
@@ -102,13 +103,11 @@ def test_how_long_an_answer_may_be_depends_on_its_own_prompt_alone(tmp_path: Pat
         for prompt in chat.encode([text])
     ]
     options = GenerationOptions(max_new_tokens=25, stop_at_end_of_turn=False)
-    (together,) = complete(chat, [jobs], interventions={"baseline": None}, options=options)
+    together = completed(chat, jobs, interventions={"baseline": None}, options=options)
     alone = [
         row
-        for batch in complete(
-            chat, [[job] for job in jobs], interventions={"baseline": None}, options=options
-        )
-        for row in batch
+        for job in jobs
+        for row in completed(chat, [job], interventions={"baseline": None}, options=options)
     ]
     assert together == alone
     assert [row.n_tokens for row in together] == [6, 25, 16, 6]
@@ -147,11 +146,11 @@ def test_selection_tokenizes_each_validation_prompt_once(
 def test_a_model_that_answers_nothing_has_a_run_that_ends_without_a_loss(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from refusalscope.generate import greedy
+    from refusalscope.generate import answers
 
     folder = save_tiny(tmp_path / "model")
     instruction_files(tmp_path)
-    monkeypatch.setattr(greedy, "end_of_turn_ids", lambda _chat: frozenset(range(261)))
+    monkeypatch.setattr(answers, "end_of_turn_ids", lambda _chat: frozenset(range(261)))
     found = read_run(finish_run(tmp_path, folder, tmp_path / "run"))
     assert found.summary is not None
     assert found.summary.loss == {}

@@ -6,9 +6,15 @@ from functools import partial
 from transformers import PreTrainedModel
 
 from refusalscope.engine.halving import in_halves
-from refusalscope.generate.greedy import Generated, generate_greedy, greedy_rows
+from refusalscope.generate.greedy import (
+    Generated,
+    end_of_turn_ids,
+    generate_greedy,
+    generated,
+    greedy_rows,
+)
+from refusalscope.generate.stream import Asked, Stream, stream_of
 from refusalscope.interventions.apply import intervene
-from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.batches import by_length
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
@@ -23,7 +29,17 @@ def greedy_in_batches(
     max_new_tokens: int,
     batch_size: int,
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
-    """Yield which prompts a batch held and the tokens of any model after them, shortest first."""
+    """Yield some of the prompts and the tokens of any model after them, as they are done."""
+    asked = [Asked(prompt=prompt, edit=None, limit=max_new_tokens) for prompt in prompts]
+    stream = (
+        stream_of(model, None, asked, pad_id=pad_id, stops=stops, batch_size=batch_size)
+        if asked
+        else None
+    )
+    if stream is not None:
+        for some in stream.write(asked):
+            yield [place for place, _ in some], [ids for _, ids in some]
+        return
 
     def run(rows: Sequence[int]) -> list[list[int]]:
         own = [prompts[i] for i in rows]
@@ -42,28 +58,52 @@ def answers_in_batches(
     stop_at_end_of_turn: bool = True,
     batch_size: int = 32,
 ) -> Iterator[tuple[list[int], list[Generated]]]:
-    """Yield which prompts a batch held and their answers, without intervention, shortest first."""
-    for indices in by_length(prompts, batch_size=batch_size):
-        own = [prompts[i] for i in indices]
-        yield (
-            indices,
-            answered(
-                chat,
-                own,
-                edits=[None] * len(own),
-                max_new_tokens=max_new_tokens,
-                stop_at_end_of_turn=stop_at_end_of_turn,
-            ),
+    """Yield some of the prompts and their answers, without intervention, as they are done."""
+    asked = [
+        Asked(prompt=prompt, edit=None, limit=limit_of(chat, prompt, max_new_tokens))
+        for prompt in prompts
+    ]
+    stream = (
+        stream_of(
+            chat.model,
+            chat.anatomy,
+            asked,
+            pad_id=chat.pad_id,
+            stops=stops_of(chat, stop_at_end_of_turn=stop_at_end_of_turn),
+            batch_size=batch_size,
         )
+        if asked
+        else None
+    )
+    if stream is not None:
+        yield from streamed(chat, stream, asked)
+        return
+    for indices in by_length(prompts, batch_size=batch_size):
+        own = [asked[i] for i in indices]
+        yield indices, answered(chat, own, stop_at_end_of_turn=stop_at_end_of_turn)
+
+
+def streamed(
+    chat: ChatModel, stream: Stream, asked: Sequence[Asked]
+) -> Iterator[tuple[list[int], list[Generated]]]:
+    """Yield places and answers of rows as they are done."""
+    for some in stream.write(asked):
+        places = [place for place, _ in some]
+        yield places, [generated(chat, ids, stream.stops) for _, ids in some]
+
+
+def stops_of(chat: ChatModel, *, stop_at_end_of_turn: bool) -> frozenset[int]:
+    """Ids that end an answer; none where it runs to the token limit."""
+    return end_of_turn_ids(chat) if stop_at_end_of_turn else frozenset[int]()
+
+
+def limit_of(chat: ChatModel, prompt: Prompt, max_new_tokens: int) -> int:
+    """How many tokens an answer may have: no more than its own prompt leaves."""
+    return max(1, int(min(max_new_tokens, chat.room(prompt))))
 
 
 def answered(
-    chat: ChatModel,
-    prompts: Sequence[Prompt],
-    *,
-    edits: Sequence[Intervention | None],
-    max_new_tokens: int,
-    stop_at_end_of_turn: bool,
+    chat: ChatModel, asked: Sequence[Asked], *, stop_at_end_of_turn: bool
 ) -> list[Generated]:
     """The answers to one batch of prompts, each under its own intervention.
 
@@ -73,27 +113,19 @@ def answered(
     """
 
     def run(limit: int, rows: Sequence[int]) -> list[Generated]:
-        with intervene(chat.model, chat.anatomy, [edits[i] for i in rows]):
+        with intervene(chat.model, chat.anatomy, [asked[i].edit for i in rows]):
             return generate_greedy(
                 chat,
-                [prompts[i] for i in rows],
+                [asked[i].prompt for i in rows],
                 max_new_tokens=limit,
                 stop_at_end_of_turn=stop_at_end_of_turn,
             )
 
-    done: dict[int, Generated] = {}
-    for limit, places in _by_limit(chat, prompts, max_new_tokens).items():
-        halves = in_halves(places, partial(run, limit), what="prompts")
-        done |= dict(zip(places, [one for half in halves for one in half], strict=True))
-    return [done[i] for i in range(len(prompts))]
-
-
-def _by_limit(
-    chat: ChatModel, prompts: Sequence[Prompt], max_new_tokens: int
-) -> dict[int, list[int]]:
-    """Places of the prompts by how many tokens their answers may have."""
     places: dict[int, list[int]] = {}
-    for i, prompt in enumerate(prompts):
-        limit = max(1, int(min(max_new_tokens, chat.room(prompt))))
-        places.setdefault(limit, []).append(i)
-    return places
+    for i, one in enumerate(asked):
+        places.setdefault(one.limit, []).append(i)
+    done: dict[int, Generated] = {}
+    for limit, own in places.items():
+        halves = in_halves(own, partial(run, limit), what="prompts")
+        done |= dict(zip(own, [one for half in halves for one in half], strict=True))
+    return [done[i] for i in range(len(asked))]

@@ -1,19 +1,25 @@
-"""Completions of a dataset under all its conditions, side by side in shared batches.
+"""Completions of a dataset under all its conditions, side by side.
 
-The batches are planned before the first token and depend on nothing but prompts, conditions and
-batch size, so a run that was cut and continued computes what an uninterrupted one computes.
+What is written depends on the prompt and its condition: not on what is beside it, nor on whether
+the run was cut (`generate.stream`). Where that cannot be promised, in half precision and in models
+whose rows cannot leave and join, completions are written in groups that are planned before the
+first token, and a group that was cut is written anew, whole.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from refusalscope.data.instruction import Instruction
-from refusalscope.generate.answers import answered
+from refusalscope.generate.answers import answered, limit_of, stops_of, streamed
 from refusalscope.generate.greedy import Generated
+from refusalscope.generate.stream import Asked, Stream, stream_of
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
-from refusalscope.results.records import Completion, Condition
+from refusalscope.results.records import Completion, Condition, Slot
+
+_BATCHES = 4
+"""Batches in a group of rows that leave and join."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +32,11 @@ class CompletionJob:
     instruction: Instruction
     prompt: Prompt
 
+    @property
+    def slot(self) -> Slot:
+        """What it is of."""
+        return (self.dataset, self.condition, self.index)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationOptions:
@@ -36,39 +47,115 @@ class GenerationOptions:
     batch_size: int = 64
 
 
-def plan_batches(jobs: Sequence[CompletionJob], *, batch_size: int) -> list[list[CompletionJob]]:
-    """Jobs in batches of about equal prompt length; the order is fixed by the jobs alone."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """In what groups completions are written.
+
+    Attributes:
+        groups: Of about equal prompt length, the shortest first; fixed by the jobs alone.
+        are_whole: A group that was cut must be written anew, whole.
+        stream: What writes them; None writes each group as one batch.
+    """
+
+    groups: list[list[CompletionJob]]
+    are_whole: bool
+    options: GenerationOptions
+    interventions: Mapping[Condition, Intervention | None]
+    stream: Stream | None
+
+    def without(self, done: Iterable[Slot]) -> list[list[CompletionJob]]:
+        """The groups with what is left of them; no empty ones."""
+        known = set(done)
+        left = ([job for job in group if job.slot not in known] for group in self.groups)
+        return [group for group in left if group]
+
+    @property
+    def slots(self) -> list[list[Slot]]:
+        """What each group is of."""
+        return [[job.slot for job in group] for group in self.groups]
+
+
+def plan(
+    chat: ChatModel,
+    jobs: Sequence[CompletionJob],
+    *,
+    interventions: Mapping[Condition, Intervention | None],
+    options: GenerationOptions,
+) -> Plan:
+    """How the completions are to be written."""
     order = sorted(
         jobs, key=lambda job: (len(job.prompt.ids), job.dataset, job.index, job.condition)
     )
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    asked = [_asked(chat, job, interventions, options) for job in order]
+    stream = (
+        stream_of(
+            chat.model,
+            chat.anatomy,
+            asked,
+            pad_id=chat.pad_id,
+            stops=stops_of(chat, stop_at_end_of_turn=options.stop_at_end_of_turn),
+            batch_size=options.batch_size,
+        )
+        if asked
+        else None
+    )
+    any_rows = stream is not None and stream.tie is not None
+    size = options.batch_size if stream is None else _BATCHES * options.batch_size
+    size = len(order) if any_rows else size
+    return Plan(
+        groups=[order[i : i + size] for i in range(0, len(order), max(1, size))],
+        are_whole=not any_rows,
+        options=options,
+        interventions=interventions,
+        stream=stream,
+    )
 
 
 def complete(
     chat: ChatModel,
-    batches: Sequence[Sequence[CompletionJob]],
+    planned: Plan,
     *,
-    interventions: Mapping[Condition, Intervention | None],
-    options: GenerationOptions,
+    done: Iterable[Slot] = (),
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[list[Completion]]:
-    """Yield the completions of each batch in turn.
+    """Yield completions as they are done, a few at a time.
 
-    A batch that does not fit into memory is halved until it does. Where the model's context ends
-    before the token limit, an answer ends there: after as many tokens as its own prompt leaves,
-    whatever else is in its batch.
+    What does not fit into memory is written fewer at a time. Where the model's context ends before
+    the token limit, an answer ends there: after as many tokens as its own prompt leaves, whatever
+    else is beside it.
+
+    Args:
+        done: What is there already.
     """
-    for batch in batches:
-        results = answered(
-            chat,
-            [job.prompt for job in batch],
-            edits=[interventions[job.condition] for job in batch],
-            max_new_tokens=options.max_new_tokens,
-            stop_at_end_of_turn=options.stop_at_end_of_turn,
-        )
-        yield [_completion(job, result) for job, result in zip(batch, results, strict=True)]
-        if progress:
-            progress(len(batch))
+    for group in planned.without(done):
+        for places, results in _written(chat, planned, group):
+            yield [_completion(group[i], one) for i, one in zip(places, results, strict=True)]
+            if progress:
+                progress(len(places))
+
+
+def _written(
+    chat: ChatModel, planned: Plan, group: Sequence[CompletionJob]
+) -> Iterator[tuple[list[int], list[Generated]]]:
+    asked = [_asked(chat, job, planned.interventions, planned.options) for job in group]
+    if planned.stream is not None:
+        yield from streamed(chat, planned.stream, asked)
+        return
+    stop = planned.options.stop_at_end_of_turn
+    yield list(range(len(group))), answered(chat, asked, stop_at_end_of_turn=stop)
+
+
+def _asked(
+    chat: ChatModel,
+    job: CompletionJob,
+    interventions: Mapping[Condition, Intervention | None],
+    options: GenerationOptions,
+) -> Asked:
+    return Asked(
+        prompt=job.prompt,
+        edit=interventions[job.condition],
+        limit=limit_of(chat, job.prompt, options.max_new_tokens),
+    )
 
 
 def _completion(job: CompletionJob, result: Generated) -> Completion:

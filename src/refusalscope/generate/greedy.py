@@ -60,7 +60,7 @@ def generate_greedy(
         stops=stops,
         max_new_tokens=int(min(max_new_tokens, room)),
     )
-    return [_generated(chat, row, stops) for row in rows]
+    return [generated(chat, row, stops) for row in rows]
 
 
 @torch.inference_mode()
@@ -155,7 +155,8 @@ def until_stop(row: list[int], stops: frozenset[int]) -> list[int]:
     return row[: next((i for i, token in enumerate(row) if token in stops), len(row))]
 
 
-def _generated(chat: ChatModel, row: list[int], stops: frozenset[int]) -> Generated:
+def generated(chat: ChatModel, row: list[int], stops: frozenset[int]) -> Generated:
+    """The tokens of a row up to its stop, and their text."""
     ids = until_stop(row, stops)
     text = decode_answer(chat.tokenizer, ids).strip()
     return Generated(ids=tuple(ids), text=text, ended=len(ids) < len(row))

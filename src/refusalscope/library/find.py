@@ -10,6 +10,7 @@ from refusalscope.data.overlap import require_disjoint
 from refusalscope.data.read import InstructionFile
 from refusalscope.data.sources import read_file_or_source
 from refusalscope.errors import InputError, SelectionError
+from refusalscope.generate.completions import complete
 from refusalscope.library.direction import Direction
 from refusalscope.library.found import FoundDirection
 from refusalscope.library.given import as_instructions
@@ -24,10 +25,9 @@ from refusalscope.pipeline.instructions import InstructionSets, divide, read_ins
 from refusalscope.pipeline.label import (
     Refused,
     in_order,
-    label_batches,
+    label_plan,
     needs_answers,
     refused_of,
-    short_answers,
 )
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.refusal_tokens import fixed_refusal_tokens
@@ -172,9 +172,10 @@ def _refused(study: Study) -> Refused | None:
     """What the model's short answers say, where they are asked for."""
     if not needs_answers(study):
         return None
-    batches = label_batches(study)
-    with study.progress.stage("label", sum(map(len, batches)), unit="answers") as advance:
-        rows = [row for own in short_answers(study, batches, progress=advance) for row in own]
+    planned = label_plan(study)
+    total = sum(map(len, planned.groups))
+    with study.progress.stage("label", total, unit="answers") as advance:
+        rows = [row for some in complete(study.chat, planned, progress=advance) for row in some]
     return refused_of(in_order(rows))
 
 

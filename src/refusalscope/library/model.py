@@ -10,7 +10,7 @@ from refusalscope.generate.completions import (
     CompletionJob,
     GenerationOptions,
     complete,
-    plan_batches,
+    plan,
 )
 from refusalscope.library.given import Asked, as_instructions
 from refusalscope.library.html import html_table
@@ -108,13 +108,9 @@ class Model:
         )
         answers = [""] * len(jobs)
         with suited_threads(self.chat):
-            for batch in complete(
-                self.chat,
-                plan_batches(jobs, batch_size=own.batch_size),
-                interventions={"baseline": None},
-                options=options,
-            ):
-                for row in batch:
+            planned = plan(self.chat, jobs, interventions={"baseline": None}, options=options)
+            for some in complete(self.chat, planned):
+                for row in some:
                     answers[row.index] = row.text
         return answers
 

@@ -62,6 +62,34 @@ def prefix_cache(model: PreTrainedModel, input_ids: Int[Tensor, "batch pos"]) ->
     return output.cache if "cache" in output else output.past_key_values
 
 
+@torch.inference_mode()
+def next_logits(
+    model: PreTrainedModel,
+    input_ids: Int[Tensor, "batch pos"],
+    attention_mask: Int[Tensor, "batch past_and_pos"],
+    past: Cache | None = None,
+) -> tuple[Float[Tensor, "batch d_vocab"], Cache]:
+    """Logits of the token after the last column of each row, and the cache with these columns.
+
+    Rows are padded on the left: in the cache, and in the columns that are run.
+
+    Args:
+        attention_mask: 1 for each token of the row, those of the cache first, 0 for padding.
+        past: Keys and values of the columns before; it is taken over and grows.
+    """
+    width = input_ids.shape[1]
+    last = torch.full((len(input_ids),), width - 1, device=input_ids.device)
+    batch = Batch(input_ids=input_ids, attention_mask=None, last=last)
+    options: dict[str, Any] = {"use_cache": True} if past is None else cached(model, past)
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        options["position_ids"] = positions[:, -width:]
+    with _last_tokens_only(_unembedding(model), batch):
+        output = model(input_ids=input_ids, attention_mask=attention_mask, **options)
+    cache = output.cache if "cache" in output else output.past_key_values
+    return output.logits[:, -1], cache
+
+
 def cached(model: PreTrainedModel, past: Cache | None) -> dict[str, Any]:
     """The arguments of a pass that goes on from `past`, or keeps nothing if there is no past.
 

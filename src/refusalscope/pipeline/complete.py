@@ -1,4 +1,4 @@
-"""The stage that writes completions: all conditions in shared batches, resumable."""
+"""The stage that writes completions: all conditions side by side, resumable."""
 
 import random
 from dataclasses import replace
@@ -6,13 +6,13 @@ from dataclasses import replace
 from refusalscope.generate.completions import (
     CompletionJob,
     GenerationOptions,
-    complete,
-    plan_batches,
+    plan,
 )
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.tokens import ordinary_tokens
 from refusalscope.pipeline.answer_lengths import answer_tokens, suffix_tokens
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.journaled import journaled
 from refusalscope.pipeline.run_folder import journal_of
 from refusalscope.pipeline.stages import conditions, has_no_direction
 from refusalscope.results.files import write_file
@@ -30,28 +30,16 @@ def complete_datasets(run: RunContext, *, key: str) -> None:
 
     The journal stays until the stage is noted as done.
     """
-    options = generation_options(run)
-    batches = plan_batches(completion_jobs(run), batch_size=options.batch_size)
-    journal = journal_of(run.folder.path, key)
-    done = journal.read(
-        [[(job.dataset, job.condition, job.index) for job in batch] for batch in batches]
+    jobs = completion_jobs(run)
+    names: tuple[Condition, ...] = tuple(dict.fromkeys(job.condition for job in jobs))
+    planned = plan(
+        run.chat,
+        jobs,
+        interventions=_interventions(run, names),
+        options=generation_options(run),
     )
-    rows = [row for batch in done for row in batch]
-    names: tuple[Condition, ...] = tuple(
-        dict.fromkeys(job.condition for batch in batches for job in batch)
-    )
-    total = sum(len(batch) for batch in batches)
-    with run.progress.stage("complete", total, unit="completions") as advance:
-        advance(len(rows))
-        for batch in complete(
-            run.chat,
-            batches[len(done) :],
-            interventions=_interventions(run, names),
-            options=options,
-            progress=advance,
-        ):
-            journal.append(batch)
-            rows += batch
+    with run.progress.stage("complete", len(jobs), unit="completions") as advance:
+        rows = journaled(run.chat, planned, journal_of(run.folder.path, key), progress=advance)
     _write_by_condition(run, rows)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from refusalscope.data.instruction import Instruction, quoted
 from refusalscope.errors import OutputError, RunFolderError
 from refusalscope.evaluation.judges import Judge, judge_all, judgement_name
-from refusalscope.generate.completions import CompletionJob, complete, plan_batches
+from refusalscope.generate.completions import CompletionJob, complete, plan
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.pipeline.complete import generation_options
@@ -56,14 +56,9 @@ def complete_aside(
     ]
     options = generation_options(run)
     with run.progress.stage(name, len(jobs), unit="completions") as advance:
-        batches = complete(
-            chat,
-            plan_batches(jobs, batch_size=options.batch_size),
-            interventions=interventions,
-            options=options,
-            progress=advance,
-        )
-        rows = sorted((row for batch in batches for row in batch), key=lambda row: row.index)
+        planned = plan(chat, jobs, interventions=interventions, options=options)
+        found = complete(chat, planned, progress=advance)
+        rows = sorted((row for some in found for row in some), key=lambda row: row.index)
     by_condition = {
         condition: [row for row in rows if row.condition == condition] for condition in paths
     }

@@ -23,7 +23,7 @@ from inspect_ai.tool import (  # pyright: ignore[reportMissingImports] # extra `
 
 from refusalscope.data.instruction import Instruction
 from refusalscope.errors import InputError
-from refusalscope.generate.completions import CompletionJob, GenerationOptions, complete
+from refusalscope.generate.completions import CompletionJob, GenerationOptions, complete, plan
 from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.complete import generation_options
 from refusalscope.pipeline.context import Silent
@@ -144,10 +144,9 @@ class RunModel(ModelAPI):
             options = GenerationOptions(
                 max_new_tokens=limit, stop_at_end_of_turn=self._options.stop_at_end_of_turn
             )
-            for batch in complete(
-                self._run.chat, [jobs], interventions=interventions, options=options
-            ):
-                answers |= {one.index: one for one in batch}
+            planned = plan(self._run.chat, jobs, interventions=interventions, options=options)
+            for some in complete(self._run.chat, planned):
+                answers |= {one.index: one for one in some}
         return [answers[index] for index in range(len(questions))]
 
     def _output(self, prompt: Prompt, found: Completion, stops: list[str]) -> ModelOutput:

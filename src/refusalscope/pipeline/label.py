@@ -5,17 +5,18 @@ probability. A model whose refusals begin in several ways, or late, fails that a
 same; here its short greedy answers say what it does.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 from refusalscope.errors import RunFolderError
 from refusalscope.generate.completions import (
     CompletionJob,
     GenerationOptions,
-    complete,
-    plan_batches,
+    Plan,
+    plan,
 )
 from refusalscope.metrics.refusal_phrases import refusal_phrase_in_answer
 from refusalscope.pipeline.context import RunContext, Study
+from refusalscope.pipeline.journaled import journaled
 from refusalscope.pipeline.run_folder import Journal
 from refusalscope.results.files import write_file
 from refusalscope.results.records import Completion
@@ -37,8 +38,8 @@ def needs_answers(study: Study) -> bool:
     return by_answers or calibrates or study.fixed_refusal_tokens is None
 
 
-def label_batches(study: Study) -> list[list[CompletionJob]]:
-    """Every training and validation prompt, in the batches in which it is answered shortly."""
+def label_plan(study: Study) -> Plan:
+    """Every training and validation prompt, answered shortly."""
     jobs = [
         CompletionJob(
             index=index, dataset=name, condition="baseline", instruction=instruction, prompt=prompt
@@ -48,22 +49,11 @@ def label_batches(study: Study) -> list[list[CompletionJob]]:
             zip(study.sets[name].instructions, study.prompts(name), strict=True)
         )
     ]
-    return plan_batches(jobs, batch_size=study.options.batch_size)
-
-
-def short_answers(
-    study: Study,
-    batches: Sequence[Sequence[CompletionJob]],
-    *,
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[list[Completion]]:
-    """The short greedy answers to each batch in turn."""
-    return complete(
+    return plan(
         study.chat,
-        batches,
+        jobs,
         interventions={"baseline": None},
         options=GenerationOptions(max_new_tokens=LABEL_TOKENS, batch_size=study.options.batch_size),
-        progress=progress,
     )
 
 
@@ -86,15 +76,11 @@ def label(run: RunContext, *, key: str) -> None:
     study = run.study
     if not needs_answers(study):
         return
-    batches = label_batches(study)
+    planned = label_plan(study)
     journal = Journal(path=run.folder.path / ANSWERS.replace("/", f"/.journal-{key[:16]}-"))
-    done = journal.read([[(j.dataset, j.condition, j.index) for j in batch] for batch in batches])
-    rows = [row for batch in done for row in batch]
-    with run.progress.stage("label", sum(map(len, batches)), unit="answers") as advance:
-        advance(len(rows))
-        for batch in short_answers(study, batches[len(done) :], progress=advance):
-            journal.append(batch)
-            rows += batch
+    total = sum(map(len, planned.groups))
+    with run.progress.stage("label", total, unit="answers") as advance:
+        rows = journaled(study.chat, planned, journal, progress=advance)
     write_file(run.folder.path / ANSWERS, "".join(row.to_line() for row in in_order(rows)))
     journal.path.unlink(missing_ok=True)
 

@@ -15,10 +15,10 @@ from refusalscope.results.plain_folder import record_text, require_plain_folder
 from refusalscope.results.record import canonical_json
 from refusalscope.results.records import (
     Completion,
-    Condition,
     MadeWith,
     RefusalTokens,
     RunManifest,
+    Slot,
 )
 from refusalscope.results.run_records import COMPLETIONS, RUN, TIMINGS
 
@@ -136,39 +136,46 @@ def _foreign(path: Path) -> list[Path]:
     ]
 
 
-Slot = tuple[str, Condition, int]
-"""Dataset, condition and index: which completion a line of a journal is."""
 _JOURNAL = ".journal-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
-    """Completions as they are written, batch by batch, so that a cut run loses only one batch."""
+    """Completions as they are written, a few at a time, so that a cut run loses little."""
 
     path: Path
 
-    def read(self, planned: Sequence[Sequence[Slot]]) -> list[list[Completion]]:
-        """The planned batches written so far; what follows the last whole one is cut off the file.
+    def read(self, planned: Sequence[Sequence[Slot]], *, are_whole: bool) -> list[Completion]:
+        """The planned completions written so far; the file is cut behind the last of them.
 
-        A batch that is torn, damaged, or of other completions than planned is not whole.
+        It ends before a line that is torn, damaged, of a completion that is not planned or stands
+        there already, or of a group that comes before the one before it is done.
+
+        Args:
+            are_whole: A group counts only where all of it is there.
         """
         if not self.path.is_file():
             return []
         lines = self.path.read_bytes().split(b"\n")[:-1]
-        batches: list[list[Completion]] = []
+        rows: list[Completion] = []
         for slots in planned:
-            start = sum(len(b) for b in batches)
-            found = [_completion(line) for line in lines[start : start + len(slots)]]
-            rows = [row for row in found if row is not None]
-            if [(row.dataset, row.condition, row.index) for row in rows] != list(slots):
+            left = set(slots)
+            own: list[Completion] = []
+            for line in lines[len(rows) : len(rows) + len(slots)]:
+                row = _completion(line)
+                if row is None or row.slot not in left:
+                    break
+                left.remove(row.slot)
+                own.append(row)
+            if not left or not are_whole:
+                rows += own
+            if left:
                 break
-            batches.append(rows)
-        whole = sum(len(line) + 1 for line in lines[: sum(len(b) for b in batches)])
-        os.truncate(self.path, whole)
-        return batches
+        os.truncate(self.path, sum(len(line) + 1 for line in lines[: len(rows)]))
+        return rows
 
     def append(self, batch: Sequence[Completion]) -> None:
-        """Add one batch, on disk when this returns."""
+        """Add some completions, on disk when this returns."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:

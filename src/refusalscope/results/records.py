@@ -147,6 +147,10 @@ class Selection(Record):
     warnings: tuple[str, ...] = ()
 
 
+Slot = tuple[str, Condition, int]
+"""What a completion is of: data set, condition, index of the instruction."""
+
+
 class Completion(Record):
     """One completion, as stored in completions/DATASET.CONDITION.jsonl.
 
@@ -167,6 +171,11 @@ class Completion(Record):
     completion: str | None
     n_tokens: int | None
     ended: bool | None
+
+    @property
+    def slot(self) -> Slot:
+        """What it is of."""
+        return (self.dataset, self.condition, self.index)
 
     @property
     def text(self) -> str:

@@ -1,0 +1,400 @@
+"""Greedy decoding of any number of rows: a row that is done leaves, a waiting one takes its place.
+
+A batch of fixed rows waits for its longest. Here a few rows are written at a time, and as soon as
+some of them are done, their keys and values are dropped and those of waiting prompts joined to what
+is left, padded on the left. Whether the architecture allows that is measured on the prompts
+themselves, under their own interventions: the logits of a few rows that leave and join, against
+whole passes over each row alone.
+
+In float32 what is written does not depend on what else is in the batch. Where the two likeliest
+tokens are so close that the rounding of a batch could turn them, the row is run alone, without
+padding or cache, and that decides. So a run that was cut and goes on with other rows beside each
+other writes what it would have written.
+"""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import Cache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from refusalscope.engine.halving import is_out_of_memory
+from refusalscope.errors import InputError
+from refusalscope.interventions.apply import intervene
+from refusalscope.interventions.intervention import Intervention
+from refusalscope.models.anatomy import Anatomy
+from refusalscope.models.batches import pad
+from refusalscope.models.forward import next_logits
+from refusalscope.models.prompts import Prompt
+
+_LOG = logging.getLogger(__name__)
+_SHARE = 8
+"""One row in so many must be done before rows leave and join: it costs a copy of the cache."""
+_LEAST_TIE = 1e-3
+_NOISE = {torch.float32: 0.02}
+"""The largest difference of a logit that padding, cache and batch may make; else `_HALF_NOISE`."""
+_HALF_NOISE = 0.5
+_PROVEN_STEPS = 2
+_CANNOT = (
+    *(TypeError, IndexError, KeyError, ValueError, RuntimeError),
+    *(AttributeError, NotImplementedError),
+)
+"""What an architecture raises whose cache has no rows to pick and join."""
+
+Ids = list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One prompt, the intervention under which it is answered, and its most tokens."""
+
+    prompt: Prompt
+    edit: Intervention | None
+    limit: int
+
+
+@dataclass(slots=True)
+class _Row:
+    """A row under way: whose it is, and what it has written."""
+
+    place: int
+    written: Ids = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows side by side.
+
+    Attributes:
+        last: The token of each that was written last, and is not in the cache.
+        mask: Of the columns of the cache.
+    """
+
+    rows: list[_Row]
+    last: Int[Tensor, "row 1"]
+    mask: Int[Tensor, "row pos"]
+    cache: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Writes rows with one model.
+
+    Attributes:
+        anatomy: Where interventions act; None for a model that is only asked.
+        stops: Ids that end a row.
+        tie: Where the two highest logits are closer, the row alone decides; None is never.
+    """
+
+    model: PreTrainedModel
+    anatomy: Anatomy | None
+    pad_id: int
+    stops: frozenset[int]
+    batch_size: int
+    tie: float | None
+
+    def write(self, asked: Sequence[Asked]) -> Iterator[list[tuple[int, Ids]]]:
+        """Yield rows as they are done: their places, and their tokens with the stop that ended one.
+
+        Raises:
+            InputError: a single row does not fit into memory.
+        """
+        waiting, size = deque(range(len(asked))), self.batch_size
+        under_way: _Rows | None = None
+        finished: set[int] = set()
+        while len(finished) < len(asked):
+            try:
+                under_way, done = self._until_some_are_done(asked, waiting, under_way, size)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise InputError(
+                        f"one of the prompts does not fit into memory by itself ({error}); load "
+                        f"the model in a smaller --dtype, spread it over more devices, or shorten "
+                        f"the text"
+                    ) from error
+                done = None
+            if done is None:  # behind the handler the exception is gone, with all that it held
+                under_way, size = None, max(1, size // 2)
+                waiting = deque(place for place in range(len(asked)) if place not in finished)
+                _LOG.warning("rows did not fit into memory; from now on %d at a time", size)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                continue
+            finished |= {row.place for row in done}
+            yield [(row.place, row.written) for row in done]
+
+    @torch.inference_mode()
+    def _until_some_are_done(
+        self,
+        asked: Sequence[Asked],
+        waiting: deque[int],
+        under_way: _Rows | None,
+        size: int,
+    ) -> tuple[_Rows | None, list[_Row]]:
+        """Fill up, and write until enough rows are done to make room; the rest, and who is done."""
+        n = 0 if under_way is None else len(under_way.rows)
+        joining = [waiting[i] for i in range(min(size - n, len(waiting)))]
+        if joining:
+            began = self._begin(asked, [_Row(place) for place in joining])
+            under_way = began if under_way is None else joined(under_way, began)
+            for _ in joining:
+                waiting.popleft()
+        assert under_way is not None, "rows wait or are under way"
+        enough = max(1, len(under_way.rows) // _SHARE)
+        while sum(self._is_done(asked, row) for row in under_way.rows) < enough:
+            self._step(asked, under_way, enough)
+        done = [row for row in under_way.rows if self._is_done(asked, row)]
+        kept = [i for i, row in enumerate(under_way.rows) if not self._is_done(asked, row)]
+        return (picked(under_way, kept) if kept else None), done
+
+    def _is_done(self, asked: Sequence[Asked], row: _Row) -> bool:
+        return len(row.written) >= asked[row.place].limit or (
+            bool(row.written) and row.written[-1] in self.stops
+        )
+
+    def _begin(self, asked: Sequence[Asked], rows: list[_Row]) -> _Rows:
+        """The prompts of rows, and their first tokens."""
+        device = self.model.get_input_embeddings().get_parameter("weight").device
+        prompts = [asked[row.place].prompt for row in rows]
+        batch = pad(prompts, pad_id=self.pad_id, device=device, side="left")
+        assert batch.attention_mask is not None, "padded on the left"
+        with self._edited(asked, rows):
+            logits, cache = next_logits(self.model, batch.input_ids, batch.attention_mask)
+        last = self._chosen(asked, rows, logits)
+        return _Rows(rows=rows, last=last, mask=batch.attention_mask, cache=cache)
+
+    def _step(self, asked: Sequence[Asked], under_way: _Rows, enough: int) -> None:
+        """Tokens for all rows, under one set of hooks, until so many rows are done or one is close.
+
+        Rows that are done go on until they leave, and what they write is dropped.
+        """
+        rows = under_way.rows
+        logits = None
+        with self._edited(asked, rows):
+            while logits is None:
+                one = under_way.mask.new_ones(len(rows), 1)
+                under_way.mask = torch.cat([under_way.mask, one], dim=-1)
+                logits, under_way.cache = next_logits(
+                    self.model, under_way.last, under_way.mask, under_way.cache
+                )
+                if self._close(asked, rows, logits):
+                    break
+                self._put(asked, under_way, logits.argmax(-1))
+                if sum(self._is_done(asked, row) for row in rows) < enough:
+                    logits = None
+                else:
+                    return
+        under_way.last = self._chosen(asked, rows, logits)
+
+    def _put(self, asked: Sequence[Asked], under_way: _Rows, tokens: Int[Tensor, " row"]) -> None:
+        for row, token in zip(under_way.rows, tokens.tolist(), strict=True):
+            if not self._is_done(asked, row):
+                row.written.append(token)
+        under_way.last = tokens[:, None]
+
+    def _chosen(
+        self, asked: Sequence[Asked], rows: list[_Row], logits: Float[Tensor, "row d_vocab"]
+    ) -> Int[Tensor, "row 1"]:
+        """The likeliest token of each row, which it writes; of close ones that of the row alone."""
+        tokens = logits.argmax(-1)
+        for i in self._close(asked, rows, logits):
+            tokens[i] = self.alone(asked[rows[i].place], rows[i].written).argmax()
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if not self._is_done(asked, row):
+                row.written.append(token)
+        return tokens[:, None]
+
+    def _close(
+        self, asked: Sequence[Asked], rows: Sequence[_Row], logits: Float[Tensor, "row d_vocab"]
+    ) -> list[int]:
+        """Rows under way whose two highest logits are too close for a batch to tell."""
+        if self.tie is None:
+            return []
+        first, second = logits.topk(2, dim=-1).values.unbind(-1)
+        close = (first - second < self.tie).nonzero()[:, 0].tolist()
+        return [i for i in close if not self._is_done(asked, rows[i])]
+
+    def alone(self, asked: Asked, written: Sequence[int]) -> Float[Tensor, " d_vocab"]:
+        """Logits after one row's prompt and what it has written, by itself and from the start."""
+        device = self.model.get_input_embeddings().get_parameter("weight").device
+        ids = torch.tensor([[*asked.prompt.ids, *written]], device=device)
+        with self._edited([asked], [_Row(0)]):
+            return next_logits(self.model, ids, torch.ones_like(ids))[0][0]
+
+    @contextmanager
+    def _edited(self, asked: Sequence[Asked], rows: Sequence[_Row]) -> Generator[None]:
+        edits = [asked[row.place].edit for row in rows]
+        if not any(edits):
+            yield
+            return
+        if self.anatomy is None:
+            raise AssertionError("a model that is only asked has no interventions")
+        with intervene(self.model, self.anatomy, edits):
+            yield
+
+    @torch.inference_mode()
+    def noise(self, asked: Sequence[Asked]) -> float:
+        """How far logits of rows that leave and join are from those of whole passes, at the most.
+
+        Raises:
+            NotImplementedError: the cache has no rows to pick and join.
+        """
+        first = [_Row(i) for i in range(len(asked) - 1)] or [_Row(0)]
+        under_way = self._begin(asked, first)
+        require_rows(under_way.cache)
+        found = [self._step_noise(asked, under_way) for _ in range(_PROVEN_STEPS)]
+        if len(asked) > 1:
+            under_way = joined(under_way, self._begin(asked, [_Row(len(asked) - 1)]))
+            found += [self._step_noise(asked, under_way)]
+            under_way = picked(under_way, range(1, len(under_way.rows)))
+            found += [self._step_noise(asked, under_way) for _ in range(_PROVEN_STEPS)]
+        return max(found)
+
+    def _step_noise(self, asked: Sequence[Asked], under_way: _Rows) -> float:
+        rows = under_way.rows
+        under_way.mask = torch.cat([under_way.mask, under_way.mask.new_ones(len(rows), 1)], dim=-1)
+        with self._edited(asked, rows):
+            logits, under_way.cache = next_logits(
+                self.model, under_way.last, under_way.mask, under_way.cache
+            )
+        whole = torch.stack([self.alone(asked[row.place], row.written) for row in rows])
+        for row, token in zip(rows, whole.argmax(-1).tolist(), strict=True):
+            row.written.append(token)
+        under_way.last = whole.argmax(-1)[:, None].to(under_way.last.device)
+        return (logits.float() - whole.to(logits.device).float()).abs().max().item()
+
+
+_NOISES: WeakKeyDictionary[PreTrainedModel, float] = WeakKeyDictionary()
+"""What was measured of a model in this process."""
+
+
+def stream_of(
+    model: PreTrainedModel,
+    anatomy: Anatomy | None,
+    asked: Sequence[Asked],
+    *,
+    pad_id: int,
+    stops: frozenset[int],
+    batch_size: int,
+) -> Stream | None:
+    """What writes these prompts; None where rows of this model cannot leave and join.
+
+    Found out once for each model, on some of the prompts: the shortest, the longest, one between.
+    """
+    stream = Stream(
+        model=model,
+        anatomy=anatomy,
+        pad_id=pad_id,
+        stops=stops,
+        batch_size=batch_size,
+        tie=None,
+    )
+    if model not in _NOISES:
+        _NOISES[model] = _measured(stream, asked)
+    noise = _NOISES[model]
+    if not noise <= _NOISE.get(model.dtype, _HALF_NOISE):
+        return None
+    if model.dtype != torch.float32:
+        return stream
+    return replace(stream, tie=max(_LEAST_TIE, 8 * noise))
+
+
+def _measured(stream: Stream, asked: Sequence[Asked]) -> float:
+    """The noise on a few of the prompts; infinite where it cannot be done at all."""
+    order = sorted(range(len(asked)), key=lambda i: len(asked[i].prompt.ids))
+    few = dict.fromkeys([order[0], order[-1], order[len(order) // 2]])
+    some = [asked[i] for i in few]
+    try:
+        noise = stream.noise(some)
+        # An intervention may break the model, which says nothing of how its rows can be joined.
+        return noise if math.isfinite(noise) else stream.noise([plain(one) for one in some])
+    except _CANNOT as error:
+        _LOG.info("rows of %s are written in fixed batches: %s", type(stream.model).__name__, error)
+        return math.inf
+
+
+def plain(asked: Asked) -> Asked:
+    """The same without intervention."""
+    return replace(asked, edit=None)
+
+
+def require_rows(cache: Cache) -> None:
+    """Raise unless a cache holds keys and values of each column, and nothing else.
+
+    Raises:
+        NotImplementedError: it holds states of another kind.
+    """
+    kinds = {type(layer) for layer in cache.layers}
+    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        others = sorted(kind.__name__ for kind in kinds - {DynamicLayer, DynamicSlidingWindowLayer})
+        raise NotImplementedError(f"its cache has {', '.join(others)}")
+
+
+def joined(first: _Rows, second: _Rows) -> _Rows:
+    """The rows of both, the shorter ones padded on the left."""
+    width = max(first.mask.shape[1], second.mask.shape[1])
+    for own in (first, second):
+        n = width - own.mask.shape[1]
+        own.mask = torch.nn.functional.pad(own.mask, (n, 0))
+        for layer in own.cache.layers:
+            _lengthen(layer, width)
+    for layer, other in zip(first.cache.layers, second.cache.layers, strict=True):
+        if layer.is_initialized:
+            layer.keys = torch.cat([layer.keys, other.keys])
+            layer.values = torch.cat([layer.values, other.values])
+    return _Rows(
+        rows=[*first.rows, *second.rows],
+        last=torch.cat([first.last, second.last]),
+        mask=torch.cat([first.mask, second.mask]),
+        cache=first.cache,
+    )
+
+
+def picked(under_way: _Rows, rows: Sequence[int]) -> _Rows:
+    """Some of the rows, without columns that are padding in all of them."""
+    index = torch.tensor(list(rows), device=under_way.mask.device)
+    mask = under_way.mask[index]
+    under_way.cache.batch_select_indices(index)
+    start = int(mask.any(0).int().argmax())
+    width = mask.shape[1] - start
+    for layer in under_way.cache.layers:
+        if layer.is_initialized:
+            _resize(layer, width, layer.keys, layer.values)
+    return _Rows(
+        rows=[under_way.rows[i] for i in rows],
+        last=under_way.last[index],
+        mask=mask[:, start:],
+        cache=under_way.cache,
+    )
+
+
+def _lengthen(layer: Any, width: int) -> None:  # noqa: ANN401 - a layer of transformers' cache
+    """Pad a layer on the left to so many columns."""
+    if not layer.is_initialized:
+        return
+    n = width - layer.get_seq_length()
+    _resize(
+        layer,
+        width,
+        *(torch.nn.functional.pad(own, (0, 0, n, 0)) for own in (layer.keys, layer.values)),
+    )
+
+
+def _resize(layer: Any, width: int, keys: Tensor, values: Tensor) -> None:  # noqa: ANN401
+    """The last columns of keys and values as those of a layer that has seen `width` of them."""
+    kept = width
+    if isinstance(layer, DynamicSlidingWindowLayer):
+        kept = min(width, layer.sliding_window - 1)
+        layer.cumulative_length = width
+    layer.keys, layer.values = (own[..., own.shape[-2] - kept :, :] for own in (keys, values))

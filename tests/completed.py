@@ -1,0 +1,21 @@
+"""Completions of jobs, all of them, in the order of their instructions."""
+
+from collections.abc import Mapping, Sequence
+
+from refusalscope.generate.completions import CompletionJob, GenerationOptions, complete, plan
+from refusalscope.interventions.intervention import Intervention
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.results.records import Completion, Condition
+
+
+def completed(
+    chat: ChatModel,
+    jobs: Sequence[CompletionJob],
+    *,
+    interventions: Mapping[Condition, Intervention | None],
+    options: GenerationOptions,
+) -> list[Completion]:
+    """What the model writes."""
+    planned = plan(chat, jobs, interventions=interventions, options=options)
+    rows = [row for some in complete(chat, planned) for row in some]
+    return sorted(rows, key=lambda row: row.index)

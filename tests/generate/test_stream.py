@@ -1,0 +1,210 @@
+"""Rows that leave and join write what each writes alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from architectures_that_hold import NOT_LOADED, SUPPORTED
+from tiny_edits import save_miniature
+from tiny_models import byte_tokenizer, tiny_chat
+
+from refusalscope.errors import InputError
+from refusalscope.generate import stream as streams
+from refusalscope.generate.stream import Asked, Stream, stream_of
+from refusalscope.interventions.apply import intervene
+from refusalscope.interventions.intervention import Intervention
+from refusalscope.models.chat_model import ChatModel, load_chat_model
+
+TEXTS = ["open door " + "of the house " * (i % 5) + str(i) for i in range(14)]  # of five lengths
+FEW = ("gpt2", "gemma3_text", "mistral", "bloom", "opt", "falcon", "qwen3_moe")
+"""Learned positions, sliding windows, ALiBi, positions by mask, experts."""
+
+
+def miniature(folder: Path, kind: str) -> ChatModel:
+    """A small random model of an architecture; its windows are of 32 tokens."""
+    model = save_miniature(folder / "model", kind)
+    byte_tokenizer().save_pretrained(model)
+    return load_chat_model(str(model))
+
+
+def asked_of(chat: ChatModel, *, limit: int = 12) -> list[Asked]:
+    """Prompts of five lengths under three interventions, each with a limit of its own."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = [4 * torch.randn(chat.d_model, generator=generator) for _ in range(2)]
+    edits = [
+        None,
+        Intervention(operator="ablate", vector=vectors[0]),
+        Intervention(operator="add", vector=vectors[1], layer=1),
+    ]
+    return [
+        Asked(prompt=prompt, edit=edits[i % 3], limit=1 + (5 * i) % limit)
+        for i, prompt in enumerate(chat.encode(TEXTS))
+    ]
+
+
+def by_hand(chat: ChatModel, asked: Asked, stops: frozenset[int] = frozenset()) -> list[int]:
+    """Greedy tokens, each from a whole forward pass without cache or padding."""
+    ids = list(asked.prompt.ids)
+    with torch.inference_mode(), intervene(chat.model, chat.anatomy, [asked.edit]):
+        for _ in range(asked.limit):
+            logits = chat.model(input_ids=torch.tensor([ids]), use_cache=False).logits
+            ids.append(int(logits[0, -1].argmax()))
+            if ids[-1] in stops:
+                break
+    return ids[len(asked.prompt.ids) :]
+
+
+def streamed(
+    chat: ChatModel,
+    asked: Sequence[Asked],
+    *,
+    batch_size: int,
+    stops: frozenset[int] = frozenset(),
+) -> list[list[int]]:
+    stream = stream_of(
+        chat.model,
+        chat.anatomy,
+        asked,
+        pad_id=chat.pad_id,
+        stops=stops,
+        batch_size=batch_size,
+    )
+    assert stream is not None
+    found = [pair for some in stream.write(asked) for pair in some]
+    assert sorted(place for place, _ in found) == list(range(len(asked)))
+    return [ids for _, ids in sorted(found)]
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    return tiny_chat(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 64])
+def test_each_row_writes_what_it_writes_alone(chat: ChatModel, batch_size: int) -> None:
+    asked = asked_of(chat)
+    expected = [by_hand(chat, one) for one in asked]
+    assert len({tuple(ids[:1]) for ids in expected}) > 1
+    assert streamed(chat, asked, batch_size=batch_size) == expected
+
+
+@pytest.mark.parametrize("kind", FEW)
+def test_other_architectures_do_too(kind: str, tmp_path: Path) -> None:
+    chat = miniature(tmp_path, kind)
+    asked = asked_of(chat, limit=20)
+    assert max(len(one.prompt.ids) + one.limit for one in asked) > 40
+    assert streamed(chat, asked, batch_size=5) == [by_hand(chat, one) for one in asked]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [name for name in SUPPORTED if name not in NOT_LOADED])
+def test_every_architecture_does_or_is_left_to_fixed_batches(kind: str, tmp_path: Path) -> None:
+    chat = miniature(tmp_path, kind)
+    asked = asked_of(chat)
+    stream = stream_of(
+        chat.model, chat.anatomy, asked, pad_id=chat.pad_id, stops=frozenset(), batch_size=5
+    )
+    if stream is not None:
+        found = [ids for _, ids in sorted(pair for some in stream.write(asked) for pair in some)]
+        assert found == [by_hand(chat, one) for one in asked]
+
+
+def test_a_row_ends_at_its_stop(chat: ChatModel) -> None:
+    asked = [replace(one, limit=12) for one in asked_of(chat)]
+    free = [by_hand(chat, one) for one in asked]
+    stops = frozenset({free[0][3], free[4][6]})
+    expected = [by_hand(chat, one, stops) for one in asked]
+    assert {len(ids) for ids in expected} != {12}
+    assert streamed(chat, asked, batch_size=4, stops=stops) == expected
+
+
+def test_rows_come_as_they_are_done_and_no_more_are_run_than_fit(
+    chat: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [replace(one, limit=2 if i % 2 else 30) for i, one in enumerate(asked_of(chat))]
+    rows: list[int] = []
+    forward = streams.next_logits
+
+    def counted(model: Any, ids: torch.Tensor, *more: Any) -> Any:
+        rows.append(len(ids))
+        return forward(model, ids, *more)
+
+    stream = stream_of(
+        chat.model, chat.anatomy, asked, pad_id=chat.pad_id, stops=frozenset(), batch_size=4
+    )
+    assert stream is not None
+    monkeypatch.setattr(streams, "next_logits", counted)
+    found = [[place for place, _ in some] for some in stream.write(asked)]
+    assert found[0] == [1, 3]
+    assert max(rows) == 4
+    # Fixed batches of four would have run 4 rows for 30 steps four times.
+    assert sum(rows) < 0.7 * 4 * 4 * 30
+
+
+def test_what_is_written_does_not_depend_on_what_is_beside_it(
+    chat: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass that is off by less than a tie decides nothing: close rows are run alone."""
+    asked = asked_of(chat)
+    whole = streamed(chat, asked, batch_size=8)
+    forward = streams.next_logits
+    generator = torch.Generator().manual_seed(1)
+
+    def shaken(model: Any, ids: torch.Tensor, mask: torch.Tensor, *more: Any) -> Any:
+        logits, cache = forward(model, ids, mask, *more)
+        is_alone = len(ids) == 1 and not more
+        noise = 0.5 * torch.rand(logits.shape, generator=generator)
+        return (logits if is_alone else logits + noise), cache
+
+    monkeypatch.setattr(streams, "next_logits", shaken)
+
+    def written(tie: float | None) -> list[list[int]]:
+        stream = Stream(
+            model=chat.model,
+            anatomy=chat.anatomy,
+            pad_id=chat.pad_id,
+            stops=frozenset(),
+            batch_size=8,
+            tie=tie,
+        )
+        return [ids for _, ids in sorted(pair for some in stream.write(asked) for pair in some)]
+
+    assert written(None) != whole
+    assert written(0.5) == whole
+
+
+def test_rows_that_do_not_fit_are_begun_again_in_fewer(
+    chat: ChatModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = asked_of(chat)
+    whole = streamed(chat, asked, batch_size=8)
+    forward = streams.next_logits
+    most = {"rows": 3}
+
+    def small(model: Any, ids: torch.Tensor, *more: Any) -> Any:
+        if len(ids) > most["rows"]:
+            raise torch.OutOfMemoryError("no room")
+        return forward(model, ids, *more)
+
+    monkeypatch.setattr(streams, "next_logits", small)
+    assert streamed(chat, asked, batch_size=8) == whole
+    assert "from now on 2 at a time" in caplog.text
+    most["rows"] = 0
+    with pytest.raises(InputError, match="does not fit into memory by itself"):
+        streamed(chat, asked, batch_size=8)
+
+
+def test_a_model_whose_states_are_no_keys_and_values_is_left_to_fixed_batches(
+    tmp_path: Path,
+) -> None:
+    chat = miniature(tmp_path, "mamba")
+    asked = asked_of(chat)
+    assert (
+        stream_of(
+            chat.model, chat.anatomy, asked, pad_id=chat.pad_id, stops=frozenset(), batch_size=4
+        )
+        is None
+    )
