@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from refusalscope.report.choice import describe_choice, nearest_sentence
+from refusalscope.results.evaluation_folder import read_evaluation
+from refusalscope.results.measures import measures
 from refusalscope.results.records import Rate, Summary
 from refusalscope.results.run_records import RunRecords, read_run
 
@@ -54,6 +56,8 @@ def _section(folder: Path) -> Iterator[str]:
     yield from _choice(run)
     yield from _outcomes(summary)
     yield from _edited(folder)
+    yield from _channels(run)
+    yield from _measured(folder)
     yield from _cost(run)
     for warning in summary.warnings:
         yield f"- Warning: {warning}"
@@ -76,6 +80,51 @@ def _edited(folder: Path) -> Iterator[str]:
         )
         + "\n"
     )
+
+
+def _channels(run: RunRecords) -> Iterator[str]:
+    """Layer by layer how far one channel owns the difference, where it does anywhere."""
+    rows = run.extraction.channels if run.extraction else ()
+    owned = sum(row.owns for row in rows)
+    if not rows:
+        return
+    most = max(row.share for row in rows)
+    yield (
+        f"One channel is more than half of the difference in means at {owned} of {len(rows)} "
+        f"places; the largest share is {most:.2f}.\n"
+    )
+    if not owned:
+        return
+    yield (
+        "| layer | places above one half | largest share | channel | position "
+        "| times the median | loud channels | spread |\n|---|---|---|---|---|---|---|---|"
+    )
+    for layer in sorted({row.layer for row in rows}):
+        own = [row for row in rows if row.layer == layer]
+        row = max(own, key=lambda row: row.share)
+        yield (
+            f"| {layer} | {sum(one.owns for one in own)} of {len(own)} | {row.share:.2f} "
+            f"| {row.channel} | {row.position} | {_or_none(row.ratio, 0)} | {row.n_loud} "
+            f"| {_or_none(row.spread, 1)} |"
+        )
+    yield ""
+
+
+def _or_none(value: float | None, digits: int) -> str:
+    return "none" if value is None else f"{value:.{digits}f}"
+
+
+def _measured(folder: Path) -> Iterator[str]:
+    """What the measures that were measured say in lines."""
+    found = read_evaluation(folder).measured
+    for measure in measures():
+        records = found.get(measure.name)
+        if not records or measure.lines is None:
+            continue
+        yield f"`measure {measure.name}`:\n"
+        for line in measure.lines(records):
+            yield f"- {line}"
+        yield ""
 
 
 def _cost(run: RunRecords) -> Iterator[str]:

@@ -14,6 +14,8 @@ OPTIONS = {
         *("RUN", "--batch-size", "--chat-template", "--condition", "--edited", "--json"),
         *("--limit", "--paper", "--task-folder", "--tasks", "--trust-remote-code"),
     },
+    "evaluate contrast": {"RUN", "--json", "--seed", "--trust-remote-code"},
+    "evaluate estimators": {"RUN", "--json", "--no-cosmic", "--trust-remote-code"},
     "evaluate drift": {"RUN", "--batch-size", "--json", "--trust-remote-code"},
     "evaluate finetune": {
         *("RUN", "--alpaca", "--batch-size", "--epochs", "--json", "--judge", "--judge-model"),
@@ -29,6 +31,10 @@ OPTIONS = {
     "evaluate loss": {
         *("RUN", "--alpaca", "--batch-size", "--json", "--max-tokens", "--on-distribution"),
         *("--pile", "--texts", "--trust-remote-code"),
+    },
+    "evaluate stability": {
+        *("RUN", "--json", "--n-draws", "--n-rivals", "--n-scored", "--seed"),
+        "--trust-remote-code",
     },
     "evaluate system-prompts": {
         *("RUN", "--json", "--judge", "--judge-model", "--key-variable", "--prompt", "--prompts"),

@@ -64,6 +64,8 @@ def shared(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def test_a_shared_run_folder_runs_no_code_without_the_flag(
     refusalscope: Caller, given: Path, shared: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:
+    if name == "evaluate coherence":
+        pytest.importorskip("lm_eval", reason="needs the extra eval")
     run, mark = Path(shutil.copytree(shared[0], tmp_path / "run")), shared[1]
     (tmp_path / "tiny").symlink_to(given / "tiny")
     (tmp_path / "pairs.json").write_text('[{"instruction": "name a fruit", "output": "a pear"}]')

@@ -1,5 +1,6 @@
 """Candidate directions, and what counts as a refusal: all of it that needs no folder."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,19 +18,18 @@ from refusalscope.errors import (
     InputError,
     NoRefusalTokenError,
     NothingKeptError,
+    NumericalError,
 )
 from refusalscope.metrics.calibration import balanced_error, calibrate, cut_of
 from refusalscope.metrics.first_tokens import FirstTokensOf, joined, propose_by_answers
 from refusalscope.metrics.refusal_metric import refusal_metric
 from refusalscope.models.forward import require_finite
 from refusalscope.models.tokens import decode
-from refusalscope.pipeline.answer_lengths import answer_tokens
-from refusalscope.pipeline.answer_prefix import N_ASKED
 from refusalscope.pipeline.context import Advance, Study
 from refusalscope.pipeline.contrast import contrast_of
 from refusalscope.pipeline.label import Refused
-from refusalscope.pipeline.too_long import limited_answers
-from refusalscope.results.estimator_records import PLAIN
+from refusalscope.pipeline.study_warnings import study_warnings
+from refusalscope.results.estimator_records import PLAIN, ChannelCheck
 from refusalscope.results.records import (
     Calibration,
     ExtractionFacts,
@@ -40,9 +40,9 @@ from refusalscope.results.records import (
     TokenSetError,
 )
 
+_LOG = logging.getLogger(__name__)
 TRAIN_SETS = ("harmful_train", "harmless_train")
 VAL_SETS = ("harmful_val", "harmless_val")
-TEST_SETS = ("harmful", "harmless")
 LEAST_TRAIN = 8
 """Training prompts of each kind that must be kept: a mean over fewer is no estimate."""
 LEAST_VAL = 2
@@ -137,7 +137,7 @@ def _extract(study: Study, label: Label, answers: Refused | None) -> Candidates:
         labels=_label_counts(study, metrics, answers),
         calibration=_calibration(study, first, answers, tokens.ids),
         contrast=contrast_of(study.sets),
-        warnings=_warnings(study),
+        warnings=study_warnings(study),
     )
     lacking = _lacking(study, n_kept) if study.options.filter_instructions else None
     if lacking is not None:
@@ -335,10 +335,27 @@ def _lacking(study: Study, n_kept: dict[str, int]) -> NoDirection | None:
     return None
 
 
+def _channels_of_all(study: Study) -> tuple[ChannelCheck, ...]:
+    """The check of channels over all training prompts, refused or not.
+
+    Where there is nothing to make a direction of it still says whether a direction could be had.
+    """
+    try:
+        harmful, harmless = (
+            resid_pre_moments(study.chat, study.prompts(name), batch_size=study.options.batch_size)
+            for name in TRAIN_SETS
+        )
+    except NumericalError as error:
+        _LOG.warning("how far one channel owns the difference was not measured: %s", error)
+        return ()
+    return check_channels(harmful=harmful, harmless=harmless, positions=study.chat.positions)
+
+
 def _none(
     study: Study, lacking: NoDirection, answers: Refused | None, tokens: RefusalTokens | None
 ) -> Candidates:
-    """The reason why there is no direction, and the labels."""
+    """The reason why there is no direction, the labels, and how loud channels are all the same."""
+    channels = _channels_of_all(study)
     facts = ExtractionFacts(
         counts=tuple(
             study.sets[name].counts(n_kept=0 if answers is None else _counted(name, answers[name]))
@@ -350,8 +367,9 @@ def _none(
         d_model=study.chat.d_model,
         label=study.options.label_of(study.is_papers),
         estimator=study.options.estimator,
+        channels=channels,
         labels=_label_counts(study, {}, answers),
-        warnings=_warnings(study),
+        warnings=(*study_warnings(study), *owned_warning(channels, study.options.estimator)),
     )
     return Candidates(facts=facts, refusal_tokens=tokens, lacking=lacking, tensors={})
 
@@ -360,43 +378,3 @@ _LACKS: tuple[tuple[str, str, Literal["refuses too little", "answers too little"
     ("harmful", "refuses", "refuses too little"),
     ("harmless", "answers", "answers too little"),
 )
-
-
-def _warnings(study: Study) -> tuple[str, ...]:
-    """What became of instructions and will become of answers, where it is not what was asked."""
-    return (
-        *study.chat.warnings,
-        *_prefix_warnings(study),
-        # Each said once: several sets come from one file.
-        *dict.fromkeys(line for each in study.sets.values() for line in each.warnings),
-        *limited_answers(
-            study.chat,
-            study.sets,
-            TEST_SETS,
-            max_new_tokens=answer_tokens(study.options, study.organism),
-        ),
-        *_control_text_warnings(study),
-    )
-
-
-def _prefix_warnings(study: Study) -> tuple[str, ...]:
-    """That something was put into the prompts which nobody had named."""
-    prefix = study.chat.prompt_format.answer_prefix
-    if not prefix or study.options.answer_prefix is not None:
-        return ()
-    return (
-        f"the first {2 * N_ASKED} answers all begin with {prefix!r}: that was put behind the "
-        f"template, and refusal is read at the token after it; --answer-prefix '' leaves it out",
-    )
-
-
-def _control_text_warnings(study: Study) -> tuple[str, ...]:
-    warnings = []
-    for name in study.sets:
-        n = sum(prompt.has_control_text for prompt in study.prompts(name))
-        if n:
-            warnings.append(
-                f"{n} instructions of {name} spell a control token of the chat template; it was "
-                f"tokenized as ordinary text"
-            )
-    return tuple(warnings)

@@ -77,7 +77,7 @@ def _places(record: PromptStability) -> str:
         f"Of {choice.n_resamples} resamples of the validation prompts "
         f"{percent(_own_share(record))} choose the same place among {choice.n_candidates} "
         f"candidates that were scored in full"
-        + (f", {percent(choice.none)} none" if choice.none else "")
+        + (f"; in {percent(choice.none)} none is within every limit" if choice.none else "")
         + "."
     )
 
