@@ -121,6 +121,20 @@ def test_a_row_ends_at_its_stop(chat: ChatModel) -> None:
     assert streamed(chat, asked, batch_size=4, stops=stops) == expected
 
 
+def test_a_row_at_the_end_of_the_context_leaves_at_once(tmp_path: Path) -> None:
+    """It would be given a position that the model does not have while others are waited for."""
+    chat = miniature(tmp_path, "gpt2")
+    context = chat.model.config.max_position_embeddings
+    asked = [
+        Asked(prompt=prompt, edit=None, limit=context - len(prompt.ids) if i == 3 else 12)
+        for i, prompt in enumerate(
+            chat.encode(["a" * (context - 10 if i == 3 else 5 + i) for i in range(24)])
+        )
+    ]
+    assert asked[3].limit < 12
+    assert streamed(chat, asked, batch_size=24) == [by_hand(chat, one) for one in asked]
+
+
 def test_rows_come_as_they_are_done_and_no_more_are_run_than_fit(
     chat: ChatModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,7 +50,8 @@ def test_the_run_s_own_choice_is_read_and_not_scored_again(
     own = choice(record, "difference_in_means")
     selection = read_record(Selection, measured / SCORES)
     assert own.chosen == selection.chosen
-    assert (own.chosen.position, own.chosen.layer) == (record.position, record.layer)
+    chosen = selection.chosen
+    assert (chosen.position, chosen.layer) == (record.position, record.layer)
     assert own.sweeps == 0
     assert own.cosine_plain == pytest.approx(1)
     assert own.cosine_run == pytest.approx(1)

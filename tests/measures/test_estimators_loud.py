@@ -1,6 +1,7 @@
 """Where one channel owns the difference, the comparison of estimators says which mend it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from loud_organism import partial_norms, save_loud
@@ -21,7 +22,7 @@ KIND = measure_named("estimators")
 
 
 def test_difference_in_means_fails_and_the_mended_ones_do_not(tmp_path: Path) -> None:
-    sizes = {"n_train": 64, "n_val": 16, "n_test": 20}
+    sizes: dict[str, Any] = {"n_train": 64, "n_val": 16, "n_test": 20}
     plain = rs.find_direction(rs.load("organism:llama3-aft"), **sizes)
     vector = plain.direction.vector
     folder = save_loud(tmp_path / "loud", vector / vector.norm())
@@ -42,10 +43,9 @@ def test_difference_in_means_fails_and_the_mended_ones_do_not(tmp_path: Path) ->
         assert own.harmless.rate >= 0.9
         assert own.cosine_plain is not None
         assert own.cosine_plain < 0.5
-    assert (record.position, record.layer) == (
-        found["difference_in_means"].chosen.position,
-        found["difference_in_means"].chosen.layer,
-    )
+    chosen = found["difference_in_means"].chosen
+    assert chosen is not None
+    assert (record.position, record.layer) == (chosen.position, chosen.layer)
     said = agreement(record)
     assert "masked" in said
     assert "is turned away from it there" in said

@@ -13,7 +13,12 @@ from torch.nn.functional import cosine_similarity
 from refusalscope.measures.stability.draws import Streams, spread
 from refusalscope.measures.stability.measure import SIZES, enough
 from refusalscope.measures.stability.page import section, sufficient
-from refusalscope.measures.stability.record import PromptStability, SizeRow, Spread
+from refusalscope.measures.stability.record import (
+    PromptStability,
+    SizeRow,
+    Spread,
+    StabilityOptions,
+)
 from refusalscope.pipeline.measure import measure
 from refusalscope.results.measures import measure_named
 from refusalscope.results.run_records import MEAN_DIFFERENCES, read_record
@@ -136,7 +141,7 @@ def test_the_direction_of_the_organism_hardly_depends_on_its_prompts(
 
 
 def test_rivals_are_scored_in_full_and_take_part(record: PromptStability) -> None:
-    assert record.choice.n_candidates >= KIND.options().n_rivals
+    assert record.choice.n_candidates >= StabilityOptions().n_rivals
     assert sum(one.share for one in record.choice.winners) + record.choice.none == pytest.approx(
         1, abs=1e-9
     )

@@ -33,6 +33,7 @@ from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.anatomy import Anatomy
 from refusalscope.models.batches import pad
+from refusalscope.models.context_window import context_length
 from refusalscope.models.forward import next_logits
 from refusalscope.models.prompts import Prompt
 
@@ -151,12 +152,20 @@ class Stream:
             for _ in joining:
                 waiting.popleft()
         assert under_way is not None, "rows wait or are under way"
-        enough = max(1, len(under_way.rows) // _SHARE)
-        while sum(self._is_done(asked, row) for row in under_way.rows) < enough:
-            self._step(asked, under_way, enough)
+        while not self._can_leave(asked, under_way.rows):
+            self._step(asked, under_way)
         done = [row for row in under_way.rows if self._is_done(asked, row)]
         kept = [i for i, row in enumerate(under_way.rows) if not self._is_done(asked, row)]
         return (picked(under_way, kept) if kept else None), done
+
+    def _can_leave(self, asked: Sequence[Asked], rows: Sequence[_Row]) -> bool:
+        """Whether enough rows are done, or one that has no room in the context to go on with."""
+        done = [row for row in rows if self._is_done(asked, row)]
+        context = context_length(self.model.config)
+        return len(done) >= max(1, len(rows) // _SHARE) or any(
+            context is not None and len(asked[row.place].prompt.ids) + len(row.written) >= context
+            for row in done
+        )
 
     def _is_done(self, asked: Sequence[Asked], row: _Row) -> bool:
         return len(row.written) >= asked[row.place].limit or (
@@ -174,8 +183,8 @@ class Stream:
         last = self._chosen(asked, rows, logits)
         return _Rows(rows=rows, last=last, mask=batch.attention_mask, cache=cache)
 
-    def _step(self, asked: Sequence[Asked], under_way: _Rows, enough: int) -> None:
-        """Tokens for all rows, under one set of hooks, until so many rows are done or one is close.
+    def _step(self, asked: Sequence[Asked], under_way: _Rows) -> None:
+        """Tokens for all rows, under one set of hooks, until rows can leave or one is close.
 
         Rows that are done go on until they leave, and what they write is dropped.
         """
@@ -191,10 +200,9 @@ class Stream:
                 if self._close(asked, rows, logits):
                     break
                 self._put(asked, under_way, logits.argmax(-1))
-                if sum(self._is_done(asked, row) for row in rows) < enough:
-                    logits = None
-                else:
+                if self._can_leave(asked, rows):
                     return
+                logits = None
         under_way.last = self._chosen(asked, rows, logits)
 
     def _put(self, asked: Sequence[Asked], under_way: _Rows, tokens: Int[Tensor, " row"]) -> None:
@@ -363,7 +371,7 @@ def joined(first: _Rows, second: _Rows) -> _Rows:
 
 def picked(under_way: _Rows, rows: Sequence[int]) -> _Rows:
     """Some of the rows, without columns that are padding in all of them."""
-    index = torch.tensor(list(rows), device=under_way.mask.device)
+    index = torch.tensor(list(rows))  # on the CPU, where layers on any device take it
     mask = under_way.mask[index]
     under_way.cache.batch_select_indices(index)
     start = int(mask.any(0).int().argmax())
