@@ -181,3 +181,28 @@ def test_what_another_rule_would_choose_is_what_it_chooses_alone(chat: ChatModel
             alone.chosen.position,
             alone.chosen.layer,
         )
+
+
+def test_a_book_takes_over_what_another_knows_of_the_same_candidates(
+    chat: ChatModel, tmp_path: Path
+) -> None:
+    first, second = ScoreBook(), ScoreBook(tmp_path / "second.jsonl", key="b")
+    whole = _select(chat, first, plan=SelectionPlan(all_scores=True))
+    known = {
+        (s.position, s.layer)
+        for s in whole.candidates
+        if first.known("bypass", (s.position, s.layer))
+    }
+    adopted = sorted(known)[::2]
+    second.add([("bypass", adopted[0], 0, -7.0)])
+    second.adopt(first, adopted)
+    second.adopt(first, adopted)
+    assert second.baseline == first.baseline
+    for name in ("bypass", "induce", "kl"):
+        for candidate in known:
+            theirs = dict(first.known(name, candidate)) if candidate in adopted else {}
+            if (name, candidate) == ("bypass", adopted[0]):
+                theirs[0] = -7.0  # what a book knows stays
+            assert dict(second.known(name, candidate)) == theirs
+    read = ScoreBook(tmp_path / "second.jsonl", key="b")
+    assert dict(read.known("kl", adopted[-1])) == dict(first.known("kl", adopted[-1]))

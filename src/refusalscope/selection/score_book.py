@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,25 @@ class ScoreBook:
         self.expected, self.expected_sweeps = expected, sweeps
         rows = [[name, *candidate, value] for (name, candidate), value in expected.items()]
         self._append({"expected": rows, "sweeps": sweeps})
+
+    def adopt(self, other: "ScoreBook", candidates: Iterable[Candidate]) -> None:
+        """Take over what another book knows of candidates that are the same vectors in both.
+
+        The model, the prompts and the formulas must be the same too.
+        """
+        if self.baseline is None and other.baseline is not None:
+            self.set_baseline(other.baseline)
+        for candidate in candidates:
+            for name in SCORE_NAMES:
+                known = self._known[name, candidate]
+                theirs = other.known(name, candidate)
+                entries: list[Entry] = [
+                    (name, candidate, prompt, score)
+                    for prompt, score in sorted(theirs.items())
+                    if prompt not in known
+                ]
+                if entries:
+                    self.add(entries)
 
     def _read(self, path: Path, key: str) -> None:
         lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []

@@ -1,14 +1,14 @@
 """Every estimator of candidates on the prompts of a run: what is chosen of each, and what it does.
 
-Means and variances are read once for all; what makes the same candidates bit for bit is scored
-once. Scores are kept prompt by prompt in measures/estimators, so a measurement that was killed
-scores nothing twice.
+Means and variances are read once for all, and a candidate that several estimators make, bit for
+bit, is scored once. Scores are kept prompt by prompt in measures/estimators, so a measurement that
+was killed scores nothing twice.
 """
 
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -61,11 +61,14 @@ def measure(session: Session, options: EstimatorsOptions, _item: str = "") -> Es
     vectors = _all_vectors(run)
     plain = vectors[PLAIN]
     assert plain is not None, "difference in means is always defined"
+    own = vectors[run.options.estimator]
+    assert own is not None, "the run's own candidates are there"
+    compared.book(run.options.estimator, own)  # first: others make some of the same candidates
     by_name: dict[Estimator, Choice] = {}
-    for name, own in vectors.items():
+    for name, made_by in vectors.items():
         same = _same_before(vectors, name)
         by_name[name] = (
-            compared.choice(name, own)
+            compared.choice(name, made_by)
             if same is None
             else by_name[same].model_copy(update={"name": name, "same_as": same, "sweeps": 0.0})
         )
@@ -88,13 +91,22 @@ def _place(choice: Choice) -> Candidate | None:
 
 
 def _all_vectors(run: RunContext) -> dict[Estimator, _Vectors | None]:
-    """The candidates of each estimator; None where one is not defined."""
+    """The candidates of each estimator, the run's own as it stands; None where one is not defined.
+
+    What the run has written is taken from there, so that its scores are known to be of it.
+    """
+    written = candidates_of(run)
+    known = {PLAIN: written.tensors["mean_differences"], run.options.estimator: written.vectors}
     moments = training_moments(run, kept_training(run))
     found: dict[Estimator, _Vectors | None] = {}
     for name in ESTIMATORS:
         try:
-            found[name] = estimate(
-                name, harmful=moments["harmful_train"], harmless=moments["harmless_train"]
+            found[name] = (
+                known[name]
+                if name in known
+                else estimate(
+                    name, harmful=moments["harmful_train"], harmless=moments["harmless_train"]
+                )
             )
         except NumericalError as error:
             _LOG.warning("the %s estimate is not compared: %s", name, error)
@@ -114,7 +126,11 @@ def _same_before(vectors: Mapping[Estimator, _Vectors | None], name: Estimator) 
 
 @dataclass(frozen=True, kw_only=True)
 class _Compared:
-    """What all choices are made on."""
+    """What all choices are made on.
+
+    Attributes:
+        books: The scores of each estimator's candidates, with the candidates.
+    """
 
     run: RunContext
     limits: SelectionLimits
@@ -122,6 +138,7 @@ class _Compared:
     direction: Float[Tensor, " d_model"]
     place: Candidate
     own: Selection
+    books: dict[Estimator, tuple[_Vectors, ScoreBook]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: RunContext) -> "_Compared":
@@ -153,7 +170,7 @@ class _Compared:
                     harmless=self.prompts["harmless_val"],
                     refusal_tokens=self.run.refusal_tokens,
                     limits=self.limits,
-                    book=self._book(name, vectors),
+                    book=self.book(name, vectors),
                     progress=advance,
                 )
             except SelectionError as error:
@@ -168,11 +185,19 @@ class _Compared:
             sweeps=sweeps,
         )
 
-    def _book(self, name: Estimator, vectors: _Vectors) -> ScoreBook:
+    def book(self, name: Estimator, vectors: _Vectors) -> ScoreBook:
         """Scores of these candidates: the run's own book for the run's own estimator."""
+        if name in self.books:
+            return self.books[name][1]
         is_own = name == self.run.options.estimator
         path = self.run.folder.path / (PROMPT_SCORES if is_own else f"{_BOOKS}/{name}.jsonl")
-        return ScoreBook(path, key=score_key(self.run, vectors, self.prompts))
+        book = ScoreBook(path, key=score_key(self.run, vectors, self.prompts))
+        for others, known in self.books.values():
+            same = (vectors == others).all(dim=-1) & vectors.any(dim=-1)
+            n_positions = len(vectors)
+            book.adopt(known, [(at - n_positions, layer) for at, layer in same.nonzero().tolist()])
+        self.books[name] = (vectors, book)
+        return book
 
     def by_cosmic(self, plain: _Vectors) -> tuple[Choice, CosmicScores]:
         """What COSMIC's rule chooses of difference in means."""
@@ -202,7 +227,7 @@ class _Compared:
             harmless=harmless,
             refusal_tokens=self.run.refusal_tokens,
             formulas="paper" if limits.rule == "code" else "exact",
-            book=self._book(PLAIN, plain),
+            book=self.book(PLAIN, plain),
         )
         facts = CosmicScores(
             layers=ranking.layers, n_first=ranking.n_first, n_whole=len(ranking.ranked)

@@ -38,7 +38,8 @@ class Choice(Record):
         harmless: Harmless ones that it makes the first token refuse when added.
         harmful_change: From what difference in means does to the same instructions; None of that
             itself, and where it has no choice. `harmless_change` likewise.
-        sweeps: What the choice cost, in passes over one validation set; 0 where nothing was run.
+        sweeps: What the choice takes by itself, in passes over one validation set; less was run
+            where another estimator makes some of the same candidates. 0 where nothing was run.
     """
 
     name: Rival
