@@ -69,6 +69,11 @@ def test_a_model_that_refuses_nothing_ends_with_its_rates_and_without_a_directio
     assert "selection/no_direction.json" in names
     assert not any("ablation" in name for name in names)
     assert "selection/direction.safetensors" not in names
+    extraction = read_run(out).extraction
+    assert extraction is not None
+    # How far single channels own the difference is a matter of the stream, refused or not.
+    assert {row.layer for row in extraction.channels} >= {1}
+    assert "Whether one channel owns the difference" in page
 
 
 def test_such_a_run_is_continued_without_a_change_and_refuses_to_measure_a_direction(
