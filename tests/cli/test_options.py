@@ -111,6 +111,7 @@ OPTIONS = {
         "--max-kl",
         "--max-layer-fraction",
         "--max-new-tokens",
+        "--measure",
         "--min-induce",
         "--n-test",
         "--n-train",

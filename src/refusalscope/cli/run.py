@@ -40,6 +40,10 @@ def run(
         "runs/run"
     ),
     options: RunOptions,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="A measure to take after the run, such as estimators; repeat."),
+    ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="Measure what the paper's tables need, and write them.")
     ] = False,
@@ -89,7 +93,10 @@ def run(
         },
     )
     key = server_key(key_variable)
-    if tables is None:
+    names = tuple(dict.fromkeys(measure or ()))
+    if names:
+        _run_and_measure(options, out, names, is_paper=paper, as_json=as_json)
+    elif tables is None:
         _run(options, out, until="report", as_json=as_json)
     else:
         run_with_tables(options, tables, out, key=key, as_json=as_json)
@@ -130,6 +137,39 @@ def _run(options: RunOptions, out: Path, *, until: str, as_json: bool) -> None:
         say(done if as_json else f"{out}: done up to {until}")
         return
     tell_summary(summary, out, as_json=as_json)
+
+
+def _run_and_measure(
+    options: RunOptions, out: Path, names: tuple[str, ...], *, is_paper: bool, as_json: bool
+) -> None:
+    """Do a run and take measures of it, with its model loaded once.
+
+    Raises:
+        InputError: there is no measure of a name, or the tables are asked for too.
+    """
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.errors import InputError
+    from refusalscope.pipeline.measure import measure
+    from refusalscope.pipeline.session import start_session
+    from refusalscope.results.measures import measure_named
+    from refusalscope.results.records import Summary
+    from refusalscope.results.run_records import NO_DIRECTION, SUMMARY, read_record
+
+    kinds = [measure_named(name) for name in names]
+    if is_paper:
+        raise InputError("--paper and --measure exclude each other; give one of them")
+    quiet_libraries()
+    with start_session(options, out, progress=Bars()) as session:
+        if (out / NO_DIRECTION).is_file():
+            kinds = []
+            say(f"warning: without a direction nothing is measured of {', '.join(names)}", err=True)
+        found = {kind.name: measure(session, kind) for kind in kinds}
+    tell_summary(read_record(Summary, out / SUMMARY), out, as_json=as_json)
+    if not as_json:
+        for kind in kinds:
+            for line in kind.lines(found[kind.name]) if kind.lines else ():
+                say(line)
 
 
 def tell_summary(summary: "Summary", out: Path, *, as_json: bool) -> None:
