@@ -73,7 +73,7 @@ def streamed(
         batch_size=batch_size,
     )
     assert stream is not None
-    found = [pair for some in stream.write(asked) for pair in some]
+    found = [pair for some in stream.run(asked) for pair in some]
     assert sorted(place for place, _ in found) == list(range(len(asked)))
     return [ids for _, ids in sorted(found)]
 
@@ -108,7 +108,7 @@ def test_every_architecture_does_or_is_left_to_fixed_batches(kind: str, tmp_path
         chat.model, chat.anatomy, asked, pad_id=chat.pad_id, stops=frozenset(), batch_size=5
     )
     if stream is not None:
-        found = [ids for _, ids in sorted(pair for some in stream.write(asked) for pair in some)]
+        found = [ids for _, ids in sorted(pair for some in stream.run(asked) for pair in some)]
         assert found == [by_hand(chat, one) for one in asked]
 
 
@@ -151,7 +151,7 @@ def test_rows_come_as_they_are_done_and_no_more_are_run_than_fit(
     )
     assert stream is not None
     monkeypatch.setattr(streams, "next_logits", counted)
-    found = [[place for place, _ in some] for some in stream.write(asked)]
+    found = [[place for place, _ in some] for some in stream.run(asked)]
     assert found[0] == [1, 3]
     assert max(rows) == 4
     # Fixed batches of four would have run 4 rows for 30 steps four times.
@@ -184,7 +184,7 @@ def test_what_is_written_does_not_depend_on_what_is_beside_it(
             batch_size=8,
             tie=tie,
         )
-        return [ids for _, ids in sorted(pair for some in stream.write(asked) for pair in some)]
+        return [ids for _, ids in sorted(pair for some in stream.run(asked) for pair in some)]
 
     assert written(None) != whole
     assert written(0.5) == whole

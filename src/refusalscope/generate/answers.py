@@ -37,7 +37,7 @@ def greedy_in_batches(
         else None
     )
     if stream is not None:
-        for some in stream.write(asked):
+        for some in stream.run(asked):
             yield [place for place, _ in some], [ids for _, ids in some]
         return
 
@@ -87,7 +87,7 @@ def streamed(
     chat: ChatModel, stream: Stream, asked: Sequence[Asked]
 ) -> Iterator[tuple[list[int], list[Generated]]]:
     """Yield places and answers of rows as they are done."""
-    for some in stream.write(asked):
+    for some in stream.run(asked):
         places = [place for place, _ in some]
         yield places, [generated(chat, ids, stream.stops) for _, ids in some]
 

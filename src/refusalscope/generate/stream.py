@@ -103,7 +103,7 @@ class Stream:
     batch_size: int
     tie: float | None
 
-    def write(self, asked: Sequence[Asked]) -> Iterator[list[tuple[int, Ids]]]:
+    def run(self, asked: Sequence[Asked]) -> Iterator[list[tuple[int, Ids]]]:
         """Yield rows as they are done: their places, and their tokens with the stop that ended one.
 
         Raises:
