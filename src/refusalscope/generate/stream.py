@@ -32,9 +32,9 @@ from refusalscope.errors import InputError
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.anatomy import Anatomy
-from refusalscope.models.batches import pad
+from refusalscope.models.batches import Batch, pad
 from refusalscope.models.context_window import context_length
-from refusalscope.models.forward import next_logits
+from refusalscope.models.forward import last_token_logits, next_logits
 from refusalscope.models.prompts import Prompt
 
 _LOG = logging.getLogger(__name__)
@@ -234,11 +234,16 @@ class Stream:
         return [i for i in close if not self._is_done(asked, rows[i])]
 
     def alone(self, asked: Asked, written: Sequence[int]) -> Float[Tensor, " d_vocab"]:
-        """Logits after one row's prompt and what it has written, by itself and from the start."""
+        """Logits after one row's prompt and what it has written, by itself and from the start.
+
+        The model is given nothing but the tokens: no mask, no positions, no cache.
+        """
         device = self.model.get_input_embeddings().get_parameter("weight").device
         ids = torch.tensor([[*asked.prompt.ids, *written]], device=device)
+        last = torch.tensor([ids.shape[1] - 1], device=device)
+        batch = Batch(input_ids=ids, attention_mask=None, last=last)
         with self._edited([asked], [_Row(0)]):
-            return next_logits(self.model, ids, torch.ones_like(ids))[0][0]
+            return last_token_logits(self.model, batch)[0]
 
     @contextmanager
     def _edited(self, asked: Sequence[Asked], rows: Sequence[_Row]) -> Generator[None]:
