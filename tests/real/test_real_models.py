@@ -7,22 +7,14 @@ with what was seen, not its size.
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from completed import completed
 from tiny_runs import Caller, StopHereError, StopIn
 
-from refusalscope.data.instruction import Instruction
-from refusalscope.data.read import read_instructions
-from refusalscope.generate import completions
-from refusalscope.generate.completions import CompletionJob, GenerationOptions, plan
-from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import load_chat_model, load_model
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import STAGES, run
-from refusalscope.results.records import Condition
 from refusalscope.results.run_records import PROMPT_SCORES, read_run
 
 pytestmark = pytest.mark.slow
@@ -67,54 +59,6 @@ def test_a_base_model_without_a_chat_template_is_one_line_that_says_what_to_do(
     called = refusalscope(*words, "--out", tmp_path / "out", *SIZES)
     assert "has no chat template" in called.line
     assert "--template paper" in called.line
-
-
-def test_a_base_model_whose_channels_are_loud_ends_with_a_warning_of_them(
-    models: Path, reference: Path, refusalscope: Caller, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    words = ("run", models / "gemma-3-270m", "--splits", reference / "splits")
-    called = refusalscope(*words, "--template", "paper", "--out", out, *SIZES)
-    assert called.status == 0, called
-    assert called.out.startswith("no direction: the model refuses ")
-    assert "one residual channel is more than half of the difference in means" in called.err
-    extraction = read_run(out).extraction
-    assert extraction is not None
-    assert {row.channel for row in extraction.channels if row.owns} & {163, 400}
-
-
-@pytest.mark.parametrize("name", ["smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct"])
-def test_rows_that_leave_write_what_fixed_batches_write(
-    models: Path, reference: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chat = load_chat_model(str(models / name))
-    texts = [one.text for one in read_instructions(reference / "splits/harmless_val.json")[:10]]
-    conditions: tuple[Condition, ...] = ("baseline", "ablation")
-    jobs = [
-        CompletionJob(
-            index=i,
-            dataset="harmless",
-            condition=condition,
-            instruction=Instruction(text),
-            prompt=prompt,
-        )
-        for i, (text, prompt) in enumerate(zip(texts, chat.encode(texts), strict=True))
-        for condition in conditions
-    ]
-    vector = torch.randn(chat.d_model, generator=torch.Generator().manual_seed(0))
-    given: dict[str, Any] = {
-        "interventions": {
-            "baseline": None,
-            "ablation": Intervention(operator="ablate", vector=vector),
-        },
-        "options": GenerationOptions(max_new_tokens=24, batch_size=6),
-    }
-    planned = plan(chat, jobs, **given)
-    assert planned.stream is not None
-    assert planned.stream.tie is not None
-    streamed = completed(chat, jobs, **given)
-    monkeypatch.setattr(completions, "stream_of", lambda *_args, **_options: None)
-    assert completed(chat, jobs, **given) == streamed
 
 
 def test_a_model_that_refuses_half_has_the_direction_and_no_score_is_computed_twice(
