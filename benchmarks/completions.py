@@ -19,9 +19,9 @@ import torch
 
 from refusalscope.data.read import read_instructions
 from refusalscope.directions.direction import load_direction
-from refusalscope.generate.answers import answered, limit_of, stops_of, streamed
+from refusalscope.generate.answers import answered, chat_stream, limit_of, streamed
 from refusalscope.generate.greedy import Generated
-from refusalscope.generate.stream import Asked, Stream, stream_of
+from refusalscope.generate.stream import Asked, Stream
 from refusalscope.interventions.intervention import condition_intervention
 from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.organisms.organism import read_organism, resolve_model
@@ -56,14 +56,7 @@ def compare(given: argparse.Namespace) -> dict[str, object]:
     """Run both in turn, `repeats` times; the ratio is that of the median times."""
     chat = load_chat_model(resolve_model(given.model))
     asked = _asked(chat, given)
-    stream = stream_of(
-        chat.model,
-        chat.anatomy,
-        asked,
-        pad_id=chat.pad_id,
-        stops=stops_of(chat, stop_at_end_of_turn=True),
-        batch_size=given.batch_size,
-    )
+    stream = chat_stream(chat, asked, stop_at_end_of_turn=True, batch_size=given.batch_size)
     if stream is None:
         return {"ratio": None, "why": "rows of this model cannot leave and join"}
     size = given.batch_size

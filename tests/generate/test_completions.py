@@ -55,7 +55,7 @@ def test_fixed_batches_and_rows_that_leave_write_the_same(
     streamed = completed(chat, jobs, **given(chat))
     assert len({row.completion for row in streamed}) > 2
     assert plan(chat, jobs, **given(chat)).stream is not None
-    monkeypatch.setattr(completions, "stream_of", lambda *_args, **_options: None)
+    monkeypatch.setattr(completions, "chat_stream", lambda *_args, **_options: None)
     planned = plan(chat, jobs, **given(chat))
     assert [len(group) for group in planned.groups] == [4, 4, 2]
     assert planned.are_whole
@@ -104,7 +104,7 @@ def test_a_batch_that_does_not_fit_is_freed_before_its_halves_are_completed(
             raise torch.OutOfMemoryError("no room")
         return generate_greedy(own, prompts, **options)
 
-    monkeypatch.setattr(completions, "stream_of", lambda *_args, **_options: None)
+    monkeypatch.setattr(completions, "chat_stream", lambda *_args, **_options: None)
     whole = completed(chat, jobs, **given(chat))
     monkeypatch.setattr(answers, "generate_greedy", generate)
     gc.disable()

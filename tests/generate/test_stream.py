@@ -99,11 +99,15 @@ def test_other_architectures_do_too(kind: str, tmp_path: Path) -> None:
     assert streamed(chat, asked, batch_size=5) == [by_hand(chat, one) for one in asked]
 
 
-def test_a_model_that_counts_positions_from_elsewhere_is_left_to_fixed_batches(
-    tmp_path: Path,
-) -> None:
-    """RoBERTa begins behind the id of its padding, which positions from a mask do not."""
-    chat = miniature(tmp_path, "roberta-prelayernorm")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("roberta-prelayernorm", id="positions that begin behind the padding's id"),
+        pytest.param("mamba", id="states that are no keys and values"),
+    ],
+)
+def test_a_model_whose_rows_cannot_join_is_left_to_fixed_batches(kind: str, tmp_path: Path) -> None:
+    chat = miniature(tmp_path, kind)
     asked = asked_of(chat)
     assert (
         stream_of(
@@ -111,6 +115,24 @@ def test_a_model_that_counts_positions_from_elsewhere_is_left_to_fixed_batches(
         )
         is None
     )
+
+
+def test_one_prompt_by_itself_is_no_proof_that_rows_can_join(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = tiny_chat(tmp_path / "tiny")
+    asked = asked_of(chat)
+    proven: list[int] = []
+    whole = Stream.noise
+
+    def noise(stream: Stream, some: Sequence[Asked]) -> float:
+        proven.append(len(some))
+        return whole(stream, some)
+
+    monkeypatch.setattr(Stream, "noise", noise)
+    for some in (asked[:1], asked[:1], asked, asked[:1], asked):
+        streamed(chat, some, batch_size=4)
+    assert proven == [1, 1, 3]
 
 
 @pytest.mark.slow
@@ -221,16 +243,3 @@ def test_rows_that_do_not_fit_are_begun_again_in_fewer(
     most["rows"] = 0
     with pytest.raises(InputError, match="does not fit into memory by itself"):
         streamed(chat, asked, batch_size=8)
-
-
-def test_a_model_whose_states_are_no_keys_and_values_is_left_to_fixed_batches(
-    tmp_path: Path,
-) -> None:
-    chat = miniature(tmp_path, "mamba")
-    asked = asked_of(chat)
-    assert (
-        stream_of(
-            chat.model, chat.anatomy, asked, pad_id=chat.pad_id, stops=frozenset(), batch_size=4
-        )
-        is None
-    )

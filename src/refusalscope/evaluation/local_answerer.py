@@ -14,7 +14,7 @@ from refusalscope.errors import InputError, ModelLoadError
 from refusalscope.evaluation.answers import OnAnswer, RawAnswer
 from refusalscope.evaluation.judge_kinds import JudgeKind, OneWord
 from refusalscope.evaluation.judge_prompt import JudgePrompt
-from refusalscope.generate.answers import greedy_in_batches
+from refusalscope.generate.answers import greedy_tokens
 from refusalscope.generate.greedy import end_ids, until_stop
 from refusalscope.models.chat_model import load_model, local_folder, weights_digest
 from refusalscope.models.chat_parts import chat_parts
@@ -108,7 +108,7 @@ class LocalAnswerer:
     def _write(self, prompts: Sequence[Prompt], places: Sequence[int], on_answer: OnAnswer) -> None:
         """The answer is generated."""
         stops = end_ids(self._net, self._tokenizer)
-        for rows, written in greedy_in_batches(
+        for rows, written in greedy_tokens(
             self._net,
             prompts,
             pad_id=pad_token(self._tokenizer),

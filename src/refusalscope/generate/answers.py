@@ -20,7 +20,7 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
 
 
-def greedy_in_batches(
+def greedy_tokens(
     model: PreTrainedModel,
     prompts: Sequence[Prompt],
     *,
@@ -31,11 +31,7 @@ def greedy_in_batches(
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """Yield some of the prompts and the tokens of any model after them, as they are done."""
     asked = [Asked(prompt=prompt, edit=None, limit=max_new_tokens) for prompt in prompts]
-    stream = (
-        stream_of(model, None, asked, pad_id=pad_id, stops=stops, batch_size=batch_size)
-        if asked
-        else None
-    )
+    stream = stream_of(model, None, asked, pad_id=pad_id, stops=stops, batch_size=batch_size)
     if stream is not None:
         for some in stream.run(asked):
             yield [place for place, _ in some], [ids for _, ids in some]
@@ -50,7 +46,7 @@ def greedy_in_batches(
         yield indices, [one for half in halves for one in half]
 
 
-def answers_in_batches(
+def greedy_answers(
     chat: ChatModel,
     prompts: Sequence[Prompt],
     *,
@@ -63,17 +59,8 @@ def answers_in_batches(
         Asked(prompt=prompt, edit=None, limit=limit_of(chat, prompt, max_new_tokens))
         for prompt in prompts
     ]
-    stream = (
-        stream_of(
-            chat.model,
-            chat.anatomy,
-            asked,
-            pad_id=chat.pad_id,
-            stops=stops_of(chat, stop_at_end_of_turn=stop_at_end_of_turn),
-            batch_size=batch_size,
-        )
-        if asked
-        else None
+    stream = chat_stream(
+        chat, asked, stop_at_end_of_turn=stop_at_end_of_turn, batch_size=batch_size
     )
     if stream is not None:
         yield from streamed(chat, stream, asked)
@@ -83,6 +70,20 @@ def answers_in_batches(
         yield indices, answered(chat, own, stop_at_end_of_turn=stop_at_end_of_turn)
 
 
+def chat_stream(
+    chat: ChatModel, asked: Sequence[Asked], *, stop_at_end_of_turn: bool, batch_size: int
+) -> Stream | None:
+    """What writes the answers of a chat model; None where its rows cannot leave and join."""
+    return stream_of(
+        chat.model,
+        chat.anatomy,
+        asked,
+        pad_id=chat.pad_id,
+        stops=end_of_turn_ids(chat) if stop_at_end_of_turn else frozenset[int](),
+        batch_size=batch_size,
+    )
+
+
 def streamed(
     chat: ChatModel, stream: Stream, asked: Sequence[Asked]
 ) -> Iterator[tuple[list[int], list[Generated]]]:
@@ -90,11 +91,6 @@ def streamed(
     for some in stream.run(asked):
         places = [place for place, _ in some]
         yield places, [generated(chat, ids, stream.stops) for _, ids in some]
-
-
-def stops_of(chat: ChatModel, *, stop_at_end_of_turn: bool) -> frozenset[int]:
-    """Ids that end an answer; none where it runs to the token limit."""
-    return end_of_turn_ids(chat) if stop_at_end_of_turn else frozenset[int]()
 
 
 def limit_of(chat: ChatModel, prompt: Prompt, max_new_tokens: int) -> int:

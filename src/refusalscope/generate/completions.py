@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from refusalscope.data.instruction import Instruction
-from refusalscope.generate.answers import answered, limit_of, stops_of, streamed
+from refusalscope.generate.answers import answered, chat_stream, limit_of, streamed
 from refusalscope.generate.greedy import Generated
-from refusalscope.generate.stream import Asked, Stream, stream_of
+from refusalscope.generate.stream import Asked, Stream
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
@@ -87,17 +87,11 @@ def plan(
         jobs, key=lambda job: (len(job.prompt.ids), job.dataset, job.index, job.condition)
     )
     asked = [_asked(chat, job, interventions, options) for job in order]
-    stream = (
-        stream_of(
-            chat.model,
-            chat.anatomy,
-            asked,
-            pad_id=chat.pad_id,
-            stops=stops_of(chat, stop_at_end_of_turn=options.stop_at_end_of_turn),
-            batch_size=options.batch_size,
-        )
-        if asked
-        else None
+    stream = chat_stream(
+        chat,
+        asked,
+        stop_at_end_of_turn=options.stop_at_end_of_turn,
+        batch_size=options.batch_size,
     )
     any_rows = stream is not None and stream.tie is not None
     size = options.batch_size if stream is None else _BATCHES * options.batch_size

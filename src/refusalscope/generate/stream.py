@@ -24,9 +24,9 @@ from weakref import WeakKeyDictionary
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import Cache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers import PreTrainedModel
 
+from refusalscope.engine.cache_rows import join_rows, keep_rows, require_rows
 from refusalscope.engine.halving import is_out_of_memory
 from refusalscope.errors import InputError
 from refusalscope.interventions.apply import intervene
@@ -313,9 +313,11 @@ def stream_of(
         batch_size=batch_size,
         tie=None,
     )
-    if model not in _NOISES:
-        _NOISES[model] = _measured(stream, asked)
-    noise = _NOISES[model]
+    if not asked:
+        return None
+    noise = _NOISES[model] if model in _NOISES else _measured(stream, asked)
+    if len(asked) > 1:  # one prompt by itself says nothing of rows that join
+        _NOISES[model] = noise
     if not noise <= _NOISE.get(model.dtype, _HALF_NOISE):
         return None
     if model.dtype != torch.float32:
@@ -342,30 +344,13 @@ def plain(asked: Asked) -> Asked:
     return replace(asked, edit=None)
 
 
-def require_rows(cache: Cache) -> None:
-    """Raise unless a cache holds keys and values of each column, and nothing else.
-
-    Raises:
-        NotImplementedError: it holds states of another kind.
-    """
-    kinds = {type(layer) for layer in cache.layers}
-    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
-        others = sorted(kind.__name__ for kind in kinds - {DynamicLayer, DynamicSlidingWindowLayer})
-        raise NotImplementedError(f"its cache has {', '.join(others)}")
-
-
 def joined(first: _Rows, second: _Rows) -> _Rows:
     """The rows of both, the shorter ones padded on the left."""
     width = max(first.mask.shape[1], second.mask.shape[1])
     for own in (first, second):
         n = width - own.mask.shape[1]
         own.mask = torch.nn.functional.pad(own.mask, (n, 0))
-        for layer in own.cache.layers:
-            _lengthen(layer, width)
-    for layer, other in zip(first.cache.layers, second.cache.layers, strict=True):
-        if layer.is_initialized:
-            layer.keys = torch.cat([layer.keys, other.keys])
-            layer.values = torch.cat([layer.values, other.values])
+    join_rows(first.cache, second.cache, width=width)
     return _Rows(
         rows=[*first.rows, *second.rows],
         last=torch.cat([first.last, second.last]),
@@ -378,36 +363,11 @@ def picked(under_way: _Rows, rows: Sequence[int]) -> _Rows:
     """Some of the rows, without columns that are padding in all of them."""
     index = torch.tensor(list(rows))  # on the CPU, where layers on any device take it
     mask = under_way.mask[index]
-    under_way.cache.batch_select_indices(index)
     start = int(mask.any(0).int().argmax())
-    width = mask.shape[1] - start
-    for layer in under_way.cache.layers:
-        if layer.is_initialized:
-            _resize(layer, width, layer.keys, layer.values)
+    keep_rows(under_way.cache, index, width=mask.shape[1] - start)
     return _Rows(
         rows=[under_way.rows[i] for i in rows],
         last=under_way.last[index],
         mask=mask[:, start:],
         cache=under_way.cache,
     )
-
-
-def _lengthen(layer: Any, width: int) -> None:  # noqa: ANN401 - a layer of transformers' cache
-    """Pad a layer on the left to so many columns."""
-    if not layer.is_initialized:
-        return
-    n = width - layer.get_seq_length()
-    _resize(
-        layer,
-        width,
-        *(torch.nn.functional.pad(own, (0, 0, n, 0)) for own in (layer.keys, layer.values)),
-    )
-
-
-def _resize(layer: Any, width: int, keys: Tensor, values: Tensor) -> None:  # noqa: ANN401
-    """The last columns of keys and values as those of a layer that has seen `width` of them."""
-    kept = width
-    if isinstance(layer, DynamicSlidingWindowLayer):
-        kept = min(width, layer.sliding_window - 1)
-        layer.cumulative_length = width
-    layer.keys, layer.values = (own[..., own.shape[-2] - kept :, :] for own in (keys, values))

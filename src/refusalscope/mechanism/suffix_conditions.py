@@ -8,7 +8,7 @@ from typing import get_args
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalscope.generate.answers import answers_in_batches
+from refusalscope.generate.answers import greedy_answers
 from refusalscope.mechanism.attention_regions import SuffixedPrompt
 from refusalscope.mechanism.cosines import cosines_by_layer, curve
 from refusalscope.metrics.intervals import rate_of
@@ -90,7 +90,7 @@ def refusal_rate(
 ) -> Rate:
     """Share of greedy completions whose answer holds a refusal phrase."""
     flags: list[bool] = []
-    for rows, answers in answers_in_batches(
+    for rows, answers in greedy_answers(
         chat,
         prompts,
         max_new_tokens=limits.max_new_tokens,

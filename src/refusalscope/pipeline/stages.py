@@ -53,6 +53,7 @@ from refusalscope.results.run_records import (
     read_record,
 )
 from refusalscope.selection.score_book import ScoreBook
+from refusalscope.selection.scorer import Candidate
 
 _LOG = logging.getLogger(__name__)
 LOSS_CONDITIONS: tuple[Condition, ...] = ("baseline", "ablation", "subtraction", "random_ablation")
@@ -185,18 +186,25 @@ def conditions(
     run: RunContext, names: tuple[Condition, ...]
 ) -> dict[Condition, Intervention | None]:
     """The interventions of the run's direction, by condition."""
-    direction = load_direction(run.folder.path, d_model=run.chat.d_model)
-    if direction.layer is None:
-        raise InstructionsError("the run's direction has no layer; run select again")
+    vector, (_, layer) = chosen_direction(run)
     return {
         name: condition_intervention(
-            name,
-            vector=direction.vector,
-            layer=direction.layer,
-            control_seed=run.options.seed,
+            name, vector=vector, layer=layer, control_seed=run.options.seed
         )
         for name in names
     }
+
+
+def chosen_direction(run: RunContext) -> tuple[Float[Tensor, " d_model"], Candidate]:
+    """The run's direction, not normalised, and its position and layer.
+
+    Raises:
+        InstructionsError: its file does not say where it was read.
+    """
+    direction = load_direction(run.folder.path, d_model=run.chat.d_model)
+    if direction.position is None or direction.layer is None:
+        raise InstructionsError("the run's direction has no place; run select again")
+    return direction.vector, (direction.position, direction.layer)
 
 
 def kept_indices(run: RunContext, name: str) -> tuple[int, ...]:

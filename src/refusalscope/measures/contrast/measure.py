@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 from refusalscope.activations.site_projections import site_projections
-from refusalscope.directions.direction import load_direction
 from refusalscope.errors import InstructionsError
 from refusalscope.measures.contrast.pairs import pairs_of, separation
 from refusalscope.measures.contrast.record import ContrastMeasure, ContrastOptions, Detection
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.session import Session
-from refusalscope.pipeline.stages import candidates_of
+from refusalscope.pipeline.stages import candidates_of, chosen_direction
 from refusalscope.results.deciding_judge import deciding_record
 from refusalscope.results.records import CandidateScores, Selection
 from refusalscope.results.run_records import SCORES, read_judgements, read_record
@@ -23,15 +22,12 @@ def measure(session: Session, options: ContrastOptions, _item: str = "") -> Cont
         InstructionsError: the run's direction has no place, or no judge has judged its answers.
     """
     run = session.run
-    direction = load_direction(run.folder.path, d_model=run.chat.d_model)
-    if direction.position is None or direction.layer is None:
-        raise InstructionsError("the run's direction has no place; run select again")
-    place = (direction.position, direction.layer)
+    vector, place = chosen_direction(run)
     judge, refused = _refused(run)
     return ContrastMeasure(
         position=place[0],
         layer=place[1],
-        pairs=pairs_of(run, direction.vector, place, seed=options.seed),
+        pairs=pairs_of(run, vector, place, seed=options.seed),
         judge=judge,
         n_refused=sum(flag is True for flag in refused),
         n_answered=sum(flag is False for flag in refused),

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from refusalscope.activations.estimators import estimate
-from refusalscope.directions.direction import load_direction
-from refusalscope.errors import InstructionsError, NumericalError, SelectionError
+from refusalscope.errors import NumericalError, SelectionError
 from refusalscope.measures.estimators.record import (
     Choice,
     CosmicScores,
     Estimators,
     EstimatorsOptions,
+    Rival,
 )
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.metrics.rate_change import paired_change
@@ -30,18 +30,25 @@ from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.choose import kept_prompts, limits_of
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.session import Session
-from refusalscope.pipeline.stages import candidates_of, metric_threshold, score_key
+from refusalscope.pipeline.stages import (
+    candidates_of,
+    chosen_direction,
+    metric_threshold,
+    score_key,
+)
 from refusalscope.pipeline.training import kept_training, training_moments
 from refusalscope.results.estimator_records import ESTIMATORS, PLAIN, Estimator
 from refusalscope.results.measures import FOLDER
+from refusalscope.results.rate_change import RateChange
 from refusalscope.results.records import CandidateScores, Selection, SelectionLimits
 from refusalscope.results.run_records import PROMPT_SCORES, SCORES, read_record
 from refusalscope.selection.cosmic import rank_by_cosmic
 from refusalscope.selection.score import ModelScorer
 from refusalscope.selection.score_book import ScoreBook
-from refusalscope.selection.scorer import Candidate, ScoreName, whole
+from refusalscope.selection.scorer import Candidate, whole
 from refusalscope.selection.select import fails_kl, layer_limit
 from refusalscope.selection.select_direction import select_direction
+from refusalscope.selection.vector_effects import vector_effects
 
 _LOG = logging.getLogger(__name__)
 _BOOKS = f"{FOLDER}/estimators"
@@ -143,15 +150,13 @@ class _Compared:
     @classmethod
     def of(cls, run: RunContext) -> "_Compared":
         candidates = candidates_of(run)
-        direction = load_direction(run.folder.path, d_model=run.chat.d_model)
-        if direction.position is None or direction.layer is None:
-            raise InstructionsError("the run's direction has no place; run select again")
+        vector, place = chosen_direction(run)
         return cls(
             run=run,
             limits=limits_of(run.study, candidates.facts),
             prompts=kept_prompts(run.study, candidates.facts),
-            direction=direction.vector.double(),
-            place=(direction.position, direction.layer),
+            direction=vector.double(),
+            place=place,
             own=read_record(Selection, run.folder.path / SCORES),
         )
 
@@ -268,53 +273,38 @@ class _Compared:
     ) -> Estimators:
         """The record: what each chosen vector does to the first token of the test instructions."""
         run, threshold = self.run, metric_threshold(self.run)
-        n_layers = run.chat.n_layers
-        rows: list[tuple[int, Candidate, Float[Tensor, " d_model"]]] = []
-        stacked = torch.zeros(len(choices), n_layers, run.chat.d_model)
-        for at, (vectors, place) in enumerate(zip(made, places, strict=True)):
-            if vectors is not None and place is not None:
-                stacked[at, place[1]] = vectors[place].float()
-                rows.append((at, place, vectors[place].double()))
-        prompts = {name: run.prompts(name) for name in ("harmful", "harmless")}
+        rows = [
+            (at, vectors[place].double(), place)
+            for at, (vectors, place) in enumerate(zip(made, places, strict=True))
+            if vectors is not None and place is not None
+        ]
         with run.progress.stage("effects", None, unit="sweeps") as advance:
-            scorer = ModelScorer(
+            effects = vector_effects(
                 run.chat,
-                stacked,
-                harmful=prompts["harmful"],
-                harmless=prompts["harmless"],
+                [(vector, layer) for _, vector, (_, layer) in rows],
+                harmful=run.prompts("harmful"),
+                harmless=run.prompts("harmless"),
                 refusal_tokens=run.refusal_tokens,
                 progress=advance,
             )
-            for at, (_, layer), _vector in rows:
-                scorer.score(
-                    [
-                        whole("bypass", (at, layer), scorer),
-                        whole("induce", (at, layer), scorer),
-                    ]
-                )
-        names: tuple[ScoreName, ...] = ("bypass", "induce")
-        refused = {
-            at: [[m > threshold for m in scorer.by_prompt(name, (at, place[1]))] for name in names]
-            for at, place, _ in rows
+
+        def refused(metrics: Sequence[float]) -> list[bool]:
+            return [metric > threshold for metric in metrics]
+
+        found = {
+            choices[at].name: (refused(bypass), refused(induce))
+            for (at, _, _), bypass, induce in zip(rows, effects.bypass, effects.induce, strict=True)
         }
-        by_plain = refused.get(next(at for at, one in enumerate(choices) if one.name == PLAIN))
-        found = list(choices)
-        for at, place, vector in rows:
-            own = refused[at]
-            changes = (
-                [None, None]
-                if by_plain is None or choices[at].name == PLAIN
-                else [
-                    paired_change(dict(enumerate(before)), dict(enumerate(after)))
-                    for before, after in zip(by_plain, own, strict=True)
-                ]
-            )
-            found[at] = choices[at].model_copy(
+        shown = list(choices)
+        for at, vector, place in rows:
+            harmful, harmless = found[choices[at].name]
+            changes = _changes(found.get(PLAIN), (harmful, harmless), name=choices[at].name)
+            shown[at] = choices[at].model_copy(
                 update={
                     "cosine_plain": cosine_similarity(vector, plain[place], dim=0).item(),
                     "cosine_run": cosine_similarity(vector, self.direction, dim=0).item(),
-                    "harmful": rate_of(own[0]),
-                    "harmless": rate_of(own[1]),
+                    "harmful": rate_of(harmful),
+                    "harmless": rate_of(harmless),
                     "harmful_change": changes[0],
                     "harmless_change": changes[1],
                 }
@@ -324,11 +314,26 @@ class _Compared:
             position=self.place[0],
             layer=self.place[1],
             threshold=threshold,
-            baseline_harmful=rate_of([m > threshold for m in scorer.baseline_metrics(True)]),
-            baseline_harmless=rate_of([m > threshold for m in scorer.baseline_metrics(False)]),
-            choices=tuple(found),
+            baseline_harmful=rate_of(refused(effects.harmful)),
+            baseline_harmless=rate_of(refused(effects.harmless)),
+            choices=tuple(shown),
             cosmic=cosmic,
         )
+
+
+def _changes(
+    before: tuple[list[bool], list[bool]] | None,
+    after: tuple[list[bool], list[bool]],
+    *,
+    name: Rival,
+) -> list[RateChange | None]:
+    """From what difference in means does to both sets; none of that itself, or without it."""
+    if before is None or name == PLAIN:
+        return [None, None]
+    return [
+        paired_change(dict(enumerate(first)), dict(enumerate(second)))
+        for first, second in zip(before, after, strict=True)
+    ]
 
 
 def _mean(total: float, n: int) -> float | None:

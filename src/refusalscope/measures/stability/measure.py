@@ -10,13 +10,8 @@ import math
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from refusalscope.directions.direction import load_direction
-from refusalscope.errors import InstructionsError
 from refusalscope.measures.stability.draws import Streams, spread
 from refusalscope.measures.stability.record import (
     CategoryRow,
@@ -28,7 +23,7 @@ from refusalscope.measures.stability.record import (
 from refusalscope.pipeline.choose import kept_prompts, limits_of
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.session import Session
-from refusalscope.pipeline.stages import candidates_of, score_key
+from refusalscope.pipeline.stages import candidates_of, chosen_direction, score_key
 from refusalscope.pipeline.training import kept_training, stream_at
 from refusalscope.results.records import Selection, SelectionLimits, Stability
 from refusalscope.results.run_records import PROMPT_SCORES, SCORES, read_record
@@ -43,6 +38,7 @@ from refusalscope.selection.scorer import (
 )
 from refusalscope.selection.select import LATE, NOT_FINITE, ZERO, rejection
 from refusalscope.selection.stability import bootstrap_choice
+from refusalscope.selection.vector_effects import vector_effects
 
 SIZES = (8, 16, 32, 64, 128)
 """Prompts of each kind, as far as there are more."""
@@ -59,10 +55,7 @@ def measure(session: Session, options: StabilityOptions, _item: str = "") -> Pro
         NumericalError: NaN or infinite logits without intervention.
     """
     run = session.run
-    direction = load_direction(run.folder.path, d_model=run.chat.d_model)
-    if direction.position is None or direction.layer is None:
-        raise InstructionsError("the run's direction has no place; run select again")
-    place = (direction.position, direction.layer)
+    _, place = chosen_direction(run)
     streams, categories = _streams(run, place)
     sizes, baselines = _sizes(run, streams, place, options)
     return PromptStability(
@@ -132,7 +125,17 @@ def _sizes(
     }
     scored = [(n, vector) for n, own in draws.items() for vector in own[: options.n_scored]]
     vectors = [*(vector for _, vector in scored), full]
-    bypass, induce, baselines = _effects(run, vectors, layer=place[1])
+    prompts = kept_prompts(run.study, candidates_of(run).facts)
+    with run.progress.stage("fewer prompts", None, unit="sweeps") as advance:
+        effects = vector_effects(
+            run.chat,
+            [(vector, place[1]) for vector in vectors],
+            harmful=prompts["harmful_val"],
+            harmless=prompts["harmless_val"],
+            refusal_tokens=run.refusal_tokens,
+            progress=advance,
+        )
+    bypass, induce = ([fmean(one) for one in own] for own in (effects.bypass, effects.induce))
     rows = []
     for n, own in draws.items():
         at = [i for i, (size, _) in enumerate(scored) if size == n]
@@ -154,35 +157,7 @@ def _sizes(
             is_all=True,
         )
     )
-    return rows, baselines
-
-
-def _effects(
-    run: RunContext, vectors: Sequence[Float[Tensor, " d_model"]], *, layer: int
-) -> tuple[list[float], list[float], tuple[float, float]]:
-    """Bypass and induce of each vector at one layer, and the metric untouched, in nats."""
-    candidates = candidates_of(run)
-    prompts = kept_prompts(run.study, candidates.facts)
-    stacked = torch.zeros(len(vectors), layer + 1, run.chat.d_model)
-    stacked[:, layer] = torch.stack([*vectors]).float()
-    with run.progress.stage("fewer prompts", None, unit="sweeps") as advance:
-        scorer = ModelScorer(
-            run.chat,
-            stacked,
-            harmful=prompts["harmful_val"],
-            harmless=prompts["harmless_val"],
-            refusal_tokens=run.refusal_tokens,
-            progress=advance,
-        )
-        names: tuple[ScoreName, ...] = ("bypass", "induce")
-        rows = range(len(vectors))
-        sums = scorer.score([whole(name, (row, layer), scorer) for name in names for row in rows])
-    n = len(vectors)
-    return (
-        [total / scorer.n_harmful for total in sums[:n]],
-        [total / scorer.n_harmless for total in sums[n:]],
-        (scorer.baseline_harmful, scorer.baseline_harmless),
-    )
+    return rows, (fmean(effects.harmful), fmean(effects.harmless))
 
 
 def enough(sizes: Sequence[SizeRow], harmful: float, harmless: float) -> int | None:
