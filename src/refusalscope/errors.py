@@ -12,6 +12,7 @@
     │   └── MissingExtraError     a package that only some commands need is not installed
     ├── AnatomyError          the residual writers of a model do not add up
     ├── SelectionError        no candidate direction passes the limits
+    ├── EngineError           another program that writes completions cannot, or answers otherwise
     ├── NumericalError        NaN or infinity where a number is needed
     └── OutputError           a result could not be written
 
@@ -91,6 +92,10 @@ class AnatomyError(RefusalscopeError):
 
 class SelectionError(RefusalscopeError):
     """No candidate direction passes the limits."""
+
+
+class EngineError(RefusalscopeError):
+    """A program beside this one that writes completions cannot, or would write others."""
 
 
 class NumericalError(RefusalscopeError):

@@ -11,7 +11,8 @@ from refusalscope.evaluation.loss import answered, text_loss
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.scored_text import ScoredText
-from refusalscope.results.records import Condition
+from refusalscope.models.text_tokens import token_ids
+from refusalscope.results.records import Completion, Condition
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +131,30 @@ def test_nothing_to_score_is_an_error(chat) -> None:
 
 def test_empty_answers_are_left_out(chat) -> None:
     prompts = chat.encode(["hi", "ho"])
-    (one,) = answered(chat, prompts, ["", "yes"])
+    (one,) = answered(chat, prompts, [answer(""), answer("yes")])
     assert one.ids[: one.first + 1] == prompts[1].ids
     assert one.n_scored == 3
+
+
+def test_the_tokens_that_the_model_wrote_count_and_not_those_of_the_text(chat) -> None:
+    prompts = chat.encode(["hi", "ho"])
+    known, unknown = answered(chat, prompts, [answer("yes", token_ids=(7, 8)), answer("yes")])
+    assert known.ids[known.first + 1 :] == (7, 8)
+    assert unknown.ids[unknown.first + 1 :] == tuple(token_ids(chat.tokenizer, ["yes"]))
+
+
+def answer(text: str, *, token_ids: tuple[int, ...] | None = None) -> Completion:
+    return Completion(
+        index=0,
+        dataset="harmless",
+        condition="baseline",
+        instruction="hi",
+        category=None,
+        completion=text,
+        n_tokens=None,
+        ended=None,
+        token_ids=token_ids,
+    )
 
 
 def test_every_scored_position_counts_once(chat: ChatModel) -> None:
@@ -141,4 +163,5 @@ def test_every_scored_position_counts_once(chat: ChatModel) -> None:
         log_p = chat.model(input_ids=torch.tensor([text.ids])).logits[0].double().log_softmax(-1)
     by_hand = -(log_p[1, 7] + log_p[2, 8]).item() / 2
     (row,) = text_loss(chat, [text], dataset="d", interventions={"baseline": None})
-    assert (row.n_tokens, row.loss) == (2, pytest.approx(by_hand, abs=1e-9))
+    # Fewer rows are unembedded than here, which on some processors rounds another way (9e-9 seen).
+    assert (row.n_tokens, row.loss) == (2, pytest.approx(by_hand, abs=1e-7))

@@ -61,6 +61,23 @@ def test_token_lengths_add_up_to_the_text(chat: ChatModel):
         assert min(lengths) >= 0
 
 
+def test_lengths_of_written_tokens_add_up_whatever_the_text_by_itself_would_have(chat: ChatModel):
+    for text in (" two  spaces ", "na\u00efve \U0001f600 end\n\n"):
+        ids, lengths = token_lengths(chat.tokenizer, text)
+        assert token_lengths(chat.tokenizer, text, ids) == (ids, lengths)
+        # What was written has space around it that the text has not, and a character in two.
+        written, own = token_lengths(chat.tokenizer, text.strip(), ids)
+        assert written == ids
+        assert sum(own) == len(text.strip())
+        assert min(own) >= 0
+
+
+def test_each_written_token_ends_where_its_own_text_does(chat: ChatModel):
+    apart = [*chat.tokenizer("op").input_ids, *chat.tokenizer("en").input_ids]
+    _, lengths = token_lengths(chat.tokenizer, "open", apart)
+    assert sum(lengths[: len(chat.tokenizer("op").input_ids)]) == len("op")
+
+
 def test_packed_values_come_back_with_their_signs():
     rows = [[-127, 0, 127], [1, -1, 5]]
     record = AnswerProjection(

@@ -18,7 +18,7 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.scored_text import ScoredText, scored_prompt
 from refusalscope.models.text_tokens import token_ids
-from refusalscope.results.records import Condition, DatasetLoss
+from refusalscope.results.records import Completion, Condition, DatasetLoss
 
 _BATCHES_SORTED_TOGETHER = 32
 """Texts are held and sorted by length in groups of so many batches; no more are in memory."""
@@ -27,21 +27,25 @@ _NOTHING = TokenNLL(total=0.0, n_tokens=0)
 
 
 def answered(
-    chat: ChatModel, prompts: Sequence[Prompt], answers: Sequence[str]
+    chat: ChatModel, prompts: Sequence[Prompt], answers: Sequence[Completion]
 ) -> list[ScoredText]:
-    """Pair prompts with answers tokenized by themselves; empty answers are left out.
+    """Pair prompts with the tokens of their answers; empty answers are left out.
 
-    Where an answer has more tokens now than when it was written, it ends where the context does.
+    An answer whose tokens were not kept is tokenized by itself. It may have more of them than when
+    it was written, and ends where the context does.
     """
-    tokens = [
-        token_ids(chat.tokenizer, [answer])[: _room(chat, prompt)]
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
     return [
-        scored_prompt(prompt, own)
-        for prompt, own, answer in zip(prompts, tokens, answers, strict=True)
-        if answer
+        scored_prompt(prompt, written_tokens(chat, answer)[: _room(chat, prompt)])
+        for prompt, answer in zip(prompts, answers, strict=True)
+        if answer.text
     ]
+
+
+def written_tokens(chat: ChatModel, answer: Completion) -> list[int]:
+    """The tokens that the model wrote; where they were not kept, those of the text."""
+    if answer.token_ids is not None:
+        return list(answer.token_ids)
+    return token_ids(chat.tokenizer, [answer.text])
 
 
 def _room(chat: ChatModel, prompt: Prompt) -> int | None:

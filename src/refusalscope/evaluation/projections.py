@@ -16,6 +16,7 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.hooks import observe_inputs
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.text_tokens import text_tokens
+from refusalscope.models.tokens import decode_answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +83,41 @@ def answer_projections(
     return [found[i] for i in range(len(answers))]
 
 
-def token_lengths(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[int]]:
+def token_lengths(
+    tokenizer: PreTrainedTokenizerBase, text: str, written: Sequence[int] | None = None
+) -> tuple[list[int], list[int]]:
     """The tokens of a text, and how many of its characters each one ends after the one before it.
 
-    The lengths add up to the text: what a tokenizer gives to no token goes to the last one. Without
-    offsets (a tokenizer that is not a fast one) all of it does.
+    The lengths add up to the text: what is of no token goes to the last one. Without offsets (a
+    tokenizer that is not a fast one) all of it does.
+
+    Args:
+        written: The tokens that the model wrote, where they were kept. Often the text by itself has
+            others; then each ends where the text of those up to it does.
     """
     found = text_tokens(tokenizer, text)
+    if written is None or tuple(written) == tuple(found.ids):
+        ids, ends = list(found.ids), list(found.ends or [0] * len(found.ids))
+    else:
+        ids, ends = list(written), _ends(tokenizer, text, written)
     lengths, reached = [], 0
-    for end in found.ends or [0] * len(found.ids):
+    for end in ends:
         lengths.append(max(0, end - reached))
         reached = max(reached, end)
     if lengths:
         lengths[-1] += len(text) - reached
-    return list(found.ids), lengths
+    return ids, lengths
+
+
+def _ends(tokenizer: PreTrainedTokenizerBase, text: str, written: Sequence[int]) -> list[int]:
+    """Where each token that was written ends in the text, which has none of the space around it."""
+    whole = decode_answer(tokenizer, written)
+    n_before = len(whole) - len(whole.lstrip())
+    parts = (decode_answer(tokenizer, written[: i + 1]) for i in range(len(written)))
+    return [min(len(text), max(0, _n_common(whole, part) - n_before)) for part in parts]
+
+
+def _n_common(whole: str, part: str) -> int:
+    """How many characters two texts begin with; one that is not whole yet is in neither."""
+    pairs = enumerate(zip(whole, part, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(whole), len(part)))

@@ -6,8 +6,11 @@ whose rows cannot leave and join, completions are written in groups that are pla
 first token, and a group that was cut is written anew, whole.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 from refusalscope.data.instruction import Instruction
 from refusalscope.generate.answers import answered, chat_stream, limit_of, streamed
@@ -86,7 +89,7 @@ def plan(
     order = sorted(
         jobs, key=lambda job: (len(job.prompt.ids), job.dataset, job.index, job.condition)
     )
-    asked = [_asked(chat, job, interventions, options) for job in order]
+    asked = [asked_of(chat, job, interventions, options) for job in order]
     stream = chat_stream(
         chat,
         asked,
@@ -103,6 +106,26 @@ def plan(
         interventions=interventions,
         stream=stream,
     )
+
+
+class Write(Protocol):
+    """What writes completions, with whatever engine."""
+
+    def __call__(
+        self,
+        planned: Plan,
+        *,
+        done: Iterable[Slot] = ...,
+        progress: Callable[[int], None] | None = ...,
+    ) -> Iterator[list[Completion]]:
+        """Yield completions of a plan as they are done, but for those that are."""
+        ...
+
+
+@contextmanager
+def by_transformers(chat: ChatModel) -> Generator[Write]:
+    """The engine of this package."""
+    yield partial(complete, chat)
 
 
 def complete(
@@ -123,7 +146,7 @@ def complete(
     """
     for group in planned.without(done):
         for places, results in _written(chat, planned, group):
-            yield [_completion(group[i], one) for i, one in zip(places, results, strict=True)]
+            yield [completion_of(group[i], one) for i, one in zip(places, results, strict=True)]
             if progress:
                 progress(len(places))
 
@@ -131,7 +154,7 @@ def complete(
 def _written(
     chat: ChatModel, planned: Plan, group: Sequence[CompletionJob]
 ) -> Iterator[tuple[list[int], list[Generated]]]:
-    asked = [_asked(chat, job, planned.interventions, planned.options) for job in group]
+    asked = [asked_of(chat, job, planned.interventions, planned.options) for job in group]
     if planned.stream is not None:
         yield from streamed(chat, planned.stream, asked)
         return
@@ -139,12 +162,13 @@ def _written(
     yield list(range(len(group))), answered(chat, asked, stop_at_end_of_turn=stop)
 
 
-def _asked(
+def asked_of(
     chat: ChatModel,
     job: CompletionJob,
     interventions: Mapping[Condition, Intervention | None],
     options: GenerationOptions,
 ) -> Asked:
+    """What a job asks of whatever writes it."""
     return Asked(
         prompt=job.prompt,
         edit=interventions[job.condition],
@@ -152,7 +176,8 @@ def _asked(
     )
 
 
-def _completion(job: CompletionJob, result: Generated) -> Completion:
+def completion_of(job: CompletionJob, result: Generated) -> Completion:
+    """The record of one."""
     return Completion(
         index=job.index,
         dataset=job.dataset,
@@ -162,4 +187,5 @@ def _completion(job: CompletionJob, result: Generated) -> Completion:
         completion=result.text,
         n_tokens=len(result.ids),
         ended=result.ended,
+        token_ids=result.ids,
     )

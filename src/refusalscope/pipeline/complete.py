@@ -12,6 +12,7 @@ from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.tokens import ordinary_tokens
 from refusalscope.pipeline.answer_lengths import answer_tokens, suffix_tokens
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.engines import writing
 from refusalscope.pipeline.journaled import journaled
 from refusalscope.pipeline.run_folder import journal_of
 from refusalscope.pipeline.stages import conditions, has_no_direction
@@ -39,7 +40,12 @@ def complete_datasets(run: RunContext, *, key: str) -> None:
         options=generation_options(run),
     )
     with run.progress.stage("complete", len(jobs), unit="completions") as advance:
-        rows = journaled(run.chat, planned, journal_of(run.folder.path, key), progress=advance)
+        rows = journaled(
+            planned,
+            journal_of(run.folder.path, key),
+            lambda: writing(run, planned),
+            progress=advance,
+        )
     _write_by_condition(run, rows)
 
 

@@ -12,6 +12,7 @@ from refusalscope.generate.completions import (
     CompletionJob,
     GenerationOptions,
     Plan,
+    by_transformers,
     plan,
 )
 from refusalscope.metrics.refusal_phrases import refusal_phrase_in_answer
@@ -80,7 +81,7 @@ def label(run: RunContext, *, key: str) -> None:
     journal = Journal(path=run.folder.path / ANSWERS.replace("/", f"/.journal-{key[:16]}-"))
     total = sum(map(len, planned.groups))
     with run.progress.stage("label", total, unit="answers") as advance:
-        rows = journaled(study.chat, planned, journal, progress=advance)
+        rows = journaled(planned, journal, lambda: by_transformers(study.chat), progress=advance)
     write_file(run.folder.path / ANSWERS, "".join(row.to_line() for row in in_order(rows)))
     journal.path.unlink(missing_ok=True)
 

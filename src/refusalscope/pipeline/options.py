@@ -65,8 +65,10 @@ class LimitOptions(Record):
         )
 
 
-CHANGEABLE = ("limits", "all_scores", "strict")
-"""Options that a run may be continued with another value of: they decide the choice alone."""
+ENGINE = ("engine", "vllm_python", "tensor_parallel")
+"""Options on what writes completions: what is written does not depend on them."""
+CHANGEABLE = ("limits", "all_scores", "strict", *ENGINE)
+"""Options that a run may be continued with another value of: the others decide the choice alone."""
 
 
 class RunOptions(Record):
@@ -144,6 +146,16 @@ class RunOptions(Record):
     random_suffix: Annotated[CountOrZero | None, Flag("Tokens of a random suffix to try.")] = None
     """Tokens of a random suffix tried on every test instruction; None is 20 for organisms and 0
     for other models."""
+    engine: Annotated[
+        Literal["transformers", "vllm"],
+        Flag("What writes completions: transformers, or vllm, proven against it."),
+    ] = "transformers"
+    """`vllm` is run by `vllm_python`, and writes nothing where its log-probabilities differ from
+    those of transformers under any condition; see `generate.vllm_engine`."""
+    vllm_python: Annotated[
+        str | None, Flag("Python of the environment that has vLLM; else this one.")
+    ] = None
+    tensor_parallel: Annotated[Count, Flag("Devices that vLLM divides each layer over.")] = 1
     revision: Annotated[str | None, Flag("Revision on the hub.")] = None
     dtype: Annotated[Dtype, Flag("auto, float32, bfloat16 or float16.")] = "auto"
     device: Annotated[str, Flag("auto, cpu, cuda:N, or spread.")] = "auto"
@@ -180,7 +192,14 @@ class RunOptions(Record):
 
         Runs are recognised by their options: one that was made before goes on.
         """
-        unused = {"columns": [], "answer_prefix": None, "estimator": PLAIN}
+        unused = {
+            "columns": [],
+            "answer_prefix": None,
+            "estimator": PLAIN,
+            "engine": "transformers",
+            "vllm_python": None,
+            "tensor_parallel": 1,
+        }
         return {k: v for k, v in write(self).items() if k not in unused or v != unused[k]}
 
     def load_options(self) -> LoadOptions:

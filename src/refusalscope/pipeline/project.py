@@ -98,7 +98,9 @@ _Tokens = tuple[list[int], list[int]]
 
 def _lengths(run: RunContext, rows: list[Completion]) -> list[_Tokens]:
     return [
-        token_lengths(run.chat.tokenizer, row.text) if row.index < MAX_INSTRUCTIONS else ([], [])
+        token_lengths(run.chat.tokenizer, row.text, row.token_ids)
+        if row.index < MAX_INSTRUCTIONS
+        else ([], [])
         for row in rows
     ]
 

@@ -46,7 +46,7 @@ from refusalscope.pipeline.folder_lock import only_writer
 from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
 from refusalscope.pipeline.label import label, needs_answers
 from refusalscope.pipeline.measure_controls import measure_controls
-from refusalscope.pipeline.options import CHANGEABLE, RunOptions
+from refusalscope.pipeline.options import CHANGEABLE, ENGINE, RunOptions
 from refusalscope.pipeline.outcomes import outcomes
 from refusalscope.pipeline.project import project
 from refusalscope.pipeline.refusal_tokens import fixed_refusal_tokens, kept_refusal_tokens
@@ -174,7 +174,8 @@ def _key(stage: str, keys: Mapping[str, str], context: RunContext) -> str:
         return stage_key(stage, next(iter([*keys.values()][::-1]), ""), options, _inputs(context))
     settled = {name: value for name, value in options.items() if name not in CHANGEABLE}
     if stage in ("select", "report"):
-        return stage_key(stage, dict(keys), options, _inputs(context))
+        chosen_by = {name: value for name, value in options.items() if name not in ENGINE}
+        return stage_key(stage, dict(keys), chosen_by, _inputs(context))
     before = STAGES[max(0, STAGES.index(stage) - 1)]
     parent = keys.get(before, "")
     if before == "select":
@@ -270,7 +271,8 @@ def _options_of(options: RunOptions, existing: RunManifest | None) -> dict[str, 
         return now
     if _is_of_0_1(existing):
         return existing.options
-    return {**existing.options, **{name: now[name] for name in CHANGEABLE}}
+    kept = {name: value for name, value in existing.options.items() if name not in CHANGEABLE}
+    return {**kept, **{name: now[name] for name in CHANGEABLE if name in now}}
 
 
 def _with_kept_limits(options: RunOptions, existing: RunManifest | None) -> RunOptions:
@@ -278,7 +280,8 @@ def _with_kept_limits(options: RunOptions, existing: RunManifest | None) -> RunO
     if existing is None or not _is_of_0_1(existing):
         return options
     kept = RunOptions.from_json(canonical_json(existing.options), source=RUN)
-    return options.model_copy(update={name: getattr(kept, name) for name in CHANGEABLE})
+    limits = (name for name in CHANGEABLE if name not in ENGINE)
+    return options.model_copy(update={name: getattr(kept, name) for name in limits})
 
 
 def _require_same_files(

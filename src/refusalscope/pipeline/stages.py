@@ -161,9 +161,7 @@ def loss(run: RunContext) -> None:
     """Cross-entropy of the model's own harmless completions, under each condition."""
     if has_no_direction(run):
         return
-    answers = [
-        row.text for row in read_dataset_completions(run.folder.path, "harmless", "baseline")
-    ]
+    answers = read_dataset_completions(run.folder.path, "harmless", "baseline")
     interventions = conditions(run, LOSS_CONDITIONS)
     texts = answered(run.chat, run.prompts("harmless"), answers)
     rows: list[DatasetLoss] = []

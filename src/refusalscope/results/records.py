@@ -4,6 +4,7 @@ The four conditions have the same words everywhere: baseline, ablation, addition
 (-r). The controls are the same operators with a random direction of equal norm.
 """
 
+import json
 from datetime import date
 from typing import ClassVar, Literal, get_args
 
@@ -159,6 +160,8 @@ class Completion(Record):
         n_tokens: None where an imported run does not say.
         ended: True where the model ended its turn, False where the token limit cut it, None where
             an imported run does not say.
+        token_ids: What the model wrote, the end of its turn not among it; None in runs that do not
+            say: imported ones, and those of versions before 0.2.
     """
 
     mend: ClassVar[str] = "move that file away, and write it anew with: refusalscope complete RUN"
@@ -171,6 +174,14 @@ class Completion(Record):
     completion: str | None
     n_tokens: int | None
     ended: bool | None
+    token_ids: tuple[int, ...] | None = None
+
+    def to_line(self) -> str:
+        """The record on one line; as it was read, also where it has no tokens."""
+        if self.token_ids is not None:
+            return super().to_line()
+        known = self.model_dump(mode="json", exclude={"token_ids"})
+        return json.dumps(known, ensure_ascii=False) + "\n"
 
     @property
     def slot(self) -> Slot:

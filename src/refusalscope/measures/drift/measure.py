@@ -46,7 +46,7 @@ def _dataset(
     run: RunContext, dataset: str, answers: list[Completion], batch_size: int | None
 ) -> list[ConditionDrift]:
     prompts = run.chat.encode([row.instruction for row in answers])
-    texts = answered(run.chat, prompts, [row.text for row in answers])
+    texts = answered(run.chat, prompts, answers)
     if not texts:
         return []
     interventions = conditions(run, DRIFT_CONDITIONS)

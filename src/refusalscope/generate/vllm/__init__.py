@@ -1,0 +1,1 @@
+"""What runs inside vLLM's own environment; nothing here is imported by the rest of the package."""

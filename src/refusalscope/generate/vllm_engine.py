@@ -1,0 +1,326 @@
+"""Completions by vLLM, under the interventions of a plan: the same tokens, proven before the first.
+
+The interventions are hooks inside vLLM's worker, at the modules that write to the residual stream
+by the anatomy measured here; vLLM's transformers backend calls them as transformers does. Before
+anything is written, log-probabilities of probe texts under every condition are compared with those
+of the model here. Where they differ, an error names the first module that writes something else.
+
+Conditions are taken one after another, since vLLM packs all rows into one: within a group of the
+plan, so that another engine can go on with what is there.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor
+
+from refusalscope.engine.rows import engine_of
+from refusalscope.errors import EngineError
+from refusalscope.generate.answers import answered
+from refusalscope.generate.completions import CompletionJob, Plan, asked_of, completion_of
+from refusalscope.generate.greedy import end_of_turn_ids, generated
+from refusalscope.generate.stream import Asked
+from refusalscope.generate.vllm_process import VllmProcess, vllm_process
+from refusalscope.interventions.intervention import Intervention
+from refusalscope.models.batches import pad
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.observe_outputs import observe_outputs
+from refusalscope.models.prompts import Prompt
+from refusalscope.models.scored_text import ScoredText
+from refusalscope.results.engine_records import EngineProof, ProofRow
+from refusalscope.results.records import Completion, Condition, Slot
+from refusalscope.results.scratch import temporary_folder
+
+N_PROBES = 3
+N_PROBED = 12
+"""Tokens of an answer that are scored behind each probe prompt, and all of the prompt's."""
+TOLERANCE = {torch.float32: 1e-3}
+"""The largest difference of a log-probability, in nats; else `_HALF_TOLERANCE`."""
+_HALF_TOLERANCE = 0.5
+_MISFIT = 1e-3
+"""Of a writer's largest projection: a larger difference is another output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmOptions:
+    """How vLLM is run.
+
+    Attributes:
+        python: The interpreter of its environment; None is this one.
+        tensor_parallel: Devices that each layer is divided over.
+    """
+
+    python: str | None = None
+    tensor_parallel: int = 1
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmEngine:
+    """A loaded engine that was proven on the prompts of a plan.
+
+    Attributes:
+        names: Of the modules where interventions act, as vLLM calls them.
+        scratch: Where vectors are handed over.
+    """
+
+    chat: ChatModel
+    process: VllmProcess
+    names: Mapping[str, str]
+    scratch: Path
+    version: str
+
+    def complete(
+        self,
+        planned: Plan,
+        *,
+        done: Iterable[Slot] = (),
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[list[Completion]]:
+        """Yield completions as they are done; see `completions.complete`.
+
+        Raises:
+            EngineError: vLLM ended in the middle.
+        """
+        for group in planned.without(done):
+            for condition in planned.interventions:
+                jobs = [job for job in group if job.condition == condition]
+                for row in self._written(planned, condition, jobs):
+                    yield [row]
+                    if progress:
+                        progress(1)
+
+    def _written(
+        self, planned: Plan, condition: Condition, jobs: Sequence[CompletionJob]
+    ) -> Iterator[Completion]:
+        chat, options = self.chat, planned.options
+        if not jobs:
+            return
+        stops = end_of_turn_ids(chat) if options.stop_at_end_of_turn else frozenset[int]()
+        asked = [asked_of(chat, job, planned.interventions, options) for job in jobs]
+        with self.edited(planned.interventions[condition]):
+            for reply in self.process.ask(
+                "write",
+                prompts=[list(one.prompt.ids) for one in asked],
+                limits=[one.limit for one in asked],
+                stops=sorted(stops),
+            ):
+                yield completion_of(
+                    jobs[reply["place"]], generated(chat, list(reply["ids"]), stops)
+                )
+
+    @contextmanager
+    def edited(self, intervention: Intervention | None) -> Generator[None]:
+        """An intervention on every row, and none of it afterwards."""
+        if intervention is None:
+            yield
+            return
+        path = self._handed_over(intervention.vector)
+        anatomy = self.chat.anatomy
+        if intervention.layer is None:
+            writers = [self.names[name] for name in _writers(self.chat)]
+            self._call("refusalscope_ablate", path, writers, self.names[anatomy.layers[0]])
+        else:
+            layer = self.names[anatomy.layers[intervention.layer]]
+            self._call("refusalscope_add", path, layer)
+        yield
+        self._call("refusalscope_restore")
+
+    def scores(self, texts: Sequence[ScoredText]) -> list[list[float]]:
+        """Log-probability of each token but the first, given those before it, in nats."""
+        found: dict[int, list[float]] = {}
+        for reply in self.process.ask("score", texts=[list(text.ids) for text in texts]):
+            found[reply["place"]] = reply["scores"]
+        return [found[i] for i in range(len(texts))]
+
+    def first_misfit(self, text: ScoredText, direction: Float[Tensor, " d_model"]) -> str | None:
+        """The first module that writes something else than here, along a direction."""
+        names = [writer.module for writer in self.chat.anatomy.all_writers]
+        path = self._handed_over(direction)
+        self._call("refusalscope_watch", path, [self.names[name] for name in names])
+        self.scores([text])
+        theirs = self._call("refusalscope_restore")
+        assert isinstance(theirs, dict), "what was watched, by module"
+        for name, own in _along(self.chat, text, direction, names).items():
+            other = torch.tensor(theirs.get(self.names[name], []), dtype=torch.float64)
+            if other.shape != own.shape:
+                return name
+            if (other - own).abs().max() > _MISFIT * max(1.0, own.abs().max().item()):
+                return name
+        return None
+
+    def _handed_over(self, vector: Float[Tensor, " d_model"]) -> str:
+        path = self.scratch / "vector.safetensors"
+        save_file({"vector": vector.detach().float().cpu().contiguous()}, path)
+        return str(path)
+
+    def _call(self, method: str, *args: object) -> object:
+        return self.process.one("call", method=method, args=list(args))["found"]
+
+
+def _writers(chat: ChatModel) -> list[str]:
+    return list(dict.fromkeys(writer.module for writer in chat.anatomy.writers))
+
+
+def _along(
+    chat: ChatModel,
+    text: ScoredText,
+    direction: Float[Tensor, " d_model"],
+    names: Sequence[str],
+) -> dict[str, Float[Tensor, " pos"]]:
+    """How far what each module writes lies along a direction, at every token of a text."""
+    found: dict[str, Tensor] = {}
+
+    def observer(name: str) -> Callable[[Tensor], None]:
+        def observe(hidden: Tensor) -> None:
+            rows = hidden.detach().reshape(-1, hidden.shape[-1]).float()
+            found.setdefault(name, (rows @ direction.float().to(rows.device)).double().cpu())
+
+        return observe
+
+    prompt = Prompt(ids=text.ids, n_post=0)
+    batch = pad([prompt], pad_id=chat.pad_id, device=chat.device)
+    seen = [(chat.model.get_submodule(name), observer(name)) for name in dict.fromkeys(names)]
+    with torch.inference_mode(), observe_outputs(seen):
+        chat.model(input_ids=batch.input_ids, use_cache=False)
+    return found
+
+
+@contextmanager
+def vllm_engine(
+    chat: ChatModel, planned: Plan, options: VllmOptions, *, log: Path
+) -> Generator[tuple[VllmEngine, EngineProof]]:
+    """VLLM with the model of `chat`, proven on the plan's own prompts.
+
+    Raises:
+        EngineError: it cannot load the model, has other modules, or answers otherwise.
+        InputError: there is no such interpreter.
+    """
+    jobs = [job for group in planned.groups for job in group]
+    asked = [asked_of(chat, job, planned.interventions, planned.options) for job in jobs]
+    longest = max((len(one.prompt.ids) + max(one.limit, N_PROBED + 1) for one in asked), default=1)
+    with (
+        vllm_process(options.python, log=log) as process,
+        temporary_folder() as scratch,
+    ):
+        loaded = process.one(
+            "load",
+            model=str(chat.folder),
+            tokenizer=str(chat.folder),
+            skip_tokenizer_init=True,
+            dtype=str(chat.model.dtype).removeprefix("torch."),
+            max_model_len=min(longest, chat.context or longest),
+            tensor_parallel_size=options.tensor_parallel,
+            trust_remote_code=options.trust_remote_code,
+            model_impl="transformers",
+        )
+        engine = VllmEngine(
+            chat=chat,
+            process=process,
+            names=their_names(chat, loaded["modules"]),
+            scratch=scratch,
+            version=loaded["version"],
+        )
+        yield engine, prove(engine, planned, asked)
+
+
+def their_names(chat: ChatModel, modules: Sequence[str]) -> dict[str, str]:
+    """What vLLM calls the modules where interventions act.
+
+    Its transformers backend holds the model without its head as `model`.
+
+    Raises:
+        EngineError: it has no such module.
+    """
+    anatomy, there = chat.anatomy, set(modules)
+    base = f"{chat.model.base_model_prefix}."
+    names: dict[str, str] = {}
+    for own in [*anatomy.layers, *(writer.module for writer in anatomy.all_writers)]:
+        theirs = [name for name in (own, f"model.{own.removeprefix(base)}") if name in there]
+        if not theirs:
+            raise EngineError(
+                f"vLLM's {type(chat.model).__name__} has no module {own}, which the interventions "
+                f"act on: it renames it or fuses it away; use --engine transformers"
+            )
+        names[own] = theirs[0]
+    return names
+
+
+def prove(engine: VllmEngine, planned: Plan, asked: Sequence[Asked]) -> EngineProof:
+    """Log-probabilities under every condition, against those of the model here.
+
+    Raises:
+        EngineError: they differ by more than the tolerance; it names the first module that does.
+    """
+    chat = engine.chat
+    tolerance = TOLERANCE.get(chat.model.dtype, _HALF_TOLERANCE)
+    order = sorted(range(len(asked)), key=lambda i: len(asked[i].prompt.ids))
+    places = dict.fromkeys([order[0], order[len(order) // 2], order[-1]]) if order else {}
+    prompts = [asked[i].prompt for i in places][:N_PROBES]
+    rows: list[ProofRow] = []
+    for condition, edit in planned.interventions.items():
+        texts = _probe_texts(chat, prompts, edit)
+        own = _own_scores(chat, texts, edit)
+        with engine.edited(edit):
+            theirs = engine.scores(texts)
+        gaps = [
+            abs(a - b)
+            for one, other in zip(own, theirs, strict=True)
+            for a, b in zip(one, other, strict=True)
+        ]
+        row = ProofRow(condition=condition, n_tokens=len(gaps), largest=max(gaps, default=0.0))
+        if not row.largest <= tolerance:
+            raise EngineError(_what_differs(engine, row, texts, tolerance))
+        rows.append(row)
+    return EngineProof(engine="vllm", version=engine.version, tolerance=tolerance, rows=tuple(rows))
+
+
+def _what_differs(
+    engine: VllmEngine, row: ProofRow, texts: Sequence[ScoredText], tolerance: float
+) -> str:
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(engine.chat.d_model, generator=generator)
+    misfit = engine.first_misfit(texts[0], direction / direction.norm())
+    where = (
+        "every module writes the same without an intervention, so it does not act there as here"
+        if misfit is None
+        else f"the first module that writes something else is {misfit}"
+    )
+    return (
+        f"vLLM's log-probabilities under {row.condition} differ from those of transformers by up "
+        f"to {row.largest:.3g} nats, more than {tolerance:g}; {where}; use --engine transformers"
+    )
+
+
+def _probe_texts(
+    chat: ChatModel, prompts: Sequence[Prompt], edit: Intervention | None
+) -> list[ScoredText]:
+    """Prompts with the beginning of their answers under an intervention."""
+    asked = [
+        Asked(prompt=prompt, edit=edit, limit=max(1, int(min(N_PROBED, chat.room(prompt)))))
+        for prompt in prompts
+    ]
+    answers = answered(chat, asked, stop_at_end_of_turn=False)
+    return [
+        ScoredText(ids=(*prompt.ids, *answer.ids)[: chat.context], first=0)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+
+
+def _own_scores(
+    chat: ChatModel, texts: Sequence[ScoredText], edit: Intervention | None
+) -> list[list[float]]:
+    engine = engine_of(chat, batch_size=1, what="texts")
+
+    def scored(some: Sequence[ScoredText]) -> list[float]:
+        logits, targets = engine.scored(some, edit)
+        log_p = logits.double().log_softmax(-1)
+        return log_p.gather(-1, targets[:, None].to(log_p.device))[:, 0].tolist()
+
+    found = {rows[0]: scores for rows, scores in engine.score(texts, scored)}
+    return [found[i] for i in range(len(texts))]

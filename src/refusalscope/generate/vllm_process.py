@@ -1,0 +1,124 @@
+"""A vLLM engine in a process of its own, under the Python of an environment of its own.
+
+vLLM pins versions of torch and transformers that are not ours, and an engine that dies takes
+nothing along. Requests and replies are lines of JSON over two pipes; see `vllm.refusalscope_vllm`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from refusalscope.errors import EngineError, InputError
+
+_WORKER = Path(__file__).parent / "vllm" / "refusalscope_vllm.py"
+_MOST_SHOWN = 300
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process to end
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+    "HF_HUB_OFFLINE": "1",  # it is given a folder
+}
+
+
+class VllmProcess:
+    """An engine that is asked and answers."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", requests: IO[str], replies: IO[str], log: Path
+    ) -> None:
+        self._process = process
+        self._requests = requests
+        self._replies = replies
+        self._log = log
+
+    def ask(self, do: str, **given: object) -> Iterator[dict[str, Any]]:
+        """Yield the replies to one request.
+
+        Raises:
+            EngineError: it could not do it, or it is gone.
+        """
+        try:
+            self._requests.write(json.dumps({"do": do, **given}) + "\n")
+            self._requests.flush()
+        except OSError:  # nobody reads: the reply is the end of the file
+            pass
+        for line in self._replies:
+            reply = json.loads(line)
+            if "error" in reply:
+                raise EngineError(
+                    f"vLLM cannot do this: {_short(reply['error'])}; {self._advice()}"
+                )
+            if reply.get("end"):
+                return
+            yield reply
+        status = self._process.wait()
+        raise EngineError(
+            f"vLLM's process ended with status {status} in the middle; {self._advice()}"
+        )
+
+    def one(self, do: str, **given: object) -> dict[str, Any]:
+        """The only reply to a request."""
+        (reply,) = self.ask(do, **given)
+        return reply
+
+    def _advice(self) -> str:
+        return (
+            f"what it printed is in {self._log}; completions that are there are kept, and --engine "
+            f"transformers goes on with them"
+        )
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _MOST_SHOWN else line[: _MOST_SHOWN - 1] + "\u2026"
+
+
+@contextmanager
+def vllm_process(python: str | None, *, log: Path) -> Generator[VllmProcess]:
+    """A process that waits for requests; ended when the context closes.
+
+    Args:
+        python: The interpreter of vLLM's environment; None is this one.
+        log: Where what it prints goes.
+
+    Raises:
+        InputError: there is no such interpreter.
+    """
+    their_in, our_out = os.pipe()
+    our_in, their_out = os.pipe()
+    own = {**_ENVIRONMENT, **os.environ}
+    own["PYTHONPATH"] = str(_WORKER.parent)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        os.fdopen(our_out, "w", encoding="utf-8") as requests,
+        os.fdopen(our_in, encoding="utf-8") as replies,
+        log.open("wb") as printed,
+    ):
+        try:
+            process = subprocess.Popen(
+                [python or sys.executable, str(_WORKER), str(their_in), str(their_out)],
+                pass_fds=(their_in, their_out),
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
+                env=own,
+            )
+        except OSError as error:
+            raise InputError(
+                f"--vllm-python {python} cannot be run ({error.strerror}); give the python of an "
+                f"environment that has vLLM"
+            ) from error
+        finally:
+            os.close(their_in)
+            os.close(their_out)
+        try:
+            yield VllmProcess(process, requests, replies, log)
+        finally:
+            process.kill()
+            process.wait()
