@@ -59,13 +59,17 @@ class VllmProcess:
             yield reply
         status = self._process.wait()
         raise EngineError(
-            f"vLLM's process ended with status {status} in the middle; {self._advice()}"
+            f"vLLM's process ended with status {status} ({self._last_words()}); {self._advice()}"
         )
 
     def one(self, do: str, **given: object) -> dict[str, Any]:
         """The only reply to a request."""
         (reply,) = self.ask(do, **given)
         return reply
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text("utf-8", "replace").strip().splitlines()
+        return _short(lines[-1]) if lines else "it printed nothing"
 
     def _advice(self) -> str:
         return (
@@ -93,7 +97,9 @@ def vllm_process(python: str | None, *, log: Path) -> Generator[VllmProcess]:
     their_in, our_out = os.pipe()
     our_in, their_out = os.pipe()
     own = {**_ENVIRONMENT, **os.environ}
-    own["PYTHONPATH"] = str(_WORKER.parent)
+    # Workers that vLLM starts find our methods by the name of their module.
+    found = (str(_WORKER.parent), os.environ.get("PYTHONPATH"))
+    own["PYTHONPATH"] = os.pathsep.join(path for path in found if path)
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         os.fdopen(our_out, "w", encoding="utf-8") as requests,

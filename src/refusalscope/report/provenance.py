@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from refusalscope.report.visible_text import token_label, vocabulary_label
 from refusalscope.report.wording import NOT_MEASURED, NOT_RECORDED, number, position_name, thousands
+from refusalscope.results.engine_records import EngineProof
 from refusalscope.results.records import InstructionCounts, ModelFacts, Rule
 from refusalscope.results.run_records import RunRecords
 
@@ -40,7 +41,10 @@ def describe_provenance(run: RunRecords) -> Provenance:
         model=_model_facts(model),
         direction=_direction_facts(run),
         limits=_limit_facts(run),
-        options=tuple((name, _plain(value)) for name, value in manifest.options.items()),
+        options=(
+            *((name, _plain(value)) for name, value in manifest.options.items()),
+            *_engine_facts(run.engine),
+        ),
         versions=tuple(manifest.versions.items()),
         stages=tuple(manifest.stages.items()),
         inputs=tuple(dict.fromkeys(counts)),
@@ -108,6 +112,21 @@ def _model_facts(model: ModelFacts) -> Facts:
             1, ("kind", "an organism: a small model trained so that refusal can be studied")
         )
     return tuple(facts)
+
+
+def _engine_facts(proof: EngineProof | None) -> Facts:
+    """What was measured of another engine before it wrote completions, or some of them."""
+    if proof is None:
+        return ()
+    n_tokens = sum(row.n_tokens for row in proof.rows)
+    largest = max((row.largest for row in proof.rows), default=0.0)
+    return (
+        (
+            f"completions by {proof.engine} {proof.version}",
+            f"log-probabilities of {n_tokens} tokens of probe texts under "
+            f"{len(proof.rows)} conditions at most {largest:.1g} nats from those of transformers",
+        ),
+    )
 
 
 def _direction_facts(run: RunRecords) -> Facts:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from refusalscope.errors import InputError, RunFolderError
 from refusalscope.results.control_records import ControlSpread
+from refusalscope.results.engine_records import EngineProof
 from refusalscope.results.evaluation_records import CoherenceFlags
 from refusalscope.results.file_names import file_name
 from refusalscope.results.judgement_files import read_judge_files, require_each_once
@@ -114,6 +115,8 @@ class RunRecords:
     no_direction: NoDirection | None = None
     signs: Signs | None = None
     controls: ControlSpread | None = None
+    engine: EngineProof | None = None
+    """Of another engine than transformers that wrote completions, or some of them."""
     unknown: tuple[str, ...] = ()
     """Files among the judges' that are no record that this version knows; left out."""
 
@@ -161,6 +164,7 @@ def read_run(folder: Path) -> RunRecords:
         no_direction=read_if_there(NoDirection, folder / NO_DIRECTION),
         signs=signs,
         controls=read_if_there(ControlSpread, folder / CONTROLS),
+        engine=read_if_there(EngineProof, folder / ENGINE_PROOF),
         unknown=tuple(str(path.relative_to(folder)) for path in unknown),
     )
 
