@@ -9,6 +9,7 @@
     │   ├── NoRefusalTokenError   no first token tells refusals from answers
     │   ├── DirectionFileError    not a direction, or one of another width
     │   ├── RunFolderError        a folder that belongs to another run, or is not a run
+    │   │   └── FolderHeldError       another command is writing to it
     │   └── MissingExtraError     a package that only some commands need is not installed
     ├── AnatomyError          the residual writers of a model do not add up
     ├── SelectionError        no candidate direction passes the limits
@@ -74,6 +75,10 @@ class DirectionFileError(InputError):
 
 class RunFolderError(InputError):
     """An output folder belongs to something else."""
+
+
+class FolderHeldError(RunFolderError):
+    """Another command is writing to a run's folder."""
 
 
 class MissingExtraError(InputError):

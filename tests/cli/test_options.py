@@ -86,7 +86,10 @@ OPTIONS = {
     "report compare": {"FIRST", "SECOND", "--out", "--json"},
     "report edit": {"RUN", "EDITED", "--json"},
     "report runs": {"RUN...", "--figures", "--json", "--out", "--tables", "--trust-remote-code"},
-    "run-all": {"CONFIG", "--out", "--json", "--trust-remote-code"},
+    "run-all": {
+        *("CONFIG", "--out", "--json", "--trust-remote-code"),
+        *("--ray", "--cpus-per-model", "--gpus-per-model"),
+    },
     "run": {
         "[MODEL]",
         "--all-scores",

@@ -17,7 +17,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from refusalscope.errors import RunFolderError
+from refusalscope.errors import FolderHeldError
 from refusalscope.results.file_lock import lock_exclusively, lock_shared
 from refusalscope.results.files import SCRATCH, output_error
 from refusalscope.results.run_records import RUN
@@ -39,7 +39,7 @@ def only_writer(folder: Path) -> Generator[None]:
     The folder is made where it is not there, and taken away again if nothing came into it.
 
     Raises:
-        RunFolderError: another process writes to it; the message names it.
+        FolderHeldError: another process writes to it; the message names it.
         OutputError: the folder cannot be made or written to.
     """
     place = folder.resolve()
@@ -133,7 +133,7 @@ def _locked(path: Path, folder: Path) -> int:
         if not lock_exclusively(descriptor):
             holder = _read_holder(descriptor)
             os.close(descriptor)
-            raise RunFolderError(
+            raise FolderHeldError(
                 f"{folder} is being written to by {holder}; wait until that ends, or give another "
                 f"folder"
             )

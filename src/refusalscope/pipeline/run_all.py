@@ -1,11 +1,13 @@
 """One run for each of several models, with the same options, and one table over all of them."""
 
 import logging
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from refusalscope.errors import InputError, RefusalscopeError
+from refusalscope.errors import FolderHeldError, InputError, RefusalscopeError
 from refusalscope.pipeline.context import Progress
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import run
@@ -86,25 +88,60 @@ def run_all(
     A model in which no direction is found, or that cannot be loaded, is a row that says why; the
     others are run all the same.
     """
+    make_folder(out)
+    rows = [run_one(name, options, out, progress=progress) for name, options in runs]
+    write_several(rows, out)
+    return rows
+
+
+def make_folder(out: Path) -> None:
+    """The folder of the runs.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(out, error) from error
-    rows = []
-    for name, options in runs:
-        try:
-            summary = run(options, out / name, progress=progress)
-        except RefusalscopeError as error:
-            _LOG.warning("%s: %s", name, error)
-            rows.append(failed_row(name, str(error)))
-        else:
-            if summary is None:
-                raise ValueError(f"the run of {name} ended without a summary")
-            rows.append(selection_row(name, summary))
+
+
+def run_one(
+    name: str,
+    options: RunOptions,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    held_seconds: float = 0.0,
+) -> SelectionRow:
+    """The row of one model, which is run into its folder of `out`, or goes on there.
+
+    Args:
+        held_seconds: How long to wait for another process to leave the folder.
+    """
+    until = time.monotonic() + held_seconds
+    try:
+        while True:
+            try:
+                summary = run(options, out / name, progress=progress)
+                break
+            except FolderHeldError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(1.0)
+    except RefusalscopeError as error:
+        _LOG.warning("%s: %s", name, error)
+        return failed_row(name, str(error))
+    if summary is None:
+        raise ValueError(f"the run of {name} ended without a summary")
+    return selection_row(name, summary)
+
+
+def write_several(rows: Sequence[SelectionRow], out: Path) -> None:
+    """Write the table over all models."""
     write_file(out / f"{TABLE}.csv", table_csv(rows))
     table = {"schema": 1, "rows": [row.model_dump(mode="json") for row in rows]}
     write_file(out / f"{TABLE}.json", canonical_json(table))
-    return rows
 
 
 def _resolved(model: str, base: Path) -> str:
