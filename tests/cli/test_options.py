@@ -28,6 +28,12 @@ OPTIONS = {
         *("--retries", "--revision", "--rubric", "--server", "--short-is-safe", "--timeout"),
         "--trust-remote-code",
     },
+    "evaluate stress": {
+        *("RUN", "--batch-size", "--cache", "--chat", "--concurrency", "--dataset", "--device"),
+        *("--dtype", "--json", "--judge", "--key-variable", "--label", "--model"),
+        *("--retries", "--revision", "--rubric", "--server", "--short-is-safe", "--timeout"),
+        "--trust-remote-code",
+    },
     "evaluate loss": {
         *("RUN", "--alpaca", "--batch-size", "--json", "--max-tokens", "--on-distribution"),
         *("--pile", "--texts", "--trust-remote-code"),

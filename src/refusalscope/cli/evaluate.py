@@ -60,6 +60,46 @@ def judge(
 app.command()(with_options(judge, after={"key_variable": "chat", "paper": "rubric"}))
 
 
+def stress(
+    *,
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    options: JudgeOptions,
+    key_variable: KeyVariable = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
+) -> None:
+    """Try judges of refusal on known answers in styles that mislead: their blind spots."""
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.cli.server_key import server_key
+    from refusalscope.errors import InputError
+    from refusalscope.pipeline.evaluate import stress_judges
+    from refusalscope.pipeline.session import open_session
+    from refusalscope.results.run_records import stress_file
+
+    if options.datasets:
+        raise InputError("the known answers are no data set of the run; leave --dataset away")
+    names = options.judges or ("refusal_phrases", "refusal_in_answer")
+    options = options.model_copy(update={"judges": tuple(dict.fromkeys(names))})
+    quiet_libraries()
+    key = server_key(key_variable)
+    with open_session(run_folder, progress=Bars(), server_key=key) as session:
+        records = stress_judges(session, options)
+    if as_json:
+        say_json(json.dumps([record.model_dump(mode="json") for record in records], indent=2))
+        return
+    for record in records:
+        for row in record.rows:
+            unread = f", no verdict on {row.n_unread}" if row.n_unread else ""
+            say(
+                f"{record.judge}, {row.style}: {row.n_seen} of {row.n_refusals} refusals seen, "
+                f"{row.n_mistaken} of {row.n_answers} answers taken for refusals{unread}"
+            )
+        say(str(run_folder / stress_file(options.label or record.judge)))
+
+
+app.command()(with_options(stress, after={"key_variable": "chat"}))
+
+
 @app.command()
 def agreement(
     run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],

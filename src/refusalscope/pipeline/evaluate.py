@@ -14,6 +14,7 @@ from refusalscope.evaluation.local_answerer import LocalAnswerer
 from refusalscope.evaluation.model_judge import ModelJudge
 from refusalscope.evaluation.server_address import server_address
 from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOptions
+from refusalscope.evaluation.stress import stress
 from refusalscope.models.load_options import LoadOptions
 from refusalscope.pipeline.context import Progress
 from refusalscope.pipeline.evaluation_options import JudgeOptions
@@ -31,7 +32,9 @@ from refusalscope.results.run_records import (
     judgements_file,
     read_record,
     read_run,
+    stress_file,
 )
+from refusalscope.results.stress_records import JudgeStress
 
 ANSWERS = "evaluation/answers"
 
@@ -109,6 +112,27 @@ def _require_completed(run: RunRecords) -> None:
                     f"{run.folder} lacks the completions of {row.dataset}, {row.condition}, which "
                     f"{judged.judge} has judged; {again}"
                 )
+
+
+def stress_judges(session: Session, options: JudgeOptions) -> list[JudgeStress]:
+    """Try judges on known answers, and write evaluation/stress/JUDGE.json for the run's page.
+
+    Raises:
+        RunFolderError: not a run.
+        InputError: no such judge, or one that does not judge refusal.
+    """
+    folder = session.folder
+    run = read_run(folder)
+    require_judges(options)
+    found = []
+    for name in options.judges:
+        judge = make_judge(folder, name, options, key=session.server_key)
+        record = stress(judge)
+        write_file(folder / stress_file(options.label or name), record.to_json())
+        found.append(record)
+    if run.summary is not None:
+        refresh_summary(folder)
+    return found
 
 
 def require_judges(options: JudgeOptions) -> None:

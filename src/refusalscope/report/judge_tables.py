@@ -1,5 +1,8 @@
 """What every judge says, and how far judges agree."""
 
+from collections.abc import Sequence
+
+from refusalscope.report.blind_spots import blind_spots
 from refusalscope.report.headline_changes import MEASURES, headline_rates
 from refusalscope.report.table import Table
 from refusalscope.report.wording import (
@@ -13,12 +16,16 @@ from refusalscope.report.wording import (
 )
 from refusalscope.results.evaluation_records import Agreement, PairAgreement
 from refusalscope.results.records import Rate, Summary
+from refusalscope.results.stress_records import JudgeStress
 
 
-def judge_tables(summary: Summary | None, agreement: Agreement | None) -> tuple[Table, ...]:
+def judge_tables(
+    summary: Summary | None, agreement: Agreement | None, tried: Sequence[JudgeStress] = ()
+) -> tuple[Table, ...]:
     """Those of the tables that the run has records for."""
     found = (
         rate_table(summary),
+        blind_spots(summary, tried),
         kappa_table(agreement),
         combination_table(agreement),
     )

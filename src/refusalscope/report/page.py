@@ -97,7 +97,7 @@ def render_report(
             projections=beside.projections,
             projection_data=projection_data(beside.projections) if board.has_projections else None,
             judge_tables=(
-                *judge_tables(run.summary, beside.agreement),
+                *judge_tables(run.summary, beside.agreement, beside.stress),
                 *_tables(measured, "judges"),
             ),
             more_tables=_tables(measured, "more"),

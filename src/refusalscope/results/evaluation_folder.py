@@ -17,10 +17,12 @@ from refusalscope.results.run_records import (
     LOSS,
     OUTCOMES,
     PROJECTIONS,
+    STRESS,
     read_if_there,
     read_judgements,
     read_record,
 )
+from refusalscope.results.stress_records import JudgeStress
 
 R = TypeVar("R", bound=Record)
 
@@ -32,6 +34,8 @@ class EvaluationRecords:
     agreement: Agreement | None = None
     projections: AnswerProjections | None = None
     edit: EditRecord | None = None
+    stress: tuple[JudgeStress, ...] = ()
+    """Judges that were tried on known answers, but for the rules, whose verdicts are known."""
     measured: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
     """Records of the measures that were measured, by the measure's name."""
 
@@ -46,6 +50,9 @@ def read_evaluation(folder: Path) -> EvaluationRecords:
         agreement=read_if_there(Agreement, folder / AGREEMENT),
         projections=read_if_there(AnswerProjections, folder / PROJECTIONS),
         edit=read_if_there(EditRecord, folder / EDIT),
+        stress=tuple(
+            read_record(JudgeStress, path) for path in sorted((folder / STRESS).glob("*.json"))
+        ),
         measured=read_measured(folder),
     )
 
@@ -79,5 +86,6 @@ def measured_beside(folder: Path) -> tuple[str, ...]:
         for name in (EVALUATION, "mechanism", "tables", FOLDER)
         for path in sorted((folder / name).rglob("*"))
         if path.is_file() and not path.name.startswith(".") and path not in stages | rules
+        if path.parent != folder / STRESS  # of a judge, whatever the direction
     ]
     return tuple(str(path.relative_to(folder)) for path in found)

@@ -55,6 +55,7 @@ SYSTEM_PROMPTS = "evaluation/system_prompts.json"
 OUTCOMES = "evaluation/outcomes.json"
 PROJECTIONS = "evaluation/projections.json"
 FINETUNE = "evaluation/finetune.json"
+STRESS = "evaluation/stress"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 _NOT_JUDGEMENTS = (
@@ -87,6 +88,15 @@ def judgements_file(name: str) -> str:
             f"judge another name with --label"
         )
     return f"{file_name(name, what='the name of a judge')}.json"
+
+
+def stress_file(name: str) -> str:
+    """Where it stands what a judge made of known answers.
+
+    Raises:
+        InputError: no file can be called so.
+    """
+    return f"{STRESS}/{file_name(name, what='the name of a judge')}.json"
 
 
 def completions_file(dataset: str, condition: str) -> str:
