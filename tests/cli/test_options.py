@@ -15,7 +15,7 @@ OPTIONS = {
         *("--limit", "--paper", "--task-folder", "--tasks", "--trust-remote-code"),
     },
     "evaluate contrast": {"RUN", "--json", "--seed", "--trust-remote-code"},
-    "evaluate estimators": {"RUN", "--json", "--no-cosmic", "--trust-remote-code"},
+    "evaluate estimators": {"RUN", "--json", "--no-cosmic", "--proven", "--trust-remote-code"},
     "evaluate drift": {"RUN", "--batch-size", "--json", "--trust-remote-code"},
     "evaluate finetune": {
         *("RUN", "--alpaca", "--batch-size", "--epochs", "--json", "--judge", "--judge-model"),

@@ -82,6 +82,28 @@ def test_each_is_chosen_as_a_run_with_that_estimator_chooses(
     assert own.bypass == pytest.approx(found.selection.chosen.bypass, abs=1e-4)
 
 
+def test_a_choice_among_all_is_proven_by_more_passes_and_is_the_same_here(
+    record: Estimators, organism_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    copytree(organism_run, folder)
+    in_session(measure, folder, KIND, KIND.options_of({"proven": True, "cosmic": False}))
+    proven = read_record(Estimators, folder / KIND.path())
+    assert (record.n_leads, proven.n_leads) == (4, None)
+    for name in ("discriminant", "projected"):
+        likely, whole = choice(record, name), choice(proven, name)
+        assert likely.chosen == whole.chosen
+        assert 0 < likely.sweeps < whole.sweeps
+    assert "first-order" not in captions(proven)
+    assert "first-order" in captions(record)
+
+
+def captions(record: Estimators) -> str:
+    found = section([record])
+    assert found is not None
+    return " ".join(table.caption for table in found.tables if isinstance(table, Table))
+
+
 def test_all_of_them_bypass_and_induce_on_the_organism(record: Estimators) -> None:
     assert record.baseline_harmful.rate > 0.9
     assert record.baseline_harmless.rate < 0.1

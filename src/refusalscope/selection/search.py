@@ -70,6 +70,29 @@ def search(
     return [by_candidate[c] for c in candidates]
 
 
+def leading(
+    candidates: Sequence[Candidate],
+    scorer: Scorer,
+    *,
+    n_layers: int,
+    limits: SelectionLimits,
+    n: int,
+) -> list[Candidate]:
+    """Who leads by first-order estimates, the best first; nobody where there are none."""
+    expected = scorer.expected()
+    limit = layer_limit(n_layers, limits)
+    tallies = [Tally(c, scorer, expected) for c in sorted(candidates) if c[1] < limit]
+    return [t.candidate for t in _by_promise(tallies, limits)[:n]] if expected else []
+
+
+def _by_promise(tallies: Sequence[Tally], limits: SelectionLimits) -> list[Tally]:
+    """Those that will probably pass, by bypass; then the others, by induce."""
+    passes = [t for t in tallies if not fails_induce(t.induce.estimate, limits)]
+    first = sorted(passes, key=lambda t: t.bypass.estimate)
+    rest = sorted(tallies, key=lambda t: -t.induce.estimate)
+    return [*first, *(t for t in rest if t not in passes)]
+
+
 def score_all(
     candidates: Sequence[Candidate], scorer: Scorer, *, n_layers: int, limits: SelectionLimits
 ) -> list[CandidateScores]:
@@ -118,17 +141,13 @@ class _Search:
             self._score(self._next_parts())
 
     def _leads(self) -> list[Lead]:
-        """Those that will probably pass, by bypass; then the others, by induce."""
-        promising = self._promising()
-        first = sorted(promising, key=lambda t: t.bypass.estimate)
-        rest = sorted(self._open, key=lambda t: -t.induce.estimate)
         return [
             Lead(
                 candidate=t.candidate,
                 bypass=t.bypass.estimate if t.bypass.is_known else None,
                 induce=t.induce.estimate,
             )
-            for t in [*first, *(t for t in rest if t not in promising)][:N_LEADS]
+            for t in _by_promise(self._open, self._limits)[:N_LEADS]
         ]
 
     def _cost_left(self, tally: Tally) -> float:

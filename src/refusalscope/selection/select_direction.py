@@ -20,7 +20,7 @@ from refusalscope.selection.nearest import find_nearest
 from refusalscope.selection.score import ModelScorer
 from refusalscope.selection.score_book import ScoreBook
 from refusalscope.selection.scorer import Candidate
-from refusalscope.selection.search import score_all, search
+from refusalscope.selection.search import leading, score_all, search
 from refusalscope.selection.select import (
     INDUCE,
     KL,
@@ -53,11 +53,16 @@ class SelectionPlan:
         all_scores: Score every candidate in full (the paper's Figure 11); the choice is the same.
         strict: Raise where no candidate passes, in place of going on with the nearest.
         others: Further rules; what each would have chosen is told beside the choice.
+        n_leads: Look at so many candidates alone, those that lead by first-order estimates: another
+            may be better. None, and a model without gradients: the choice among all, proven.
+        also: Candidates to look at beside those that lead.
     """
 
     all_scores: bool = False
     strict: bool = False
     others: Sequence[SelectionLimits] = ()
+    n_leads: int | None = None
+    also: Sequence[Candidate] = ()
 
 
 def select_direction(
@@ -103,6 +108,12 @@ def select_direction(
     ]
     plan = plan or SelectionPlan()
     nonzero = [c for c in candidates if bool(differences[c].any())]
+    if plan.n_leads is not None:
+        leads = leading(nonzero, scorer, n_layers=chat.n_layers, limits=limits, n=plan.n_leads)
+        if leads:
+            among = {*leads, *plan.also}
+            candidates = [c for c in candidates if c in among]
+            nonzero = [c for c in nonzero if c in among]
 
     def searched(
         by: SelectionLimits, among: Sequence[Candidate], watch: Watch | None = None

@@ -47,11 +47,13 @@ from refusalscope.selection.score import ModelScorer
 from refusalscope.selection.score_book import ScoreBook
 from refusalscope.selection.scorer import Candidate, whole
 from refusalscope.selection.select import fails_kl, layer_limit
-from refusalscope.selection.select_direction import select_direction
+from refusalscope.selection.select_direction import SelectionPlan, select_direction
 from refusalscope.selection.vector_effects import vector_effects
 
 _LOG = logging.getLogger(__name__)
 _BOOKS = f"{FOLDER}/estimators"
+_N_LEADS = 4
+"""Candidates of another estimator that are scored, beside that at the run's own place."""
 
 _Vectors = Float[Tensor, "pos layer d_model"]
 
@@ -64,7 +66,7 @@ def measure(session: Session, options: EstimatorsOptions, _item: str = "") -> Es
         NumericalError: NaN or infinite logits without intervention.
     """
     run = session.run
-    compared = _Compared.of(run)
+    compared = _Compared.of(run, options)
     vectors = _all_vectors(run)
     plain = vectors[PLAIN]
     assert plain is not None, "difference in means is always defined"
@@ -145,10 +147,11 @@ class _Compared:
     direction: Float[Tensor, " d_model"]
     place: Candidate
     own: Selection
+    is_proven: bool
     books: dict[Estimator, tuple[_Vectors, ScoreBook]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, run: RunContext) -> "_Compared":
+    def of(cls, run: RunContext, options: EstimatorsOptions) -> "_Compared":
         candidates = candidates_of(run)
         vector, place = chosen_direction(run)
         return cls(
@@ -158,6 +161,7 @@ class _Compared:
             direction=vector.double(),
             place=place,
             own=read_record(Selection, run.folder.path / SCORES),
+            is_proven=options.proven,
         )
 
     def choice(self, name: Estimator, vectors: _Vectors | None) -> Choice:
@@ -175,6 +179,9 @@ class _Compared:
                     harmless=self.prompts["harmless_val"],
                     refusal_tokens=self.run.refusal_tokens,
                     limits=self.limits,
+                    plan=SelectionPlan(
+                        n_leads=None if self.is_proven else _N_LEADS, also=[self.place]
+                    ),
                     book=self.book(name, vectors),
                     progress=advance,
                 )
@@ -318,6 +325,7 @@ class _Compared:
             baseline_harmless=rate_of(refused(effects.harmless)),
             choices=tuple(shown),
             cosmic=cosmic,
+            n_leads=None if self.is_proven else _N_LEADS,
         )
 
 

@@ -106,7 +106,7 @@ def _table(record: Estimators) -> Table:
         title="The choice by other estimators",
         caption=(
             f"{agreement(record)} Each estimator's candidates, made of the same prompts, are "
-            f"chosen from by the run's rule; COSMIC's rule chooses of difference in means by "
+            f"chosen from by the run's rule{_among(record)}; COSMIC's rule chooses of difference in means by "
             f"activations alone, without refusal tokens. Bypass, induce and KL on the run's "
             f"validation prompts; the cosine with difference in means at the same place (plain) "
             f"and with the run's direction (r); on the right, the test instructions whose first "
@@ -136,6 +136,15 @@ def _row(one: Choice) -> tuple[str, ...]:
         number(one.chosen.kl, 3),
         *(number(value, 3) for value in (one.cosine_plain, one.cosine_run)),
         *(rate_cell(rate) for rate in (one.harmful, one.harmless)),
+    )
+
+
+def _among(record: Estimators) -> str:
+    if record.n_leads is None:
+        return ""
+    return (
+        f", of the other estimators among the {record.n_leads} that lead by first-order estimates "
+        f"and the one at the run's own place"
     )
 
 

@@ -21,6 +21,11 @@ class EstimatorsOptions(Record):
         bool, Flag("Leave COSMIC's rule away.", word="no-cosmic", is_negated=True)
     ] = True
     """Whether difference in means is also chosen from by COSMIC's rule."""
+    proven: Annotated[
+        bool, Flag("Prove each choice among all candidates, in place of the likeliest.")
+    ] = False
+    """False scores those alone that lead by first-order estimates, and the one at the run's own
+    place: a fraction of the passes, and another candidate may be better."""
 
 
 class Choice(Record):
@@ -78,6 +83,8 @@ class Estimators(Record):
         baseline_harmful: Harmful test instructions whose first token refuses, untouched.
         baseline_harmless: As `baseline_harmful`, of harmless ones.
         run: The estimator of the run.
+        n_leads: So many of the other estimators' candidates were scored, beside that at the run's
+            own place; None where each choice is proven among all.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -89,3 +96,4 @@ class Estimators(Record):
     baseline_harmless: Rate
     choices: tuple[Choice, ...]
     cosmic: CosmicScores | None = None
+    n_leads: int | None = None
