@@ -29,7 +29,7 @@ from refusalscope.generate.completions import (
 )
 from refusalscope.generate.stream import Asked, Stream
 from refusalscope.generate.vllm_engine import VllmEngine, VllmOptions, vllm_engine
-from refusalscope.interventions.intervention import condition_intervention
+from refusalscope.interventions.intervention import Intervention, condition_intervention
 from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.organisms.organism import resolve_model
 from refusalscope.results.records import Condition
@@ -111,7 +111,7 @@ def _planned(chat: ChatModel, given: argparse.Namespace) -> tuple[list[Completio
         )
         for name in CONDITIONS
     ]
-    edits = {
+    edits: dict[Condition, Intervention | None] = {
         name: condition_intervention(name, vector=vector, layer=layer, control_seed=0)
         for name in CONDITIONS
     }

@@ -139,7 +139,7 @@ def run_one(
 
 def write_several(rows: Sequence[SelectionRow], out: Path) -> None:
     """Write the table over all models."""
-    write_file(out / f"{TABLE}.csv", table_csv(rows))
+    write_file(out / f"{TABLE}.csv", table_csv(list(rows)))
     table = {"schema": 1, "rows": [row.model_dump(mode="json") for row in rows]}
     write_file(out / f"{TABLE}.json", canonical_json(table))
 
