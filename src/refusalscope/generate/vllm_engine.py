@@ -12,6 +12,7 @@ plan, so that another engine can go on with what is there.
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf, isfinite
 from pathlib import Path
 
 import torch
@@ -36,7 +37,6 @@ from refusalscope.results.engine_records import EngineProof, ProofRow
 from refusalscope.results.records import Completion, Condition, Slot
 from refusalscope.results.scratch import temporary_folder
 
-N_PROBES = 3
 N_PROBED = 12
 """Tokens of an answer that are scored behind each probe prompt, and all of the prompt's."""
 TOLERANCE = {torch.float32: 1e-3}
@@ -191,11 +191,23 @@ def _along(
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Probe:
+    """Texts under one condition, and what the model here makes of them."""
+
+    condition: Condition
+    edit: Intervention | None
+    texts: list[ScoredText]
+    scores: list[list[float]]
+
+
 @contextmanager
 def vllm_engine(
     chat: ChatModel, planned: Plan, options: VllmOptions, *, log: Path
 ) -> Generator[tuple[VllmEngine, EngineProof]]:
-    """VLLM with the model of `chat`, proven on the plan's own prompts.
+    """The model of `chat` in vLLM, proven on the plan's own prompts.
+
+    While it is there, the model of `chat` leaves the accelerator to it.
 
     Raises:
         EngineError: it cannot load the model, has other modules, or answers otherwise.
@@ -203,10 +215,12 @@ def vllm_engine(
     """
     jobs = [job for group in planned.groups for job in group]
     asked = [asked_of(chat, job, planned.interventions, planned.options) for job in jobs]
+    probes = _probes(chat, planned, asked)
     longest = max((len(one.prompt.ids) + max(one.limit, N_PROBED + 1) for one in asked), default=1)
     with (
         vllm_process(options.python, log=log) as process,
         temporary_folder() as scratch,
+        _out_of_the_way(chat),
     ):
         loaded = process.one(
             "load",
@@ -226,7 +240,23 @@ def vllm_engine(
             scratch=scratch,
             version=loaded["version"],
         )
-        yield engine, prove(engine, planned, asked)
+        yield engine, _proof(engine, probes)
+
+
+@contextmanager
+def _out_of_the_way(chat: ChatModel) -> Generator[None]:
+    """The model in the memory of the CPU; one that is spread over devices stays where it is."""
+    device = chat.device
+    if device.type in ("cpu", "meta") or getattr(chat.model, "hf_device_map", None):
+        yield
+        return
+    chat.model.to("cpu")  # pyright: ignore[reportArgumentType] # its stub takes no device
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        yield
+    finally:
+        chat.model.to(device)  # pyright: ignore[reportArgumentType]
 
 
 def their_names(chat: ChatModel, modules: Sequence[str]) -> dict[str, str]:
@@ -251,31 +281,40 @@ def their_names(chat: ChatModel, modules: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def prove(engine: VllmEngine, planned: Plan, asked: Sequence[Asked]) -> EngineProof:
+def _probes(chat: ChatModel, planned: Plan, asked: Sequence[Asked]) -> list[_Probe]:
+    """The shortest, a middle and the longest prompt, under every condition."""
+    order = sorted(range(len(asked)), key=lambda i: len(asked[i].prompt.ids))
+    places = dict.fromkeys([order[0], order[len(order) // 2], order[-1]]) if order else {}
+    prompts = [asked[i].prompt for i in places]
+    probes = []
+    for condition, edit in planned.interventions.items():
+        texts = _probe_texts(chat, prompts, edit)
+        scores = _own_scores(chat, texts, edit)
+        probes.append(_Probe(condition=condition, edit=edit, texts=texts, scores=scores))
+    return probes
+
+
+def _proof(engine: VllmEngine, probes: Sequence[_Probe]) -> EngineProof:
     """Log-probabilities under every condition, against those of the model here.
 
     Raises:
         EngineError: they differ by more than the tolerance; it names the first module that does.
     """
-    chat = engine.chat
-    tolerance = TOLERANCE.get(chat.model.dtype, _HALF_TOLERANCE)
-    order = sorted(range(len(asked)), key=lambda i: len(asked[i].prompt.ids))
-    places = dict.fromkeys([order[0], order[len(order) // 2], order[-1]]) if order else {}
-    prompts = [asked[i].prompt for i in places][:N_PROBES]
+    tolerance = TOLERANCE.get(engine.chat.model.dtype, _HALF_TOLERANCE)
     rows: list[ProofRow] = []
-    for condition, edit in planned.interventions.items():
-        texts = _probe_texts(chat, prompts, edit)
-        own = _own_scores(chat, texts, edit)
-        with engine.edited(edit):
-            theirs = engine.scores(texts)
+    for probe in probes:
+        with engine.edited(probe.edit):
+            theirs = engine.scores(probe.texts)
         gaps = [
-            abs(a - b)
-            for one, other in zip(own, theirs, strict=True)
+            abs(a - b) if isfinite(a - b) else inf
+            for one, other in zip(probe.scores, theirs, strict=True)
             for a, b in zip(one, other, strict=True)
         ]
-        row = ProofRow(condition=condition, n_tokens=len(gaps), largest=max(gaps, default=0.0))
+        row = ProofRow(
+            condition=probe.condition, n_tokens=len(gaps), largest=max(gaps, default=0.0)
+        )
         if not row.largest <= tolerance:
-            raise EngineError(_what_differs(engine, row, texts, tolerance))
+            raise EngineError(_what_differs(engine, row, probe.texts, tolerance))
         rows.append(row)
     return EngineProof(engine="vllm", version=engine.version, tolerance=tolerance, rows=tuple(rows))
 

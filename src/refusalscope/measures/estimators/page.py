@@ -107,10 +107,10 @@ def _table(record: Estimators) -> Table:
         caption=(
             f"{agreement(record)} Each estimator's candidates, made of the same prompts, are "
             f"chosen from by the run's rule{_among(record)}; COSMIC's rule chooses of difference "
-            f"in means by activations alone, without refusal tokens. Bypass, induce and KL on the run's "
-            f"validation prompts; the cosine with difference in means at the same place (plain) "
-            f"and with the run's direction (r); on the right, the test instructions whose first "
-            f"token refuses (log-odds above {number(record.threshold, 2)}), with 95 % Wilson "
+            f"in means by activations alone, without refusal tokens. Bypass, induce and KL on the "
+            f"run's validation prompts; the cosine with difference in means at the same place "
+            f"(plain) and with the run's direction (r); on the right, the test instructions whose "
+            f"first token refuses (log-odds above {number(record.threshold, 2)}), with 95 % Wilson "
             f"intervals; untouched {_untouched(record.baseline_harmful)} of the harmful ones and "
             f"{_untouched(record.baseline_harmless)} of the harmless ones."
         ),
