@@ -310,29 +310,25 @@ def _proof(engine: VllmEngine, probes: Sequence[_Probe]) -> EngineProof:
             for one, other in zip(probe.scores, theirs, strict=True)
             for a, b in zip(one, other, strict=True)
         ]
-        row = ProofRow(
-            condition=probe.condition, n_tokens=len(gaps), largest=max(gaps, default=0.0)
-        )
-        if not row.largest <= tolerance:
-            raise EngineError(_what_differs(engine, row, probe.texts, tolerance))
-        rows.append(row)
+        largest = max(gaps, default=0.0)
+        if largest > tolerance:
+            raise EngineError(_what_differs(engine, probe, largest, tolerance))
+        rows.append(ProofRow(condition=probe.condition, n_tokens=len(gaps), largest=largest))
     return EngineProof(engine="vllm", version=engine.version, tolerance=tolerance, rows=tuple(rows))
 
 
-def _what_differs(
-    engine: VllmEngine, row: ProofRow, texts: Sequence[ScoredText], tolerance: float
-) -> str:
+def _what_differs(engine: VllmEngine, probe: _Probe, largest: float, tolerance: float) -> str:
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(engine.chat.d_model, generator=generator)
-    misfit = engine.first_misfit(texts[0], direction / direction.norm())
+    misfit = engine.first_misfit(probe.texts[0], direction / direction.norm())
     where = (
         "every module writes the same without an intervention, so it does not act there as here"
         if misfit is None
         else f"the first module that writes something else is {misfit}"
     )
     return (
-        f"vLLM's log-probabilities under {row.condition} differ from those of transformers by up "
-        f"to {row.largest:.3g} nats, more than {tolerance:g}; {where}; use --engine transformers"
+        f"vLLM's log-probabilities under {probe.condition} differ from those of transformers by up "
+        f"to {largest:.3g} nats, more than {tolerance:g}; {where}; use --engine transformers"
     )
 
 
