@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hindsight import hindsight_passes
 from torch import Tensor, nn
 
 from refusalscope.activations.difference_in_means import difference_in_means
@@ -32,7 +33,14 @@ from refusalscope.organisms.organism import read_organism, resolve_model
 from refusalscope.pipeline.instructions import read_instruction_sets
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.results.records import CandidateScores, Selection, SelectionLimits
-from refusalscope.selection.select_direction import select_direction, select_recorded
+from refusalscope.selection.score_book import ScoreBook
+from refusalscope.selection.scorer import SCORE_NAMES
+from refusalscope.selection.select import ZERO
+from refusalscope.selection.select_direction import (
+    SelectionPlan,
+    select_direction,
+    select_recorded,
+)
 
 BATCH = 32
 
@@ -90,9 +98,47 @@ def compare(model: str, *, repeats: int, seed: int) -> dict[str, object]:
         "n_scores_both_computed": n_both,
         "sweeps": selection.sweeps,
         "full_sweeps": selection.full_sweeps,
+        "hindsight_ratio": hindsight_ratio(chat, val, differences, tokens, selection),
         "repeats": repeats,
         "threads": torch.get_num_threads(),
     }
+
+
+def hindsight_ratio(
+    chat: ChatModel,
+    val: dict[str, list[Prompt]],
+    differences: Tensor,
+    tokens: tuple[int, ...],
+    selection: Selection,
+) -> float:
+    """Sweeps of ours over those of the cheapest proof with all scores known."""
+    book = ScoreBook()
+    whole = select_direction(
+        chat,
+        differences,
+        harmful=val["harmful_val"],
+        harmless=val["harmless_val"],
+        refusal_tokens=tokens,
+        limits=selection.limits,
+        plan=SelectionPlan(all_scores=True),
+        book=book,
+    )
+    scores = {
+        (row.position, row.layer): {
+            name: list(book.known(name, (row.position, row.layer)).values()) for name in SCORE_NAMES
+        }
+        for row in whole.candidates
+        if row.rejected != ZERO
+    }
+    passes = hindsight_passes(
+        scores,
+        n_layers=chat.n_layers,
+        limits=selection.limits,
+        chosen=(whole.chosen.position, whole.chosen.layer),
+        passes=not whole.nearest,
+    )
+    n_set = (len(val["harmful_val"]) + len(val["harmless_val"])) / 2
+    return (selection.sweeps or 0.0) / (passes / n_set)
 
 
 def paper_procedure(
