@@ -27,9 +27,9 @@ pytestmark = [
 NAMES = ("one", "two", "three", "four")
 OPTIONS = """
 [options]
-n_train = 16
-n_val = 8
-n_test = 4
+n_train = 12
+n_val = 6
+n_test = 2
 max_new_tokens = 4
 random_suffix = 0
 """

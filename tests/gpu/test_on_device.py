@@ -31,6 +31,7 @@ from refusalscope.mechanism.attribution import attribute
 from refusalscope.mechanism.head_layout import measure_heads
 from refusalscope.mechanism.suffix_objective import suffix_objective
 from refusalscope.metrics.refusal_metric import refusal_metric
+from refusalscope.metrics.refusal_tokens import propose_refusal_tokens
 from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.models.load_options import Dtype, LoadOptions
 from refusalscope.models.prompts import Prompt
@@ -104,10 +105,12 @@ def sets(here: ChatModel) -> dict[str, list[Prompt]]:
 
 
 @pytest.fixture(scope="module")
-def tokens(here: ChatModel) -> tuple[int, ...]:
-    facts = read_organism(Path(resolve_model(SOURCE)))
-    assert facts is not None
-    return tuple(here.tokenizer.convert_tokens_to_ids(list(facts.refusal_tokens)))
+def tokens(here: ChatModel, sets: dict[str, list[Prompt]]) -> tuple[int, ...]:
+    first = [
+        mean_next_token_probabilities(here, sets[name])
+        for name in ("harmful_train", "harmless_train")
+    ]
+    return tuple(token.id for token in propose_refusal_tokens(*first))
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +371,7 @@ def test_attribution_to_heads(
     own, other = (
         attribute(chat, heads, sets["harmful_val"], differences[-1, 5]) for chat in (here, there)
     )
-    same(own.heads, other.heads)
+    same(own.contributions, other.contributions)
 
 
 def test_gradients_of_a_suffix(

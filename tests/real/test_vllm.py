@@ -77,12 +77,12 @@ def test_a_real_model_answers_the_same_under_every_condition(
     if folder is None:
         pytest.skip("REFUSALSCOPE_REAL_MODELS names no folder of models")
     chat = load_chat_model(str(Path(folder) / "smollm2-135m-instruct"))
-    rows = json.loads((reference / "splits" / "harmless_test.json").read_text("utf-8"))[:16]
+    rows = json.loads((reference / "splits" / "harmless_test.json").read_text("utf-8"))[:8]
     texts = [row["instruction"] for row in rows]
-    own, theirs, proof = both(chat, texts, python, tmp_path, tokens=12)
+    own, theirs, proof = both(chat, texts, python, tmp_path, tokens=8)
     assert max(row.largest for row in proof.rows) < proof.tolerance
     same = [a.token_ids == b.token_ids for a, b in zip(own, theirs, strict=True)]
-    assert sum(same) >= 47  # of 48; what differs is a tie, shown by benchmarks/completions.py
+    assert sum(same) >= 23  # of 24; what differs is a tie, shown by benchmarks/completions.py
     by_condition = {name: [r.text for r in theirs if r.condition == name] for name in CONDITIONS}
     assert len({tuple(texts) for texts in by_condition.values()}) == 3
 

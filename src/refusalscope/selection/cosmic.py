@@ -34,11 +34,11 @@ from refusalscope.selection.scorer import Candidate
 
 SHARE_OF_LAYERS = 0.1
 """Layers in which activations are compared."""
-N_WHOLE = 12
+N_WHOLE = 6
 """Candidates that are scored on all prompts, the best on the first ones."""
 _FIRST = 4
 """One prompt in so many is among the first ones."""
-_LEAST = 8
+_LEAST = 4
 """First prompts of each kind, at the least."""
 
 _Means = Float[Tensor, "edit layer d_model"]
