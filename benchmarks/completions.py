@@ -99,7 +99,7 @@ def compare(given: argparse.Namespace) -> dict[str, object]:
 
 def _asked(chat: ChatModel, given: argparse.Namespace) -> list[Asked]:
     if given.instructions is not None:
-        texts = [one.text for one in read_instructions(given.instructions)][: given.n]
+        texts = [one.text for one in read_instructions(Path(given.instructions))][: given.n]
     else:
         organism = read_organism(Path(resolve_model(given.model)))
         if organism is None:

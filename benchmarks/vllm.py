@@ -97,7 +97,7 @@ def compare(given: argparse.Namespace) -> dict[str, object]:
 
 
 def _planned(chat: ChatModel, given: argparse.Namespace) -> tuple[list[CompletionJob], Plan]:
-    rows = read_instructions(given.instructions)[: given.n]
+    rows = read_instructions(Path(given.instructions))[: given.n]
     if given.direction is None:
         generator = torch.Generator().manual_seed(0)
         vector, layer = torch.randn(chat.d_model, generator=generator), chat.n_layers // 2

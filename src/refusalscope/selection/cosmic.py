@@ -36,6 +36,8 @@ SHARE_OF_LAYERS = 0.1
 """Layers in which activations are compared."""
 N_WHOLE = 6
 """Candidates that are scored on all prompts, the best on the first ones."""
+N_RANKED = 12
+"""Candidates that are ranked: behind those the next best, by the first prompts alone."""
 _FIRST = 4
 """One prompt in so many is among the first ones."""
 _LEAST = 4
@@ -49,7 +51,9 @@ class CosmicRanking:
     """The candidates that lead by COSMIC's scores, before KL is asked.
 
     Attributes:
-        ranked: The best first, each with the sum of both scores; all scored on all prompts.
+        ranked: The best first, each with the sum of both scores: `n_whole` of them on all prompts,
+            the rest on the first ones.
+        n_whole: Candidates that were scored on all prompts.
         layers: Where activations were compared.
         n_first: Prompts of each kind that all candidates were scored on, the fewer of both.
         passes: Forward passes of one prompt that it cost.
@@ -58,6 +62,7 @@ class CosmicRanking:
     ranked: tuple[tuple[Candidate, float], ...]
     layers: tuple[int, ...]
     n_first: int
+    n_whole: int
     passes: int
 
 
@@ -105,14 +110,17 @@ def rank_by_cosmic(
     first = (_first(harmful), _first(harmless))
     rough = scored(candidates, first)
     low, span = _range(rough)
-    order = _order(((rough - low) / span).sum(0))
+    sums = ((rough - low) / span).sum(0)
+    order = _order(sums)
     leading = [candidates[i] for i in order[:N_WHOLE]]
+    behind = [(candidates[i], sums[i].item()) for i in order[N_WHOLE:N_RANKED]]
     whole = ((scored(leading, (harmful, harmless)) - low) / span).sum(0)
     n_first, n_all = sum(map(len, first)), len(harmful) + len(harmless)
     return CosmicRanking(
-        ranked=tuple((leading[i], whole[i].item()) for i in _order(whole)),
+        ranked=(*((leading[i], whole[i].item()) for i in _order(whole)), *behind),
         layers=layers,
         n_first=min(map(len, first)),
+        n_whole=len(leading),
         passes=passes + n_first * len(candidates) + n_all * len(leading),
     )
 

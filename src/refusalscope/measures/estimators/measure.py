@@ -242,7 +242,7 @@ class _Compared:
             book=self.book(PLAIN, plain),
         )
         facts = CosmicScores(
-            layers=ranking.layers, n_first=ranking.n_first, n_whole=len(ranking.ranked)
+            layers=ranking.layers, n_first=ranking.n_first, n_whole=ranking.n_whole
         )
         sweeps = 2 * ranking.passes / (len(harmful) + len(harmless))
         for candidate, _ in ranking.ranked:
