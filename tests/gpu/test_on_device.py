@@ -32,6 +32,7 @@ from refusalscope.mechanism.head_layout import measure_heads
 from refusalscope.mechanism.suffix_objective import suffix_objective
 from refusalscope.metrics.refusal_metric import refusal_metric
 from refusalscope.metrics.refusal_tokens import propose_refusal_tokens
+from refusalscope.models.anatomy import measure_anatomy
 from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.models.load_options import Dtype, LoadOptions
 from refusalscope.models.prompts import Prompt
@@ -39,7 +40,7 @@ from refusalscope.models.scored_text import ScoredText, scored_prompt
 from refusalscope.organisms.organism import read_organism, resolve_model
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import run
-from refusalscope.results.records import Condition, Selection, SelectionLimits
+from refusalscope.results.records import Completion, Condition, Selection, SelectionLimits
 from refusalscope.selection.select_direction import SelectionPlan, select_direction
 from refusalscope.weights.orthogonalize import orthogonalized
 
@@ -261,6 +262,14 @@ def jobs_of(prompts: list[Prompt]) -> list[CompletionJob]:
     ]
 
 
+def written(
+    chat: ChatModel, jobs: list[CompletionJob], edits: dict[Condition, Intervention | None]
+) -> list[Completion]:
+    """In one order, whichever was done first."""
+    rows = completed(chat, jobs, interventions=edits, options=OPTIONS)
+    return sorted(rows, key=lambda row: row.slot)
+
+
 OPTIONS = GenerationOptions(max_new_tokens=24, batch_size=16)
 
 
@@ -271,9 +280,7 @@ def test_completions_under_every_condition(
     edits: dict[Condition, Intervention | None],
 ) -> None:
     jobs = jobs_of(sets["harmful_val"])
-    own, other = (
-        completed(chat, jobs, interventions=edits, options=OPTIONS) for chat in (here, there)
-    )
+    own, other = (written(chat, jobs, edits) for chat in (here, there))
     parted = [a for a, b in zip(own, other, strict=True) if a.token_ids != b.token_ids]
     assert len(parted) <= len(own) // 50, parted  # near ties
     assert len({row.completion for row in own}) > 10
@@ -285,7 +292,7 @@ def test_completions_in_half_precision_are_the_same_each_time(
     edits: dict[Condition, Intervention | None],
 ) -> None:
     jobs = jobs_of(sets["harmful_val"])
-    first, again = (completed(half, jobs, interventions=edits, options=OPTIONS) for _ in range(2))
+    first, again = (written(half, jobs, edits) for _ in range(2))
     assert first == again
 
 
@@ -296,7 +303,7 @@ def test_rows_that_do_not_fit_are_halved_and_the_memory_is_free_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     jobs = jobs_of(sets["harmful_val"][:8])
-    whole = completed(there, jobs, interventions=edits, options=OPTIONS)
+    whole = written(there, jobs, edits)
     forward: Callable[..., object] = stream_module.next_logits
 
     def crowded(model: object, ids: Tensor, *args: object) -> object:
@@ -307,7 +314,7 @@ def test_rows_that_do_not_fit_are_halved_and_the_memory_is_free_again(
 
     monkeypatch.setattr(stream_module, "next_logits", crowded)
     before = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
-    assert completed(there, jobs, interventions=edits, options=OPTIONS) == whole
+    assert written(there, jobs, edits) == whole
     after = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
     assert after - before < 1 << 24
 
@@ -396,7 +403,7 @@ def test_the_edit_in_memory_is_ablation_and_is_taken_back(
     edit = edits["ablation"]
     assert edit is not None
     hooked = refusal_metrics(there, sets["harmful_val"], tokens, around=under(there, edit))
-    with orthogonalized(there.model, there.anatomy, edit.vector):
+    with orthogonalized(there.model, measure_anatomy(there.model), edit.vector):
         edited = refusal_metrics(there, sets["harmful_val"], tokens)
     same(hooked, edited)
     for name, parameter in there.model.named_parameters():
