@@ -142,10 +142,10 @@ CONTEXTS: dict[tuple[str, str], dict[str, str]] = {
         )
     },
     ("weights verify", "--base"): {"--behaviour": ""},
+    ("run", "--vllm-python"): {"--engine": "vllm"},
     ("evaluate judge", "--rubric"): {"--judge": "chat", "--model": "tiny"},
     ("evaluate judge", "--cache"): _HERE,
     ("evaluate stress", "--rubric"): {"--judge": "chat", "--model": "tiny"},
-    ("evaluate stress", "--cache"): _HERE,
     ("evaluate system-prompts", "--judge-model"): {"--judge": "chat"},
     ("evaluate system-prompts", "--server"): {"--judge": "chat", "--judge-model": "m"},
     ("evaluate finetune", "--judge-model"): {"--judge": "chat"},

@@ -29,10 +29,9 @@ OPTIONS = {
         "--trust-remote-code",
     },
     "evaluate stress": {
-        *("RUN", "--batch-size", "--cache", "--chat", "--concurrency", "--dataset", "--device"),
-        *("--dtype", "--json", "--judge", "--key-variable", "--label", "--model"),
-        *("--retries", "--revision", "--rubric", "--server", "--short-is-safe", "--timeout"),
-        "--trust-remote-code",
+        *("RUN", "--batch-size", "--chat", "--concurrency", "--device", "--dtype", "--json"),
+        *("--judge", "--key-variable", "--label", "--model", "--revision", "--rubric"),
+        *("--server", "--timeout", "--trust-remote-code"),
     },
     "evaluate loss": {
         *("RUN", "--alpaca", "--batch-size", "--json", "--max-tokens", "--on-distribution"),
@@ -98,6 +97,7 @@ OPTIONS = {
     },
     "run": {
         "[MODEL]",
+        *("--tensor-parallel", "--vllm-python"),
         "--all-scores",
         "--alpaca",
         "--answer-prefix",
@@ -107,6 +107,7 @@ OPTIONS = {
         "--datasets",
         "--device",
         "--dtype",
+        "--engine",
         "--estimator",
         "--harmful",
         "--harmful-test",

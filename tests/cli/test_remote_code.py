@@ -32,7 +32,8 @@ COMMANDS = ["report", *of_runs()]
 SLOW = {"evaluate coherence"}
 """It reads the harness's own tasks."""
 WITHOUT_MODEL = {
-    *("evaluate agreement", "evaluate judge", "report compare", "report edit", "report runs"),
+    *("evaluate agreement", "evaluate judge", "evaluate stress"),
+    *("report compare", "report edit", "report runs"),
 }
 """What reads a run's records and never its model."""
 

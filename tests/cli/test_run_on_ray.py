@@ -16,7 +16,7 @@ from tiny_runs import Caller
 from refusalscope.errors import EngineError
 from refusalscope.organisms.organism import bundled_organism
 from refusalscope.pipeline.run_all import read_several_runs
-from refusalscope.pipeline.run_on_ray import RayOptions, run_all_on_ray
+from refusalscope.pipeline.run_on_ray import RayTasks, run_all_on_ray
 
 pytest.importorskip("ray", reason="the extra `dist` is not installed")
 pytestmark = [
@@ -132,11 +132,9 @@ def started(config: Path, out: Path) -> "subprocess.Popen[str]":
 def test_what_no_node_has_is_an_error_and_not_a_wait(config: Path, tmp_path: Path) -> None:
     runs = read_several_runs(config)
     with pytest.raises(EngineError, match=r"a task needs 64 GPU and no node .* --gpus-per-model"):
-        run_all_on_ray(runs, tmp_path / "out", RayOptions(gpus=64))
+        run_all_on_ray(runs, tmp_path / "out", RayTasks(gpus=64))
 
 
 def test_no_cluster_at_an_address_is_one_line(config: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
-        run_all_on_ray(
-            read_several_runs(config), tmp_path / "out", RayOptions(address="127.0.0.1:1")
-        )
+        run_all_on_ray(read_several_runs(config), tmp_path / "out", RayTasks(address="127.0.0.1:1"))

@@ -173,7 +173,8 @@ def _of_ending(called: Ended) -> list[str]:
 def box(given: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Box]:
     """Models, a run, files, and all that is none of them."""
     for module in walk_packages(refusalscope.__path__, "refusalscope."):
-        if not module.name.endswith(("inspect_provider", "inspect_model", "harness")):  # extras
+        extras = ("inspect_provider", "inspect_model", "harness", "refusalscope_vllm")
+        if not module.name.endswith(extras):
             import_module(module.name)  # here once, and not in every fork
     if find_spec("lm_eval"):
         with warnings.catch_warnings():

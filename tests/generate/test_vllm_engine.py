@@ -172,7 +172,7 @@ def test_no_such_python_and_no_vllm_in_it(
 ) -> None:
     planned = planned_of(chat)
     with (
-        pytest.raises(InputError, match="--vllm-python /nowhere/python cannot be run"),
+        pytest.raises(InputError, match="--vllm-python '/nowhere/python' cannot be run"),
         vllm_engine(chat, planned, VllmOptions(python="/nowhere/python"), log=tmp_path / "log"),
     ):
         pass

@@ -11,7 +11,7 @@ from refusalscope.cli.judgements import judgement_rows, say_judgements
 from refusalscope.cli.measures import WithMeasures
 from refusalscope.cli.shared_options import KeyVariable
 from refusalscope.cli.terminal import say, say_json
-from refusalscope.pipeline.evaluation_options import JudgeOptions
+from refusalscope.pipeline.evaluation_options import JudgeOptions, StressOptions
 
 app = typer.Typer(
     cls=WithMeasures, help="Judge a finished run, and measure more of it.", no_args_is_help=True
@@ -63,7 +63,7 @@ app.command()(with_options(judge, after={"key_variable": "chat", "paper": "rubri
 def stress(
     *,
     run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
-    options: JudgeOptions,
+    options: StressOptions,
     key_variable: KeyVariable = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
@@ -71,13 +71,10 @@ def stress(
     from refusalscope.cli.progress import Bars
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.cli.server_key import server_key
-    from refusalscope.errors import InputError
     from refusalscope.pipeline.evaluate import stress_judges
     from refusalscope.pipeline.session import open_session
     from refusalscope.results.run_records import stress_file
 
-    if options.datasets:
-        raise InputError("the known answers are no data set of the run; leave --dataset away")
     names = options.judges or ("refusal_phrases", "refusal_in_answer")
     options = options.model_copy(update={"judges": tuple(dict.fromkeys(names))})
     quiet_libraries()

@@ -83,6 +83,14 @@ def _short(text: str) -> str:
     return line if len(line) <= _MOST_SHOWN else line[: _MOST_SHOWN - 1] + "\u2026"
 
 
+def no_python(python: str, why: str) -> InputError:
+    """The error of an interpreter that cannot be run."""
+    return InputError(
+        f"--vllm-python {python!r} cannot be run ({why}); give the python of an environment that "
+        f"has vLLM"
+    )
+
+
 @contextmanager
 def vllm_process(python: str | None, *, log: Path) -> Generator[VllmProcess]:
     """A process that waits for requests; ended when the context closes.
@@ -116,10 +124,7 @@ def vllm_process(python: str | None, *, log: Path) -> Generator[VllmProcess]:
                 env=own,
             )
         except OSError as error:
-            raise InputError(
-                f"--vllm-python {python} cannot be run ({error.strerror}); give the python of an "
-                f"environment that has vLLM"
-            ) from error
+            raise no_python(python or sys.executable, str(error.strerror)) from error
         finally:
             os.close(their_in)
             os.close(their_out)

@@ -17,7 +17,7 @@ from refusalscope.evaluation.server_answerer import ServerAnswerer, ServerOption
 from refusalscope.evaluation.stress import stress
 from refusalscope.models.load_options import LoadOptions
 from refusalscope.pipeline.context import Progress
-from refusalscope.pipeline.evaluation_options import JudgeOptions
+from refusalscope.pipeline.evaluation_options import JudgeOptions, StressOptions
 from refusalscope.pipeline.folder_lock import one_of_several_writers
 from refusalscope.pipeline.refresh import refresh_summary
 from refusalscope.pipeline.session import Session
@@ -114,7 +114,7 @@ def _require_completed(run: RunRecords) -> None:
                 )
 
 
-def stress_judges(session: Session, options: JudgeOptions) -> list[JudgeStress]:
+def stress_judges(session: Session, given: StressOptions) -> list[JudgeStress]:
     """Try judges on known answers, and write evaluation/stress/JUDGE.json for the run's page.
 
     Raises:
@@ -123,6 +123,7 @@ def stress_judges(session: Session, options: JudgeOptions) -> list[JudgeStress]:
     """
     folder = session.folder
     run = read_run(folder)
+    options = JudgeOptions(**given.model_dump())
     require_judges(options)
     found = []
     for name in options.judges:

@@ -36,8 +36,8 @@ BESIDE_RULES = {
 """How judges are given to a command that is about something else."""
 
 
-class JudgeOptions(Record):
-    """What `evaluate judge` is asked to do."""
+class StressOptions(Record):
+    """What `evaluate stress` is asked to do: judges, and where one that is a model runs."""
 
     judges: Annotated[
         tuple[str, ...], Flag("Name of a judge; repeat for several.", word="judge")
@@ -54,24 +54,29 @@ class JudgeOptions(Record):
     """Address of an OpenAI-compatible server, up to /v1."""
     chat: Annotated[bool, Flag("Send messages to the server, never a whole prompt.")] = False
     concurrency: Annotated[Count, Flag("Questions at a time.")] = 8
-    retries: Annotated[CountOrZero, Flag("How often to ask again.")] = 6
     timeout: Annotated[
         float,
         Field(ge=0.001, le=LARGEST_FACTOR),
         Flag("Seconds until an answer must be there."),
     ] = 60.0
-    cache: Annotated[str | None, Flag("Folder of answers; one in the run if not given.")] = None
     rubric: Annotated[str | None, Flag("File with a rubric for judge chat.")] = None
     """File with a rubric for the judge `chat`."""
-    short_is_safe: Annotated[bool, Flag("llama_guard_2: fewer than 15 words are safe.")] = False
-    datasets: Annotated[
-        tuple[str, ...], Flag("Data set to judge; all if not given.", word="dataset")
-    ] = ()
     batch_size: Annotated[Count, Flag("Prompts in a batch.")] = 16
     revision: Annotated[str | None, Flag("Revision on the hub.")] = None
     dtype: Annotated[Dtype, Flag("auto, float32, bfloat16 or float16.")] = "auto"
     device: Annotated[str, Flag("auto, cpu, cuda:N, or spread.")] = "auto"
     trust_remote_code: Annotated[bool, Flag("Run code that comes with the model.")] = False
+
+
+class JudgeOptions(StressOptions):
+    """What `evaluate judge` is asked to do."""
+
+    retries: Annotated[CountOrZero, Flag("How often to ask again.")] = 6
+    cache: Annotated[str | None, Flag("Folder of answers; one in the run if not given.")] = None
+    short_is_safe: Annotated[bool, Flag("llama_guard_2: fewer than 15 words are safe.")] = False
+    datasets: Annotated[
+        tuple[str, ...], Flag("Data set to judge; all if not given.", word="dataset")
+    ] = ()
 
 
 class LossOptions(Record):

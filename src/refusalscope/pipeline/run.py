@@ -41,6 +41,7 @@ from refusalscope.organisms.organism import OrganismFacts, read_organism, resolv
 from refusalscope.pipeline.answer_prefix import ready_to_ask
 from refusalscope.pipeline.complete import CONDITIONS, complete_datasets
 from refusalscope.pipeline.context import Progress, RunContext, Silent
+from refusalscope.pipeline.engines import require_engine
 from refusalscope.pipeline.extract import extract
 from refusalscope.pipeline.folder_lock import only_writer
 from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
@@ -230,6 +231,7 @@ def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
     decided when the run began (refusal tokens, rendered template, dtype) is read from its folder.
     """
     existing = kept_manifest(out)
+    require_engine(options)
     source = resolve_model(options.model)
     require_source(source)
     organism = read_organism(Path(source))

@@ -6,20 +6,23 @@ driver, leaves a folder that the next one goes on with. A model that fails is a 
 
 import logging
 import os
+import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refusalscope.errors import EngineError, MissingExtraError
+from refusalscope.errors import EngineError, InputError, MissingExtraError
 from refusalscope.pipeline.context import Progress, Silent
 from refusalscope.pipeline.options import RunOptions
+from refusalscope.pipeline.ray_options import RayOptions
 from refusalscope.pipeline.run_all import make_folder, run_one, write_several
 from refusalscope.report.selection_table import SelectionRow, failed_row
 
 _LOG = logging.getLogger(__name__)
 LOCAL = "local"
+_ADDRESS = re.compile(rf"{LOCAL}|auto|(?:ray://)?[\w.-]{{1,253}}:[0-9]{{1,5}}", re.ASCII)
 _RETRIES = 3
 """Times that a task is begun again whose worker died."""
 _HELD_SECONDS = 60.0
@@ -27,7 +30,7 @@ _HELD_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RayOptions:
+class RayTasks:
     """Where tasks run, and what each of them needs.
 
     Attributes:
@@ -40,11 +43,32 @@ class RayOptions:
     cpus: float = 1.0
     gpus: float = 0.0
 
+    @classmethod
+    def of(cls, options: RayOptions) -> "RayTasks | None":
+        """What the options say; None where they do not ask for Ray.
+
+        Raises:
+            InputError: what tasks need without a Ray to run them, or no address.
+        """
+        needs = {"cpus": options.cpus_per_model, "gpus": options.gpus_per_model}
+        given = {name: value for name, value in needs.items() if value is not None}
+        if options.ray is None:
+            if given:
+                flag = f"--{next(iter(given))}-per-model"
+                raise InputError(f"{flag} is about a Ray task; give --ray with it")
+            return None
+        if not _ADDRESS.fullmatch(options.ray):
+            raise InputError(
+                f"--ray is {options.ray!r}, expected HOST:PORT, ray://HOST:PORT, auto, or {LOCAL} "
+                f"for a Ray that is started here"
+            )
+        return cls(address=options.ray, **given)
+
 
 def run_all_on_ray(
     runs: Sequence[tuple[str, RunOptions]],
     out: Path,
-    options: RayOptions,
+    options: RayTasks,
     *,
     progress: Progress | None = None,
 ) -> list[SelectionRow]:
@@ -92,7 +116,7 @@ def _task(name: str, options: str, out: str, place: str) -> str:
 
 
 @contextmanager
-def _cluster(options: RayOptions) -> Generator[Any]:
+def _cluster(options: RayTasks) -> Generator[Any]:
     """Ray, connected; what was started here ends with the context."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -119,7 +143,7 @@ def _cluster(options: RayOptions) -> Generator[Any]:
         ray.shutdown()
 
 
-def _require_resources(ray: Any, options: RayOptions) -> None:  # noqa: ANN401
+def _require_resources(ray: Any, options: RayTasks) -> None:  # noqa: ANN401
     """A task that asks for what no node has would wait for ever."""
     for name, needed in (("CPU", options.cpus), ("GPU", options.gpus)):
         most = max((node["Resources"].get(name, 0.0) for node in ray.nodes()), default=0.0)
