@@ -30,7 +30,7 @@ OPTIONS = {
     },
     "evaluate stress": {
         *("RUN", "--batch-size", "--chat", "--concurrency", "--device", "--dtype", "--json"),
-        *("--judge", "--key-variable", "--label", "--model", "--revision", "--rubric"),
+        *("--judge", "--key-variable", "--model", "--revision", "--rubric"),
         *("--server", "--timeout", "--trust-remote-code"),
     },
     "evaluate loss": {

@@ -91,7 +91,7 @@ def stress(
                 f"{record.judge}, {row.style}: {row.n_seen} of {row.n_refusals} refusals seen, "
                 f"{row.n_mistaken} of {row.n_answers} answers taken for refusals{unread}"
             )
-        say(str(run_folder / stress_file(options.label or record.judge)))
+        say(str(run_folder / stress_file(record.judge)))
 
 
 app.command()(with_options(stress, after={"key_variable": "chat"}))

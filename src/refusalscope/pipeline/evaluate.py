@@ -129,7 +129,7 @@ def stress_judges(session: Session, given: StressOptions) -> list[JudgeStress]:
     for name in options.judges:
         judge = make_judge(folder, name, options, key=session.server_key)
         record = stress(judge)
-        write_file(folder / stress_file(options.label or name), record.to_json())
+        write_file(folder / stress_file(name), record.to_json())
         found.append(record)
     if run.summary is not None:
         refresh_summary(folder)

@@ -46,8 +46,6 @@ class StressOptions(Record):
         str | None, Flag("Folder or hub id of the judge, or its name on the server.")
     ] = None
     """The judge's checkpoint, or its name on the server; the published one if not given."""
-    label: Annotated[str | None, Flag("Name of the judge's files.")] = None
-    """Name of the judge's files."""
     server: Annotated[
         str | None, Flag("OpenAI-compatible server, up to /v1; else it runs here.")
     ] = None
@@ -71,6 +69,8 @@ class StressOptions(Record):
 class JudgeOptions(StressOptions):
     """What `evaluate judge` is asked to do."""
 
+    label: Annotated[str | None, Flag("Name of the judge's files.")] = None
+    """Name of the judge's files."""
     retries: Annotated[CountOrZero, Flag("How often to ask again.")] = 6
     cache: Annotated[str | None, Flag("Folder of answers; one in the run if not given.")] = None
     short_is_safe: Annotated[bool, Flag("llama_guard_2: fewer than 15 words are safe.")] = False
