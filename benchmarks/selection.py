@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hindsight import hindsight_passes
+from hindsight import Scores, hindsight_passes
 from torch import Tensor, nn
 
 from refusalscope.activations.difference_in_means import difference_in_means
@@ -123,7 +123,7 @@ def hindsight_ratio(
         plan=SelectionPlan(all_scores=True),
         book=book,
     )
-    scores = {
+    scores: Scores = {
         (row.position, row.layer): {
             name: list(book.known(name, (row.position, row.layer)).values()) for name in SCORE_NAMES
         }

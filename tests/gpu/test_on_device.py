@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ from refusalscope.weights.orthogonalize import orthogonalized
 
 pytestmark = pytest.mark.gpu
 SOURCE = "organism:llama3-aft"
-CLOSE = {"atol": 2e-3, "rtol": 2e-3}
+CLOSE = 2e-3
 """Of float32 sums that are taken in another order."""
 CONDITIONS: tuple[Condition, ...] = ("baseline", "ablation", "addition", "subtraction")
 
@@ -138,7 +139,7 @@ def edits(differences: Tensor) -> dict[Condition, Intervention | None]:
 
 
 def same(own: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(own.cpu().double(), other.cpu().double(), **CLOSE)
+    torch.testing.assert_close(own.cpu().double(), other.cpu().double(), atol=CLOSE, rtol=CLOSE)
 
 
 def test_a_model_is_where_it_was_asked_to_be(there: ChatModel, device: str) -> None:
@@ -304,9 +305,9 @@ def test_rows_that_do_not_fit_are_halved_and_the_memory_is_free_again(
 ) -> None:
     jobs = jobs_of(sets["harmful_val"][:8])
     whole = written(there, jobs, edits)
-    forward: Callable[..., object] = stream_module.next_logits
+    forward: Callable[..., Any] = stream_module.next_logits
 
-    def crowded(model: object, ids: Tensor, *args: object) -> object:
+    def crowded(model: Any, ids: Tensor, *args: Any) -> Any:
         if len(ids) > 4:
             held = torch.empty(1 << 24, device=ids.device)
             raise torch.OutOfMemoryError(f"no room beside {held.numel()} numbers")
@@ -343,7 +344,9 @@ def test_drift(
     edits: dict[Condition, Intervention | None],
 ) -> None:
     texts = texts_of(sets["harmless_val"])
-    told = {name: edit for name, edit in edits.items() if edit is not None}
+    told: dict[Condition, Intervention] = {
+        name: edit for name, edit in edits.items() if edit is not None
+    }
     own, other = (drift(chat, texts, interventions=told) for chat in (here, there))
     for name in told:
         for a, b in zip(own[name], other[name], strict=True):
