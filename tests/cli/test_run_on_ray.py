@@ -132,7 +132,7 @@ def started(config: Path, out: Path) -> "subprocess.Popen[str]":
 def test_what_no_node_has_is_an_error_and_not_a_wait(config: Path, tmp_path: Path) -> None:
     runs = read_several_runs(config)
     with pytest.raises(EngineError, match=r"a task needs 64 GPU and no node .* --gpus-per-model"):
-        run_all_on_ray(runs, tmp_path / "out", RayTasks(gpus=64))
+        run_all_on_ray(runs, tmp_path / "out", RayTasks(gpus=64.0))
 
 
 def test_no_cluster_at_an_address_is_one_line(config: Path, tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ driver, leaves a folder that the next one goes on with. A model that fails is a 
 import logging
 import os
 import re
+import socket
+import sys
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ LOCAL = "local"
 _ADDRESS = re.compile(rf"{LOCAL}|auto|(?:ray://)?[\w.-]{{1,253}}:[0-9]{{1,5}}", re.ASCII)
 _RETRIES = 3
 """Times that a task is begun again whose worker died."""
+_CONNECT_SECONDS = 10.0
 _HELD_SECONDS = 60.0
 """A killed worker may hold its folder for a while."""
 
@@ -79,7 +82,8 @@ def run_all_on_ray(
         EngineError: the cluster cannot be reached, or has not what a task needs.
     """
     make_folder(out)
-    with _cluster(options) as ray:
+    # What Ray has to say of workers that died is for whoever watches, not part of the result.
+    with redirect_stdout(sys.stderr), _cluster(options) as ray:
         _require_resources(ray, options)
         task = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=_RETRIES)(_task)
         place = str(Path.cwd())
@@ -124,6 +128,7 @@ def _cluster(options: RayTasks) -> Generator[Any]:
         import ray  # noqa: PLC0415 - only where it is asked for
     except ImportError as error:
         raise MissingExtraError("--ray", package="ray", extra="dist") from error
+    _require_listener(options.address)
     try:
         ray.init(
             address=None if options.address == LOCAL else options.address,
@@ -133,14 +138,32 @@ def _cluster(options: RayTasks) -> Generator[Any]:
         )
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
-        raise EngineError(
-            f"no Ray cluster at {options.address!r} ({said[0]}); give the address of one that "
-            f"runs, or {LOCAL!r}"
-        ) from error
+        raise _no_cluster(options.address, said[0]) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Refuse an address where nobody listens; Ray itself would try for minutes.
+
+    Raises:
+        EngineError: nobody does.
+    """
+    if address in (LOCAL, "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str, why: str) -> EngineError:
+    return EngineError(
+        f"no Ray cluster at {address!r} ({why}); give the address of one that runs, or {LOCAL!r}"
+    )
 
 
 def _require_resources(ray: Any, options: RayTasks) -> None:  # noqa: ANN401
