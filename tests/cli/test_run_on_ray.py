@@ -21,7 +21,6 @@ from refusalscope.pipeline.run_on_ray import RayTasks, run_all_on_ray
 pytest.importorskip("ray", reason="the extra `dist` is not installed")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),
 ]
 NAMES = ("one", "two", "three", "four")
@@ -53,12 +52,18 @@ def apart(folder: Path) -> dict[str, bytes]:
     }
 
 
-def workers() -> list[int]:
-    """Ray's workers that run a task of ours."""
+def workers(driver: int) -> list[int]:
+    """Ray's workers of a driver that run a task of ours."""
     found = subprocess.run(
-        ["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    return [int(line.split()[0]) for line in found if "ray::_task" in line]
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[1:]
+    rows = [
+        (int(pid), int(parent), args) for pid, parent, args in (r.split(None, 2) for r in found)
+    ]
+    below = {driver}
+    while more := {pid for pid, parent, _ in rows if parent in below} - below:
+        below |= more
+    return [pid for pid, _, args in rows if pid in below and "ray::_task" in args]
 
 
 def wait_for(seen: Sequence[Path], *, seconds: float = 120) -> None:
@@ -89,7 +94,7 @@ def test_a_worker_that_is_killed_and_a_model_that_fails_take_no_other_along(
     out = tmp_path / "out"
     driver = started(config, out)
     wait_for([out / name / "run.json" for name in NAMES])
-    (victim, *_) = workers()
+    (victim, *_) = workers(driver.pid)
     os.kill(victim, signal.SIGKILL)
     printed, _ = driver.communicate(timeout=300)
     assert driver.returncode == 2  # one model is damaged

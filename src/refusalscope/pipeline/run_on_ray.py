@@ -131,7 +131,7 @@ def _cluster(options: RayTasks) -> Generator[Any]:
     _require_listener(options.address)
     try:
         ray.init(
-            address=None if options.address == LOCAL else options.address,
+            address=options.address,
             include_dashboard=False if options.address == LOCAL else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
