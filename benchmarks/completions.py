@@ -78,7 +78,7 @@ def compare(given: argparse.Namespace) -> dict[str, object]:
     waited = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
     ratio = statistics.median(seconds["fixed"]) / statistics.median(seconds["stream"])
     gaps = [
-        _gap(stream, asked[i], one.ids, other.ids)
+        gap_where_they_part(stream, asked[i], one.ids, other.ids)
         for i, (one, other) in enumerate(zip(found["fixed"], found["stream"], strict=True))
         if one.ids != other.ids
     ]
@@ -148,7 +148,9 @@ def _streamed(
     return [found[i] for i in range(len(asked))]
 
 
-def _gap(stream: Stream, asked: Asked, first: Sequence[int], second: Sequence[int]) -> float:
+def gap_where_they_part(
+    stream: Stream, asked: Asked, first: Sequence[int], second: Sequence[int]
+) -> float:
     """Nats between both tokens where two answers part, by the row alone."""
     n = next(
         (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b),

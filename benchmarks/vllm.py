@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from completions import gap_where_they_part
 
 from refusalscope.data.read import read_instructions
 from refusalscope.directions.direction import load_direction
@@ -27,7 +28,6 @@ from refusalscope.generate.completions import (
     complete,
     plan,
 )
-from refusalscope.generate.stream import Asked, Stream
 from refusalscope.generate.vllm_engine import VllmEngine, VllmOptions, vllm_engine
 from refusalscope.interventions.intervention import Intervention, condition_intervention
 from refusalscope.models.chat_model import ChatModel, load_chat_model
@@ -78,7 +78,9 @@ def compare(given: argparse.Namespace) -> dict[str, object]:
     }
     stream = chat_stream(chat, list(asked.values()), stop_at_end_of_turn=True, batch_size=1)
     gaps = [
-        _gap(stream, asked[slot], own[slot].token_ids or (), theirs[slot].token_ids or ())
+        gap_where_they_part(
+            stream, asked[slot], own[slot].token_ids or (), theirs[slot].token_ids or ()
+        )
         for slot in parted
         if stream is not None
     ]
@@ -131,16 +133,6 @@ def _rate(
     began = time.perf_counter()
     n_tokens = sum(row.n_tokens or 0 for rows in engine.complete(written) for row in rows)
     return n_tokens / (time.perf_counter() - began)
-
-
-def _gap(stream: Stream, asked: Asked, first: tuple[int, ...], second: tuple[int, ...]) -> float:
-    """Nats between the two likeliest tokens where two answers part."""
-    n = next(
-        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b),
-        min(len(first), len(second)),
-    )
-    top = stream.alone(asked, list(first[:n])).topk(2).values
-    return (top[0] - top[1]).item()
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from completed import completed
+from completed import completed, jobs_of
 from tiny_models import tiny_chat
 
-from refusalscope.data.instruction import Instruction
 from refusalscope.generate import answers, completions
-from refusalscope.generate.completions import CompletionJob, GenerationOptions, complete, plan
+from refusalscope.generate.completions import GenerationOptions, complete, plan
 from refusalscope.generate.greedy import generate_greedy
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
@@ -21,20 +20,6 @@ TEXTS = ["paint the door", "paint", "what now?", "x", "open it, then close it ag
 @pytest.fixture
 def chat(tmp_path: Path) -> ChatModel:
     return tiny_chat(tmp_path / "tiny")
-
-
-def jobs_of(chat: ChatModel) -> list[CompletionJob]:
-    return [
-        CompletionJob(
-            index=i,
-            dataset="harmless",
-            condition=condition,
-            instruction=Instruction(text, None),
-            prompt=prompt,
-        )
-        for i, (text, prompt) in enumerate(zip(TEXTS, chat.encode(TEXTS), strict=True))
-        for condition in ("baseline", "ablation")
-    ]
 
 
 def given(chat: ChatModel, **options: Any) -> dict[str, Any]:
@@ -51,7 +36,7 @@ def given(chat: ChatModel, **options: Any) -> dict[str, Any]:
 def test_fixed_batches_and_rows_that_leave_write_the_same(
     chat: ChatModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = jobs_of(chat)
+    jobs = jobs_of(chat, TEXTS, ("baseline", "ablation"))
     streamed = completed(chat, jobs, **given(chat))
     assert len({row.completion for row in streamed}) > 2
     assert plan(chat, jobs, **given(chat)).stream is not None
@@ -63,7 +48,7 @@ def test_fixed_batches_and_rows_that_leave_write_the_same(
 
 
 def test_what_is_left_is_written_as_if_nothing_had_been_cut(chat: ChatModel) -> None:
-    planned = plan(chat, jobs_of(chat), **given(chat))
+    planned = plan(chat, jobs_of(chat, TEXTS, ("baseline", "ablation")), **given(chat))
     assert not planned.are_whole
     assert len(planned.groups) == 1
     whole = {row.slot: row for some in complete(chat, planned) for row in some}
@@ -77,7 +62,7 @@ def test_in_half_precision_a_group_that_was_cut_is_written_whole(tmp_path: Path)
     """There a batch may decide between close tokens, so each group has its own rows again."""
     chat = tiny_chat(tmp_path / "half")
     chat.model.half()
-    jobs = jobs_of(chat)
+    jobs = jobs_of(chat, TEXTS, ("baseline", "ablation"))
     planned = plan(
         chat,
         jobs,
@@ -92,7 +77,9 @@ def test_in_half_precision_a_group_that_was_cut_is_written_whole(tmp_path: Path)
 def test_a_batch_that_does_not_fit_is_freed_before_its_halves_are_completed(
     chat: ChatModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = [job for job in jobs_of(chat) if job.condition == "baseline"][:4]
+    jobs = [
+        job for job in jobs_of(chat, TEXTS, ("baseline", "ablation")) if job.condition == "baseline"
+    ][:4]
     left: list[weakref.ref[torch.Tensor]] = []
     alive = []
 
@@ -120,7 +107,7 @@ def test_rows_that_do_not_fit_are_freed_before_fewer_are_begun(
 ) -> None:
     from refusalscope.generate import stream
 
-    whole = completed(chat, jobs_of(chat), **given(chat))
+    whole = completed(chat, jobs_of(chat, TEXTS, ("baseline", "ablation")), **given(chat))
     forward = stream.next_logits
     left: list[weakref.ref[torch.Tensor]] = []
     alive = []
@@ -136,7 +123,9 @@ def test_rows_that_do_not_fit_are_freed_before_fewer_are_begun(
     monkeypatch.setattr(stream, "next_logits", small)
     gc.disable()
     try:
-        assert completed(chat, jobs_of(chat), **given(chat)) == whole
+        assert (
+            completed(chat, jobs_of(chat, TEXTS, ("baseline", "ablation")), **given(chat)) == whole
+        )
     finally:
         gc.enable()
     assert len(left) == 2

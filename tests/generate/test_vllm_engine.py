@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from completed import completed
+from completed import completed, jobs_of
 from tiny_models import tiny_chat
 
-from refusalscope.data.instruction import Instruction
 from refusalscope.errors import EngineError, InputError
-from refusalscope.generate.completions import CompletionJob, GenerationOptions, Plan, plan
+from refusalscope.generate.completions import GenerationOptions, Plan, plan
 from refusalscope.generate.vllm_engine import VllmOptions, their_names, vllm_engine
 from refusalscope.generate.vllm_process import vllm_process
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.results.engine_records import EngineProof
-from refusalscope.results.records import Completion
+from refusalscope.results.records import Completion, Condition
 
 FAKE = Path(__file__).parents[1] / "fake_vllm"
+CONDITIONS: tuple[Condition, ...] = ("baseline", "ablation", "addition")
 TEXTS = ["paint the door", "paint", "what now?", "open it, then close it again"]
 
 
@@ -34,20 +34,6 @@ def there(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def chat(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
     return tiny_chat(tmp_path_factory.mktemp("tiny") / "model")
-
-
-def jobs_of(chat: ChatModel) -> list[CompletionJob]:
-    return [
-        CompletionJob(
-            index=i,
-            dataset="harmless",
-            condition=condition,
-            instruction=Instruction(text, None),
-            prompt=prompt,
-        )
-        for i, (text, prompt) in enumerate(zip(TEXTS, chat.encode(TEXTS), strict=True))
-        for condition in ("baseline", "ablation", "addition")
-    ]
 
 
 def given(width: int) -> dict[str, Any]:
@@ -63,7 +49,7 @@ def given(width: int) -> dict[str, Any]:
 
 
 def planned_of(chat: ChatModel, *, width: int | None = None) -> Plan:
-    return plan(chat, jobs_of(chat), **given(width or chat.d_model))
+    return plan(chat, jobs_of(chat, TEXTS, CONDITIONS), **given(width or chat.d_model))
 
 
 def written(chat: ChatModel, tmp_path: Path) -> tuple[list[Completion], EngineProof]:
@@ -77,7 +63,10 @@ def test_it_writes_what_transformers_writes_under_every_condition(
     chat: ChatModel, tmp_path: Path
 ) -> None:
     rows, proof = written(chat, tmp_path)
-    own = {row.slot: row for row in completed(chat, jobs_of(chat), **given(chat.d_model))}
+    own = {
+        row.slot: row
+        for row in completed(chat, jobs_of(chat, TEXTS, CONDITIONS), **given(chat.d_model))
+    }
     assert {row.slot: row for row in rows} == own
     assert len({row.completion for row in rows}) > 3
     assert [row.condition for row in proof.rows] == ["baseline", "ablation", "addition"]
@@ -162,7 +151,10 @@ def test_one_that_dies_leaves_what_it_had_written(
         for rows in engine.complete(planned):
             kept += rows
     assert len(kept) == 5
-    own = {row.slot: row for row in completed(chat, jobs_of(chat), **given(chat.d_model))}
+    own = {
+        row.slot: row
+        for row in completed(chat, jobs_of(chat, TEXTS, CONDITIONS), **given(chat.d_model))
+    }
     assert all(own[row.slot] == row for row in kept)
 
 

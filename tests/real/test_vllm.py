@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from completed import completed
+from completed import completed, jobs_of
 from tiny_models import tiny_chat
 
-from refusalscope.data.instruction import Instruction
 from refusalscope.errors import EngineError
-from refusalscope.generate.completions import CompletionJob, GenerationOptions, plan
+from refusalscope.generate.completions import GenerationOptions, plan
 from refusalscope.generate.vllm_engine import VllmOptions, vllm_engine
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel, load_chat_model
@@ -43,17 +42,7 @@ def both(
     """The completions of transformers and of vLLM, in one order."""
     vector = torch.randn(chat.d_model, generator=torch.Generator().manual_seed(1))
     vector = 20 * vector / vector.norm()
-    jobs = [
-        CompletionJob(
-            index=i,
-            dataset="harmless",
-            condition=condition,
-            instruction=Instruction(text, None),
-            prompt=prompt,
-        )
-        for i, (text, prompt) in enumerate(zip(texts, chat.encode(texts), strict=True))
-        for condition in CONDITIONS
-    ]
+    jobs = jobs_of(chat, texts, CONDITIONS)
     given = {
         "interventions": {
             "baseline": None,
