@@ -125,7 +125,7 @@ def _cluster(options: RayTasks) -> Generator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        import ray  # noqa: PLC0415 - only where it is asked for
+        import ray  # pyright: ignore[reportMissingImports] # noqa: PLC0415 - extra `dist`
     except ImportError as error:
         raise MissingExtraError("--ray", package="ray", extra="dist") from error
     _require_listener(options.address)
