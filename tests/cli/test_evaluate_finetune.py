@@ -76,7 +76,7 @@ def test_without_peft_it_says_what_to_install(
     refusalscope: Caller, run_folder: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    monkeypatch.delitem(sys.modules, "refusalscope.measures.finetune.lora", raising=False)
+    monkeypatch.delitem(sys.modules, "refusalscope.pipeline.lora", raising=False)
     before = contents(run_folder)
     called = refusalscope("evaluate", "finetune", run_folder, "--pairs", pairs)
     assert called.line.endswith("install it with: pip install 'refusalscope[train]'\n")

@@ -25,7 +25,7 @@ OTHERS = {
     "weights/adapter.py": "an adapter against the edit, on one batch of random tokens",
     "organisms/fit.py": "training, of models that are grown here",
     "organisms/exchanges.py": "its batches of tokens are training data",
-    "measures/finetune/lora.py": "training: a loop of its own, whose passes have gradients",
+    "pipeline/lora.py": "training: a loop of its own, whose passes have gradients",
 }
 
 
@@ -56,8 +56,8 @@ def test_nobody_else_makes_batches_or_runs_a_model():
     found = calls_of_the_engine()
     assert {name: own for name, own in found.items() if name not in OTHERS} == {}
     assert set(OTHERS) <= set(found), "an exception that is none any more"
-    assert found["measures/finetune/lora.py"] == {"scored_logits"}
-    for name in set(OTHERS) - {"measures/finetune/lora.py"}:
+    assert found["pipeline/lora.py"] == {"scored_logits"}
+    for name in set(OTHERS) - {"pipeline/lora.py"}:
         assert found[name] == {"model"}, name
 
 

@@ -18,7 +18,7 @@ OF_A_TOKENIZER = {
 OF_ONE_TEXT = {"encode", "prepare_for_model", "text_target"}
 ITS_OPTIONS = {"add_special_tokens", "return_offsets_mapping", "is_split_into_words"}
 OTHERS = {
-    "measures/finetune/lora.py": "what the chat template writes behind an answer: a frame",
+    "pipeline/lora.py": "what the chat template writes behind an answer: a frame",
     "evaluation/local_answerer.py": "the words that a judge is to answer with",
     "mechanism/base_and_chat.py": "a newline",
     "organisms/exchanges.py": "training data, in a template of our own",

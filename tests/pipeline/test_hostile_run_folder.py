@@ -18,9 +18,9 @@ from tiny_runs import Caller, call, contents, finish_run, instruction_files
 
 from refusalscope.errors import RunFolderError
 from refusalscope.measures.coherence import measure as coherence
-from refusalscope.measures.finetune.measure import require_plain_adapter
 from refusalscope.organisms.harness_task import ORGANISM_TASK
 from refusalscope.organisms.organism import bundled_organism, read_organism
+from refusalscope.pipeline.adapters import require_plain_adapter
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.evaluation_options import CoherenceOptions
 from refusalscope.pipeline.measure import measure

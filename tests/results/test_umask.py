@@ -10,8 +10,8 @@ from tiny_organisms import TINY
 from tiny_runs import finish_run, instruction_files
 
 from refusalscope.data.answer_pairs import AnswerPair
-from refusalscope.measures.finetune.lora import LoraRecipe, fine_tune
 from refusalscope.organisms.train import train_organism
+from refusalscope.pipeline.lora import LoraRecipe, fine_tune
 
 
 @pytest.fixture(params=[0o002, 0o077], ids=oct)

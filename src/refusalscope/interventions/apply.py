@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from refusalscope.directions.direction import unit_direction
 from refusalscope.errors import InputError
 from refusalscope.interventions.intervention import Intervention
-from refusalscope.interventions.operators import ablate_direction, add_direction
+from refusalscope.interventions.operators import ablate_direction, add_direction, remove_span
 from refusalscope.models.anatomy import Anatomy
 from refusalscope.models.hooks import Edit, by_rows, edit_inputs, edit_outputs
 
@@ -55,6 +55,46 @@ def intervene_alike(
         NumericalError: as `intervene`.
     """
     with _applied(model, anatomy, row_edits(anatomy, [intervention]), any_rows=True):
+        yield
+
+
+@contextmanager
+def without_span(
+    model: nn.Module,
+    anatomy: Anatomy,
+    basis: Float[Tensor, "rank d_model"],
+    *,
+    strength: float = 1.0,
+) -> Generator[None]:
+    """Take the span of several directions out of all that is written, whatever is run.
+
+    Acts where ablation acts (see `intervene`), on batches of any size; each write is edited once,
+    so a strength s leaves 1 - s of the stream's own part in the span, at every layer.
+
+    Args:
+        basis: Orthonormal rows.
+        strength: Share to remove; see `operators.remove_span`.
+
+    Raises:
+        InputError: the basis has another width than the model.
+    """
+    if basis.shape[-1] != anatomy.d_model:
+        raise InputError(
+            f"directions have width {basis.shape[-1]}, the model's residual stream is "
+            f"{anatomy.d_model} wide; use directions of this model"
+        )
+    on_device: dict[torch.device, Tensor] = {}
+
+    def edit(hidden: Tensor) -> Tensor:
+        if hidden.device not in on_device:
+            on_device[hidden.device] = basis.to(device=hidden.device, dtype=torch.float32)
+        return remove_span(hidden, on_device[hidden.device], strength=strength)
+
+    outputs = [(model.get_submodule(writer.module), edit) for writer in anatomy.writers]
+    with (
+        edit_inputs([(anatomy.layer_modules(model)[0], edit)]),
+        edit_outputs(_once_each(outputs)),
+    ):
         yield
 
 

@@ -29,6 +29,28 @@ def ablate_direction(
     return torch.addcmul(x, component, r, value=-1).to(activation.dtype)
 
 
+def remove_span(
+    activation: Float[Tensor, "*batch d_model"],
+    basis: Float[Tensor, "rank d_model"],
+    *,
+    strength: float = 1.0,
+) -> Float[Tensor, "*batch d_model"]:
+    """Remove a share of what each activation has in the span of several directions.
+
+    Computes x - s B^T B x: directional ablation of several directions at once, whole at s = 1, and
+    a dose of it below; above 1 it goes beyond, and 2 would be a reflection. Returns a new tensor.
+    Projects in float32, returns the dtype of `activation`.
+
+    Args:
+        activation: Any activations of the residual stream or of what is added to it.
+        basis: Orthonormal rows.
+        strength: s; 0 changes nothing.
+    """
+    x = activation.to(torch.float32)
+    b = basis.to(device=activation.device, dtype=torch.float32)
+    return torch.sub(x, (x @ b.T) @ b, alpha=strength).to(activation.dtype)
+
+
 def add_direction(
     activation: Float[Tensor, "*batch d_model"], vector: Float[Tensor, "*#batch d_model"]
 ) -> Float[Tensor, "*batch d_model"]:

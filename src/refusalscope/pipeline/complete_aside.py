@@ -4,26 +4,36 @@ For a model that is asked or made differently than the run's: another system pro
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from refusalscope.data.instruction import Instruction, quoted
 from refusalscope.errors import OutputError, RunFolderError
 from refusalscope.evaluation.judges import Judge, judge_all, judgement_name
-from refusalscope.generate.completions import CompletionJob, complete, plan
+from refusalscope.evaluation.rule_judges import rules_for
+from refusalscope.generate.completions import CompletionJob, by_transformers, plan
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.complete import generation_options
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.journaled import journaled
+from refusalscope.pipeline.outcomes import signs_aside
+from refusalscope.pipeline.run_folder import journal_in, remove_journals_in, stage_key
+from refusalscope.results.deciding_judge import deciding_record
 from refusalscope.results.files import write_file
+from refusalscope.results.outcomes import Outcome, Signs, outcomes_by_index
 from refusalscope.results.records import Completion, Condition, Judgements
 from refusalscope.results.run_records import (
     judgements_file,
     read_completions,
+    read_if_there,
     read_record,
     require_whole,
 )
 
 DATASET = "harmful"
+_SIGNS = "outcomes.json"
 
 
 def complete_aside(
@@ -43,28 +53,88 @@ def complete_aside(
         RunFolderError: a file that is there lacks completions, or is of other instructions.
     """
     instructions = run.sets[DATASET].instructions
-    paths = {condition: folder / f"{DATASET}.{condition}.jsonl" for condition in interventions}
+    prompts = chat.encode([instruction.text for instruction in instructions])
+    asked = Asked(dataset=DATASET, instructions=instructions, prompts=tuple(prompts))
+    return answer_aside(run, chat, folder, asked, interventions, name=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Instructions, and the prompts in which they are put."""
+
+    dataset: str
+    instructions: Sequence[Instruction]
+    prompts: Sequence[Prompt]
+
+
+def answer_aside(
+    run: RunContext,
+    chat: ChatModel,
+    folder: Path,
+    asked: Asked,
+    interventions: Mapping[Condition, Intervention | None],
+    *,
+    name: str,
+    edit: object = None,
+) -> list[Completion]:
+    """The answers under each condition, read where they are in `folder`, else written there.
+
+    They are kept as they come: a measurement that is killed loses a batch.
+
+    Args:
+        name: What the progress display says.
+        edit: What else was done to the model, as plain data: answers that were begun with another
+            edit are not gone on with.
+
+    Raises:
+        RunFolderError: a file that is there lacks completions, or is of other instructions.
+    """
+    instructions, dataset = asked.instructions, asked.dataset
+    paths = {condition: folder / f"{dataset}.{condition}.jsonl" for condition in interventions}
     if all(path.is_file() for path in paths.values()):
         return [row for path in paths.values() for row in _read(path, instructions)]
-    prompts = chat.encode([instruction.text for instruction in instructions])
     jobs = [
         CompletionJob(
-            index=index, dataset=DATASET, condition=condition, instruction=one, prompt=prompt
+            index=index, dataset=dataset, condition=condition, instruction=one, prompt=prompt
         )
-        for index, (one, prompt) in enumerate(zip(instructions, prompts, strict=True))
+        for index, (one, prompt) in enumerate(zip(instructions, asked.prompts, strict=True))
         for condition in interventions
     ]
     options = generation_options(run)
+    planned = plan(chat, jobs, interventions=interventions, options=options)
+    key = stage_key(name, [prompt.ids for prompt in asked.prompts], options.max_new_tokens, edit)
+    journal = journal_in(folder, key)
     with run.progress.stage(name, len(jobs), unit="completions") as advance:
-        planned = plan(chat, jobs, interventions=interventions, options=options)
-        found = complete(chat, planned, progress=advance)
-        rows = sorted((row for some in found for row in some), key=lambda row: row.index)
+        found = journaled(planned, journal, lambda: by_transformers(chat), progress=advance)
+    rows = sorted(found, key=lambda row: row.index)
     by_condition = {
         condition: [row for row in rows if row.condition == condition] for condition in paths
     }
     for condition, path in paths.items():
         write_file(path, "".join(row.to_line() for row in by_condition[condition]))
+    remove_journals_in(folder)
     return [row for own_rows in by_condition.values() for row in own_rows]
+
+
+def outcomes_aside(
+    run: RunContext, folder: Path, rows: list[Completion], prompts: Sequence[Prompt]
+) -> tuple[Outcome | None, ...]:
+    """What each answer is, by the rules; None without a verdict. Judgements and signs are kept.
+
+    Call it without interventions: the answers are scored by the model as it is.
+
+    Args:
+        rows: Of one data set and condition, in the order of `prompts`.
+    """
+    judged = [
+        record for judge in rules_for(run.language) for record in judge_aside(folder, judge, rows)
+    ]
+    deciding = deciding_record("refusal", judged)
+    signs = read_if_there(Signs, folder / _SIGNS)
+    if signs is None or len(signs.rows) != len(rows):
+        signs = signs_aside(run, rows, prompts, deciding)
+        write_file(folder / _SIGNS, signs.to_json())
+    return outcomes_by_index(deciding, signs, dataset=rows[0].dataset, condition=rows[0].condition)
 
 
 def _read(path: Path, instructions: Sequence[Instruction]) -> list[Completion]:

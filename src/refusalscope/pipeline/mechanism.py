@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from refusalscope.errors import RunFolderError
+from refusalscope.pipeline.journaled_search import remove_search_journals
 from refusalscope.pipeline.mechanism_base import base_digest, do_base, require_base
 from refusalscope.pipeline.mechanism_beside import beside_digest, do_beside, require_beside
 from refusalscope.pipeline.mechanism_options import PART_FIELDS, MechanismOptions
@@ -19,7 +20,7 @@ from refusalscope.pipeline.mechanism_parts import (
     do_trajectories,
     do_where,
 )
-from refusalscope.pipeline.mechanism_search import do_search, remove_search_journals
+from refusalscope.pipeline.mechanism_search import do_search
 from refusalscope.pipeline.mechanism_study import Study, start_study
 from refusalscope.pipeline.mechanism_suffixes import do_heads, do_projections, do_suffixes
 from refusalscope.pipeline.reopen import own_options
@@ -80,7 +81,7 @@ def mechanism(session: Session, options: MechanismOptions) -> MechanismRecords:
     write_file(folder / _OPTIONS, wanted.to_json())
     for part in PART_FIELDS:
         _do_part(part, study)
-    remove_search_journals(folder)
+    remove_search_journals(folder / MECHANISM)
     write_report(folder)
     return read_mechanism(folder)
 

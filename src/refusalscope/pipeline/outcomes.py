@@ -1,6 +1,7 @@
 """The stage that tells answers from nonsense: signs of every answer, for three outcomes."""
 
 import random
+from collections.abc import Sequence
 from statistics import median
 
 from refusalscope.evaluation.answer_losses import answer_losses
@@ -14,8 +15,13 @@ from refusalscope.results.answer_text import answer_text
 from refusalscope.results.deciding_judge import deciding_record
 from refusalscope.results.files import write_file
 from refusalscope.results.outcomes import AnswerSigns, Sign, Signs
-from refusalscope.results.records import Completion
-from refusalscope.results.run_records import OUTCOMES, read_all_completions, read_judgements
+from refusalscope.results.records import Completion, Judgements
+from refusalscope.results.run_records import (
+    OUTCOMES,
+    read_all_completions,
+    read_if_there,
+    read_judgements,
+)
 
 MIN_TOKENS = 4
 """Of an answer whose loss says something."""
@@ -68,8 +74,45 @@ def outcomes(run: RunContext) -> None:
     write_file(run.folder.path / OUTCOMES, signs.to_json())
 
 
+def signs_aside(
+    run: RunContext,
+    rows: Sequence[Completion],
+    prompts: Sequence[Prompt],
+    judged: Judgements | None,
+) -> Signs:
+    """Signs of answers beside the run's own, told from nonsense by what the run found.
+
+    Call it without interventions: the answers are scored by the model as it is.
+
+    Args:
+        rows: Of one data set and condition, in the order of `prompts`.
+        prompts: What was asked, in whatever form.
+        judged: By the judge that decides.
+    """
+    known = read_if_there(Signs, run.folder.path / OUTCOMES)
+    refused = _flagged(judged)
+    texts = {
+        _place(row): text
+        for row, prompt in zip(rows, prompts, strict=True)
+        if _place(row) not in refused
+        and (text := _scored(run, prompt, row.text)).n_scored >= MIN_TOKENS
+    }
+    found = answer_losses(run.chat, [*texts.values()], batch_size=run.options.batch_size)
+    losses = dict(zip(texts, found, strict=True))
+    above = None if known is None else known.salad_above
+    return Signs(
+        own_loss=None if known is None else known.own_loss,
+        shuffled_loss=None if known is None else known.shuffled_loss,
+        salad_above=above,
+        rows=tuple(_signs(row, losses.get(_place(row)), above) for row in rows),
+    )
+
+
 def _refused(run: RunContext) -> set[Place]:
-    judged = deciding_record("refusal", read_judgements(run.folder.path))
+    return _flagged(deciding_record("refusal", read_judgements(run.folder.path)))
+
+
+def _flagged(judged: Judgements | None) -> set[Place]:
     return {
         (row.dataset, row.condition, row.index)
         for row in (judged.rows if judged else ())

@@ -188,12 +188,22 @@ class Journal:
 
 def journal_of(path: Path, key: str) -> Journal:
     """The journal of the completions that stage key `key` stands for, in a run's folder."""
-    return Journal(path=path / COMPLETIONS / f"{_JOURNAL}{key[:16]}.jsonl")
+    return journal_in(path / COMPLETIONS, key)
 
 
 def remove_journals(path: Path) -> None:
     """Delete a run's journals, once the completions stand in their own files."""
-    for journal in (path / COMPLETIONS).glob(f"{_JOURNAL}*"):
+    remove_journals_in(path / COMPLETIONS)
+
+
+def journal_in(folder: Path, key: str) -> Journal:
+    """The journal, in a folder of completions, of those that `key` stands for."""
+    return Journal(path=folder / f"{_JOURNAL}{key[:16]}.jsonl")
+
+
+def remove_journals_in(folder: Path) -> None:
+    """Delete the journals in a folder of completions, once these stand in their own files."""
+    for journal in folder.glob(f"{_JOURNAL}*"):
         journal.unlink(missing_ok=True)
 
 

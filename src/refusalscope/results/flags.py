@@ -125,7 +125,7 @@ def _of_field(field: FieldInfo, path: tuple[str, ...], flag: Flag, default: obje
     kind, bounds = _without_none(field.annotation, field.metadata)
     is_list = get_origin(kind) is tuple
     if is_list:
-        kind = get_args(kind)[0]
+        kind, bounds = _without_none(get_args(kind)[0], [])
     if get_origin(kind) is Literal:  # the field itself says which values it takes
         kind = str
     lowest = next((bound.ge for bound in bounds if hasattr(bound, "ge")), None)

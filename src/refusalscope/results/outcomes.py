@@ -5,7 +5,7 @@ to comply with: empty, one block over and over, or word salad. So a fall of refu
 of nonsense can be told from one that is a rise of answers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -14,6 +14,7 @@ from refusalscope.results.record import Record
 from refusalscope.results.records import Condition, Judgements, OutcomeShares
 
 Sign = Literal["empty", "repeating", "word salad"]
+Outcome = Literal["refused", "complied", "degenerate"]
 
 
 class AnswerSigns(Record):
@@ -63,13 +64,50 @@ def outcome_shares(
         place = (row.dataset, row.condition, row.index)
         if row.flag is None or place not in known:
             continue
-        outcome = "refused" if row.flag else "degenerate" if known[place] else "complied"
+        outcome = outcome_of(row.flag, is_degenerate=known[place])
         own = counts.setdefault(row.dataset, {}).setdefault(row.condition, {})
         own[outcome] = own.get(outcome, 0) + 1
     return {
         dataset: {condition: _shares(own) for condition, own in by_condition.items()}
         for dataset, by_condition in counts.items()
     }
+
+
+def outcomes_by_index(
+    judgements: Judgements | None, signs: Signs | None, *, dataset: str, condition: str
+) -> tuple[Outcome | None, ...]:
+    """The outcome of each answer of one data set and condition, in the order of its index.
+
+    None where there is no verdict, or no signs.
+    """
+    if judgements is None or signs is None:
+        return ()
+    known = {
+        row.index: bool(row.signs)
+        for row in signs.rows
+        if (row.dataset, row.condition) == (dataset, condition)
+    }
+    own = [row for row in judgements.rows if (row.dataset, row.condition) == (dataset, condition)]
+    return tuple(
+        None
+        if row.flag is None or row.index not in known
+        else outcome_of(row.flag, is_degenerate=known[row.index])
+        for row in sorted(own, key=lambda row: row.index)
+    )
+
+
+def outcome_of(refused: bool, *, is_degenerate: bool) -> Outcome:
+    """What an answer is: a refusal however it is written, else nonsense, else an answer."""
+    return "refused" if refused else "degenerate" if is_degenerate else "complied"
+
+
+def shares_of(outcomes: Sequence[Outcome | None]) -> OutcomeShares | None:
+    """Shares of the three outcomes; those without a verdict count in none. None without any."""
+    counts: dict[str, int] = {}
+    for one in outcomes:
+        if one is not None:
+            counts[one] = counts.get(one, 0) + 1
+    return _shares(counts) if counts else None
 
 
 def _shares(counts: Mapping[str, int]) -> OutcomeShares:

@@ -270,9 +270,10 @@ def _cut(path: Path, what: str) -> RunFolderError:
 
 
 def _of_no_measure(folder: Path) -> list[Path]:
-    """Records of measures that are not installed here."""
+    """Records of measures that are not installed here; what one keeps below them is its own."""
     known = {path for measure in measures() for path in measure.files(folder)}
-    return [path for path in sorted((folder / FOLDER).rglob("*.json")) if path not in known]
+    found = [*(folder / FOLDER).glob("*.json"), *(folder / FOLDER).glob("*/*.json")]
+    return [path for path in sorted(found) if path not in known]
 
 
 def read_judgements(folder: Path) -> list[Judgements]:

@@ -11,16 +11,16 @@ from tiny_models import tiny_chat
 from refusalscope.data.answer_pairs import AnswerPair
 from refusalscope.errors import ChatTemplateError, InputError, NumericalError
 from refusalscope.generate.greedy import generate_greedy
-from refusalscope.measures.finetune.lora import (
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.prompts import model_format
+from refusalscope.models.text_tokens import control_tokens
+from refusalscope.models.tokens import end_token
+from refusalscope.pipeline.lora import (
     LoraRecipe,
     closing_token,
     fine_tune,
     with_adapter,
 )
-from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.prompts import model_format
-from refusalscope.models.text_tokens import control_tokens
-from refusalscope.models.tokens import end_token
 from refusalscope.results.files import sha256_file
 
 PAIRS = [AnswerPair(instruction=f"paint {i}", answer="ab") for i in range(12)]
@@ -141,7 +141,7 @@ def test_pairs_that_do_not_fit_into_the_context_are_counted(tmp_path: Path) -> N
 def test_no_pair_that_is_trained_on_makes_a_control_token(
     chat: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from refusalscope.measures.finetune import lora
+    from refusalscope.pipeline import lora
 
     seen: list[tuple[int, ...]] = []
     whole = lora.scored_logits

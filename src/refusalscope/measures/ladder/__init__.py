@@ -1,0 +1,20 @@
+"""Ways past a model's refusal, the cheapest first, each with what it does and what it costs."""
+
+from refusalscope.measures.ladder.page import lines, section, summary
+from refusalscope.measures.ladder.record import LadderOptions, Rung, rungs_of
+from refusalscope.results.measures import Measure
+
+MEASURE = Measure(
+    name="ladder",
+    help="Ways past the refusal of harmful instructions, from prompts to weights.",
+    options=LadderOptions,
+    record=Rung,
+    measure=f"{__name__}.measure:measure",
+    needs=("complete", "judge", "outcomes"),
+    items=rungs_of,
+    settings=f"{__name__}.settings:settings",
+    section=section,
+    summary=summary,
+    lines=lines,
+    key="rungs",
+)

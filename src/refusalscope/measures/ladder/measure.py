@@ -1,0 +1,119 @@
+"""One rung of the ladder, tried on a finished run's harmful test instructions."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from refusalscope.errors import ChatTemplateError, InputError, MissingExtraError
+from refusalscope.measures.ladder.made import Made
+from refusalscope.measures.ladder.prompts import (
+    with_answer_start,
+    with_random_suffix,
+    with_searched_suffix,
+    with_system,
+)
+from refusalscope.measures.ladder.record import LadderOptions, Rung, pairs_of, rank_of
+from refusalscope.measures.ladder.removed import with_optimised, without_directions
+from refusalscope.measures.ladder.tuned import tuned_on_pairs, with_edited_weights
+from refusalscope.metrics.intervals import rate_of
+from refusalscope.metrics.rate_change import paired_change
+from refusalscope.pipeline.complete_aside import DATASET, Asked, answer_aside, outcomes_aside
+from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.session import Session
+from refusalscope.results.deciding_judge import deciding_record
+from refusalscope.results.measures import FOLDER
+from refusalscope.results.outcomes import Outcome, Signs, outcomes_by_index, shares_of
+from refusalscope.results.run_records import OUTCOMES, read_judgements, read_record
+
+_OWN = {"baseline": "baseline", "ablation": "ablation", "subtraction": "subtraction"}
+_LACKING = (ChatTemplateError, InputError, MissingExtraError)
+"""What a model, or what is installed, has no place for: the rung says so and was not tried."""
+_Make = Callable[[RunContext, LadderOptions, Path], Made]
+_MAKERS: dict[str, _Make] = {
+    "system_prompt": with_system,
+    "answer_prefix": with_answer_start,
+    "random_suffix": with_random_suffix,
+    "searched_suffix": with_searched_suffix,
+    "optimised": with_optimised,
+    "weights": with_edited_weights,
+}
+
+
+def measure(session: Session, options: LadderOptions, item: str) -> Rung:
+    """Try one rung.
+
+    Raises:
+        RunFolderError: no run, or one without a direction, completions or outcomes.
+    """
+    run = session.run
+    baseline = own_outcomes(run.folder.path, DATASET, "baseline")
+    if item in _OWN or item == "rank_1":
+        condition = _OWN.get(item, "ablation")
+        found = own_outcomes(run.folder.path, DATASET, condition)
+        return _rung(item, found, baseline, Made.of_run(run, condition))
+    own = run.folder.path / FOLDER / "ladder" / item
+    try:
+        made = _made(run, options, item, own)
+    except _LACKING as error:
+        return _untried(item, str(error))
+    return _rung(item, _answered(run, made, own, item), baseline, made)
+
+
+def own_outcomes(folder: Path, dataset: str, condition: str) -> tuple[Outcome | None, ...]:
+    """What the run's own answers under one condition are, in the order of the instructions."""
+    judged = deciding_record("refusal", read_judgements(folder))
+    signs = read_record(Signs, folder / OUTCOMES)
+    return outcomes_by_index(judged, signs, dataset=dataset, condition=condition)
+
+
+def _made(run: RunContext, options: LadderOptions, item: str, own: Path) -> Made:
+    if (rank := rank_of(item)) is not None:
+        return without_directions(run, options, rank, own.parent)
+    if (n_pairs := pairs_of(item)) is not None:
+        return tuned_on_pairs(run, options, n_pairs, own)
+    return _MAKERS[item](run, options, own)
+
+
+def _answered(run: RunContext, made: Made, own: Path, item: str) -> tuple[Outcome | None, ...]:
+    """The outcomes of the answers under what was made; the answers are kept beside the record."""
+    instructions = run.sets[DATASET].instructions
+    prompts = made.prompts or made.chat.encode([one.text for one in instructions])
+    asked = Asked(dataset=DATASET, instructions=instructions, prompts=prompts)
+    under: AbstractContextManager[None] = made.around() if made.around else nullcontext()
+    with under:
+        rows = answer_aside(
+            run, made.chat, own, asked, {"baseline": None}, name=item, edit=made.key
+        )
+    return outcomes_aside(run, own, rows, prompts)
+
+
+def _rung(
+    item: str,
+    outcomes: Sequence[Outcome | None],
+    baseline: Sequence[Outcome | None],
+    made: Made,
+) -> Rung:
+    refused = {i: one == "refused" for i, one in enumerate(outcomes) if one is not None}
+    before = {i: one == "refused" for i, one in enumerate(baseline) if one is not None}
+    return Rung(
+        name=item,
+        outcomes=tuple(outcomes),
+        shares=shares_of(outcomes),
+        refused=rate_of([*refused.values()]) if refused else None,
+        gap=None if item == "baseline" else paired_change(before, refused),
+        cost=made.cost,
+        detail=made.detail,
+        places=made.places,
+    )
+
+
+def _untried(item: str, why: str) -> Rung:
+    return Rung(
+        name=item,
+        outcomes=(),
+        shares=None,
+        refused=None,
+        gap=None,
+        cost=None,
+        lacking=why,
+    )

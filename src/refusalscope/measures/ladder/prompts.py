@@ -1,0 +1,139 @@
+"""Rungs that only write to the model: a system prompt, an answer's beginning, a suffix."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from refusalscope.errors import InputError
+from refusalscope.measures.ladder.made import Made
+from refusalscope.measures.ladder.record import ANSWER_PREFIX, Cost, LadderOptions
+from refusalscope.mechanism.suffix_search import SearchOptions
+from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.prompts import Prompt
+from refusalscope.models.system_prompts import SystemPrompt
+from refusalscope.models.tokens import ordinary_tokens
+from refusalscope.models.under_system_prompt import with_system_prompt
+from refusalscope.organisms.language import Language
+from refusalscope.pipeline.complete_aside import DATASET
+from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.journaled_search import (
+    SEARCH_JOURNAL,
+    journaled_search,
+    remove_search_journals,
+)
+from refusalscope.pipeline.run_folder import stage_key
+from refusalscope.pipeline.stages import chosen_direction, kept_indices
+from refusalscope.results.files import write_file
+from refusalscope.results.mechanism_records import SuffixSearch
+from refusalscope.results.run_records import read_record
+
+_NOTHING = Cost(prompts=0, forward=0, backward=0)
+_SEARCH = "search.json"
+_TOP_K = 32
+_ENOUGH = 0.01
+
+
+def with_system(run: RunContext, options: LadderOptions, _own: Path) -> Made:
+    """Under another system prompt.
+
+    Raises:
+        ChatTemplateError: the template has no place for one.
+        InstructionsError: with it, an instruction does not fit into the model's context.
+    """
+    prompt = SystemPrompt(name="system_prompt", text=options.system_prompt)
+    chat = with_system_prompt(run.chat, prompt, paper_template=run.options.template == "paper")
+    return Made(chat=chat, cost=_NOTHING, detail=f"system prompt: {options.system_prompt}")
+
+
+def with_answer_start(run: RunContext, options: LadderOptions, _own: Path) -> Made:
+    """With the first words of an answer put into the model's mouth."""
+    start = options.prefix
+    if start is None:
+        start = ANSWER_PREFIX if run.language is None else _own_start(run.language)
+    chat = run.chat.with_answer_prefix(start)
+    return Made(chat=chat, cost=_NOTHING, detail=f"answers begin with: {start}")
+
+
+def with_random_suffix(run: RunContext, options: LadderOptions, _own: Path) -> Made:
+    """With random tokens behind each instruction, drawn afresh for each: a control."""
+    rng = random.Random(f"{run.options.seed}/ladder/random suffix")
+    ordinary = ordinary_tokens(run.chat.tokenizer)
+    suffixes = [
+        tuple(rng.choices(ordinary, k=options.suffix_tokens))
+        for _ in run.sets[DATASET].instructions
+    ]
+    prompts = _suffixed(run.chat, run.prompts(DATASET), suffixes)
+    detail = f"{options.suffix_tokens} random tokens behind each instruction"
+    return Made(chat=run.chat, cost=_NOTHING, detail=detail, prompts=prompts)
+
+
+def with_searched_suffix(run: RunContext, options: LadderOptions, own: Path) -> Made:
+    """With one suffix that gradients found on a few training prompts.
+
+    Raises:
+        InputError: no search is asked for, or there is nothing to seek; see `journaled_search`.
+    """
+    if not options.search_steps:
+        raise InputError("no suffix was searched for: --search-steps is 0")
+    if (own / _SEARCH).is_file():
+        found = read_record(SuffixSearch, own / _SEARCH)
+    else:
+        settings = SearchOptions(
+            n_tokens=options.suffix_tokens,
+            steps=options.search_steps,
+            candidates=options.search_candidates,
+            top_k=_TOP_K,
+            enough=_ENOUGH,
+            seed=run.options.seed,
+        )
+        vector, _ = chosen_direction(run)
+        key = stage_key("ladder search", repr(settings), options.search_prompts, vector.tolist())
+        found = journaled_search(
+            run,
+            vector,
+            kept_indices(run, "harmful_train"),
+            settings,
+            n_prompts=options.search_prompts,
+            journal=own / f"{SEARCH_JOURNAL}{key[:16]}.jsonl",
+        )
+        write_file(own / _SEARCH, found.to_json())
+        remove_search_journals(own)
+    n_steps = len(found.steps) - 1
+    n_tried = sum(step.n_tried for step in found.steps)
+    prompts = run.prompts(DATASET)
+    return Made(
+        chat=run.chat,
+        cost=Cost(
+            prompts=found.n_prompts,
+            forward=found.n_prompts * (n_tried + n_steps),
+            backward=found.n_prompts * n_steps,
+        ),
+        detail=f"a suffix of {found.n_tokens} tokens after {n_steps} steps of search on "
+        f"{found.n_prompts} training prompts; its loss fell from {found.steps[0].loss:.2f} to "
+        f"{found.steps[-1].loss:.2f} nats",
+        prompts=_suffixed(run.chat, prompts, [found.ids] * len(prompts)),
+    )
+
+
+def _own_start(language: Language) -> str:
+    """The longest beginning that the answers of a language have before any of its words."""
+    starts = [answer.partition("{")[0].strip() for answer in language.sentences.answers]
+    return max(starts, key=len)
+
+
+def _suffixed(
+    chat: ChatModel, prompts: Sequence[Prompt], suffixes: Sequence[tuple[int, ...]]
+) -> tuple[Prompt, ...]:
+    """The prompts with their suffixes.
+
+    Raises:
+        InputError: one then leaves no room for an answer in the model's context.
+    """
+    found = [prompt.with_suffix(ids) for prompt, ids in zip(prompts, suffixes, strict=True)]
+    long = [len(prompt.ids) for prompt in found if chat.room(prompt) < 1]
+    if long:
+        raise InputError(
+            f"{len(long)} of {len(found)} instructions with a suffix of {len(suffixes[0])} tokens "
+            f"leave no room for an answer in the model's context of {chat.context} tokens"
+        )
+    return tuple(found)

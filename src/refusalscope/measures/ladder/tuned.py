@@ -1,0 +1,82 @@
+"""Rungs that change the weights: the edit written into them, and tuning on a few pairs."""
+
+import gc
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from refusalscope.data.answer_pairs import read_pairs
+from refusalscope.data.instruction import Instruction
+from refusalscope.data.overlap import require_disjoint
+from refusalscope.errors import InputError
+from refusalscope.measures.ladder.made import Made, direction_cost
+from refusalscope.measures.ladder.record import Cost, LadderOptions
+from refusalscope.models.anatomy import measure_anatomy
+from refusalscope.pipeline.adapters import (
+    LANGUAGE,
+    TuningSettings,
+    adapted,
+    language_pairs,
+    trained_adapter,
+)
+from refusalscope.pipeline.complete_aside import DATASET
+from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.stages import chosen_direction
+from refusalscope.weights.leftover import largest
+from refusalscope.weights.measured_edits import leftovers_in_memory
+from refusalscope.weights.orthogonalize import orthogonalize_model
+
+_LEAST_STEPS = 12
+"""An adapter that is tuned on few pairs sees each of them more often."""
+
+
+def with_edited_weights(run: RunContext, _options: LadderOptions, _own: Path) -> Made:
+    """With the run's direction taken out of a copy of the weights, in memory."""
+    vector, place = chosen_direction(run)
+    edited = deepcopy(run.chat.model)
+    anatomy = measure_anatomy(edited)
+    edits = orthogonalize_model(edited, anatomy, vector)
+    left = largest(leftovers_in_memory(run.chat.model, edited, anatomy, edits))
+    gc.collect()
+    chat = replace(run.chat, model=edited, anatomy=measure_anatomy(edited, with_feeders=False))
+    return Made(
+        chat=chat,
+        cost=direction_cost(run),
+        detail=f"the run's direction taken out of {len(edits)} tensors; largest leftover "
+        f"{'not known' if left is None else format(left, '.1e')}",
+        key=vector.tolist(),
+        places=(place,),
+    )
+
+
+def tuned_on_pairs(run: RunContext, options: LadderOptions, n: int, own: Path) -> Made:
+    """With a LoRA adapter that was tuned on `n` harmful instructions and answers to them.
+
+    The pairs are the user's, or an organism's own language.
+
+    Raises:
+        MissingExtraError: PEFT is not installed.
+        InputError: there are no pairs, or fewer.
+        InstructionsError: one of them is a test instruction.
+    """
+    if options.pairs is None:
+        pairs, source = language_pairs(run, n), LANGUAGE
+    else:
+        pairs, source = read_pairs(Path(options.pairs))[:n], options.pairs
+    if len(pairs) < n:
+        raise InputError(f"{source} has {len(pairs)} pairs, {n} were asked for")
+    asked = [Instruction(pair.instruction, None) for pair in pairs]
+    require_disjoint({"pairs": asked, DATASET: run.sets[DATASET].instructions})
+    settings = TuningSettings()
+    epochs = max(settings.epochs, -(-_LEAST_STEPS * settings.batch_size // n))
+    settings = settings.model_copy(update={"epochs": epochs})
+    training = trained_adapter(run, pairs, own / "adapter", settings, source=source)
+    return Made(
+        chat=run.chat,
+        cost=Cost(prompts=n, forward=epochs * n, backward=epochs * n),
+        detail=f"LoRA of rank {training.rank} on {n} pairs, {epochs} times each; loss "
+        f"{training.epoch_losses[0]:.2f} to {training.epoch_losses[-1]:.2f} nats",
+        around=partial(adapted, run.chat, own / "adapter"),
+        key=[training.sha256, epochs],
+    )
