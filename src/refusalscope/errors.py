@@ -69,6 +69,10 @@ class NoRefusalTokenError(InputError):
     """No first token tells a model's refusals from its answers."""
 
 
+class NoSearchError(InputError):
+    """There is nothing that a suffix could be sought for, or no suffix to begin from."""
+
+
 class DirectionFileError(InputError):
     """A file is not a direction, or one that does not fit the model."""
 

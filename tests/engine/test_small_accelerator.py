@@ -15,12 +15,12 @@ from refusalscope.activations.streams import streams_at
 from refusalscope.data.instruction import Instruction
 from refusalscope.engine.rows import engine_of
 from refusalscope.errors import InputError
+from refusalscope.evaluation.answer_drift import drift
 from refusalscope.evaluation.answer_losses import answer_losses
 from refusalscope.evaluation.loss import text_loss
 from refusalscope.evaluation.projections import WrittenAnswer, answer_projections
 from refusalscope.generate.completions import CompletionJob, GenerationOptions
 from refusalscope.interventions.intervention import Intervention
-from refusalscope.measures.drift.kl import drift
 from refusalscope.mechanism.attention_regions import SuffixedPrompt, attention_by_region
 from refusalscope.mechanism.attribution import attribute
 from refusalscope.mechanism.head_layout import measure_heads

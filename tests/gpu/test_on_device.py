@@ -22,12 +22,12 @@ from refusalscope.activations.streams import streams_at
 from refusalscope.data.instruction import Instruction
 from refusalscope.engine.first_order import first_order
 from refusalscope.engine.rows import under
+from refusalscope.evaluation.answer_drift import drift
 from refusalscope.evaluation.loss import text_loss
 from refusalscope.evaluation.projections import WrittenAnswer, answer_projections
 from refusalscope.generate import stream as stream_module
 from refusalscope.generate.completions import CompletionJob, GenerationOptions
 from refusalscope.interventions.intervention import Intervention
-from refusalscope.measures.drift.kl import drift
 from refusalscope.mechanism.attribution import attribute
 from refusalscope.mechanism.head_layout import measure_heads
 from refusalscope.mechanism.suffix_objective import suffix_objective

@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny_models import tiny_chat
 
+from refusalscope.evaluation.answer_drift import TextDrift, drift
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
-from refusalscope.measures.drift.kl import TextDrift, drift
 from refusalscope.measures.drift.measure import condition_drift
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.scored_text import ScoredText

@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from refusalscope.cli import (
     anatomy,
+    audit,
     evaluate,
     imports,
     measures,
@@ -62,6 +63,7 @@ def _program(
 run.register(app)
 run_all.register(app)
 anatomy.register(app)
+audit.register(app)
 imports.register(app)
 measures.register(app)
 mechanism.register(app)

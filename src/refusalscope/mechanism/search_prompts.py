@@ -9,7 +9,7 @@ from torch import Tensor
 
 from refusalscope.activations.next_token import by_prompt
 from refusalscope.engine.rows import Around, under, untouched
-from refusalscope.errors import InputError
+from refusalscope.errors import NoSearchError
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
@@ -39,7 +39,7 @@ def search_prompts(
     carries refusal inside the model plays no part in the search itself.
 
     Raises:
-        InputError: there is no such prompt.
+        NoSearchError: there is no such prompt.
     """
     ablation = Intervention(operator="ablate", vector=direction)
     now = _likeliest(chat, prompts, untouched, batch_size)
@@ -47,7 +47,7 @@ def search_prompts(
     changed = (now != then) & ~torch.isin(then, torch.tensor(list(refusal_tokens)))
     found = changed.nonzero()[:n, 0].tolist()
     if not found:
-        raise InputError(
+        raise NoSearchError(
             f"ablation changes the first token of none of {len(prompts)} harmful training prompts "
             f"to one that is no refusal token, so there is no answer to seek a suffix for; give "
             f"one with --suffix"

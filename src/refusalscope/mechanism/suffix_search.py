@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from refusalscope.errors import InputError
+from refusalscope.errors import NoSearchError
 from refusalscope.mechanism.suffix_objective import SuffixObjective
 from refusalscope.results.mechanism_records import SearchStep
 
@@ -55,7 +55,7 @@ def search_suffix(
         vocabulary: Tokens that a suffix may hold.
 
     Raises:
-        InputError: no random suffix of the wanted length comes back as the same tokens.
+        NoSearchError: no random suffix of the wanted length comes back as the same tokens.
     """
     state = done[-1] if done else _start(objective, vocabulary, is_stable, options)
     if not done:
@@ -83,7 +83,7 @@ def random_suffix(
     """Random tokens whose text is read as the same tokens, drawn one after the other.
 
     Raises:
-        InputError: none was found.
+        NoSearchError: none was found.
     """
     suffix: tuple[int, ...] = ()
     for _ in range(_TRIES):
@@ -92,7 +92,7 @@ def random_suffix(
         longer = (*suffix, rng.choice(vocabulary))
         if is_stable(longer):
             suffix = longer
-    raise InputError(
+    raise NoSearchError(
         f"no random suffix of {n_tokens} tokens came back as the same tokens in {_TRIES} tries "
         f"({len(suffix)} tokens were found); ask for fewer tokens"
     )

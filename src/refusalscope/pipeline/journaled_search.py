@@ -40,8 +40,8 @@ def journaled_search(
         n_prompts: How many of them it is sought on, at most.
 
     Raises:
-        InputError: ablation changes the answer to none of them, or no random suffix of that length
-            comes back as the same tokens.
+        NoSearchError: ablation changes the answer to none of them, or no random suffix of that
+            length comes back as the same tokens.
     """
     texts = [run.sets["harmful_train"].instructions[i].text for i in kept]
     prompts = run.chat.encode(texts)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 
 from refusalscope.evaluation.answer_losses import answer_losses
@@ -14,13 +15,14 @@ from refusalscope.pipeline.context import RunContext
 from refusalscope.results.answer_text import answer_text
 from refusalscope.results.deciding_judge import deciding_record
 from refusalscope.results.files import write_file
-from refusalscope.results.outcomes import AnswerSigns, Sign, Signs
+from refusalscope.results.outcomes import AnswerSigns, Outcome, Sign, Signs, outcomes_by_index
 from refusalscope.results.records import Completion, Judgements
 from refusalscope.results.run_records import (
     OUTCOMES,
     read_all_completions,
     read_if_there,
     read_judgements,
+    read_record,
 )
 
 MIN_TOKENS = 4
@@ -72,6 +74,13 @@ def outcomes(run: RunContext) -> None:
         rows=tuple(_signs(row, losses.get(_place(row)), above) for row in rows),
     )
     write_file(run.folder.path / OUTCOMES, signs.to_json())
+
+
+def own_outcomes(folder: Path, dataset: str, condition: str) -> tuple[Outcome | None, ...]:
+    """What the run's own answers under one condition are, in the order of the instructions."""
+    judged = deciding_record("refusal", read_judgements(folder))
+    signs = read_record(Signs, folder / OUTCOMES)
+    return outcomes_by_index(judged, signs, dataset=dataset, condition=condition)
 
 
 def signs_aside(

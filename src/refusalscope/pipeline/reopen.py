@@ -27,11 +27,18 @@ def require_same(path: Path, *facts: tuple[str, object, object]) -> None:
             )
 
 
-def reopen(folder: Path, *, progress: Progress, trust_remote_code: bool = False) -> RunContext:
+def reopen(
+    folder: Path,
+    *,
+    progress: Progress,
+    trust_remote_code: bool = False,
+    needs_direction: bool = True,
+) -> RunContext:
     """Load the model and instructions of a run that has a direction.
 
     Args:
         trust_remote_code: Whether whoever asks consents to run code that comes with the model.
+        needs_direction: Refuse a run that has none.
 
     Raises:
         RunFolderError: not a run, one without a direction, or its model is no longer what it was.
@@ -39,11 +46,11 @@ def reopen(folder: Path, *, progress: Progress, trust_remote_code: bool = False)
     """
     options = own_options(folder, trust_remote_code=trust_remote_code)
     records = read_run(folder)
-    if records.no_direction is not None:
+    if needs_direction and records.no_direction is not None:
         raise RunFolderError(
             f"{folder} has no direction to measure with: {records.no_direction.text}"
         )
-    if records.direction is None:
+    if needs_direction and records.direction is None:
         raise RunFolderError(
             f"{folder} has no direction yet; find it with: refusalscope select {folder}"
         )

@@ -56,6 +56,10 @@ class RunFolder:
     def finish(self, stage: str, key: str, *, seconds: float) -> None:
         """Note that a stage's files are all written."""
         self._change("stages", {**self.manifest().stages, stage: key})
+        self.add_time(stage, seconds=seconds)
+
+    def add_time(self, stage: str, *, seconds: float) -> None:
+        """Note how long something took, beside what it took before; no result depends on it."""
         timings_file = self.path / TIMINGS
         timings = _timings(timings_file)
         timings[stage] = round(timings.get(stage, 0.0) + seconds, 3)

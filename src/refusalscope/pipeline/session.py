@@ -32,6 +32,7 @@ class Session:
     progress: Progress = field(default_factory=Silent)
     trust_remote_code: bool = False
     server_key: str | None = field(default=None, repr=False)
+    _opened: RunContext | None = field(default=None, repr=False)
 
     @cached_property
     def run(self) -> RunContext:
@@ -41,7 +42,26 @@ class Session:
             RunFolderError: not a run, one without a direction, or its model is not what it was.
             RefusalscopeError: any other of its kinds; see `pipeline.run.load`.
         """
+        if self._opened is not None and not has_no_direction(self._opened):
+            return self._opened
         return reopen(self.folder, progress=self.progress, trust_remote_code=self.trust_remote_code)
+
+    @cached_property
+    def any_run(self) -> RunContext:
+        """The run with its model and instructions, also where it has no direction.
+
+        Raises:
+            RunFolderError: not a run, or its model is not what it was.
+            RefusalscopeError: any other of its kinds; see `pipeline.run.load`.
+        """
+        if self._opened is None:
+            self._opened = reopen(
+                self.folder,
+                progress=self.progress,
+                trust_remote_code=self.trust_remote_code,
+                needs_direction=False,
+            )
+        return self._opened
 
 
 @contextmanager
@@ -69,8 +89,7 @@ def start_session(
     with only_writer(out):
         run = load(options, out, progress=session.progress)
         do_stages(run)
-        if not has_no_direction(run):
-            session.run = run
+        session._opened = run
         yield session
 
 

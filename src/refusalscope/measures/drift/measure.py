@@ -2,8 +2,8 @@
 
 from statistics import fmean, stdev
 
+from refusalscope.evaluation.answer_drift import TextDrift, drift
 from refusalscope.evaluation.loss import answered
-from refusalscope.measures.drift.kl import TextDrift, drift
 from refusalscope.measures.drift.record import (
     ConditionDrift,
     Drift,

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Self
 
+from refusalscope.errors import InputError
 from refusalscope.measures.ladder.record import Cost
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
@@ -12,6 +13,11 @@ from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.stages import chosen_direction
 from refusalscope.results.records import ExtractionFacts, Selection
 from refusalscope.results.run_records import EXTRACTION, SCORES, read_record
+
+
+class CannotTryError(InputError):
+    """A rung that this model, these options or these files have no place for."""
+
 
 _WORDS = {
     "baseline": "the model as it is",

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from refusalscope.errors import ChatTemplateError, InputError, MissingExtraError
-from refusalscope.measures.ladder.made import Made
+from refusalscope.errors import ChatTemplateError, InstructionsError, MissingExtraError
+from refusalscope.measures.ladder.made import CannotTryError, Made
 from refusalscope.measures.ladder.prompts import (
     with_answer_start,
     with_random_suffix,
@@ -17,16 +17,19 @@ from refusalscope.measures.ladder.removed import with_optimised, without_directi
 from refusalscope.measures.ladder.tuned import tuned_on_pairs, with_edited_weights
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.metrics.rate_change import paired_change
+from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.complete_aside import DATASET, Asked, answer_aside, outcomes_aside
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.outcomes import own_outcomes
 from refusalscope.pipeline.session import Session
-from refusalscope.results.deciding_judge import deciding_record
+from refusalscope.pipeline.stages import has_no_direction
 from refusalscope.results.measures import FOLDER
-from refusalscope.results.outcomes import Outcome, Signs, outcomes_by_index, shares_of
-from refusalscope.results.run_records import OUTCOMES, read_judgements, read_record
+from refusalscope.results.outcomes import Outcome, shares_of
+from refusalscope.results.records import NoDirection
+from refusalscope.results.run_records import NO_DIRECTION, read_record
 
 _OWN = {"baseline": "baseline", "ablation": "ablation", "subtraction": "subtraction"}
-_LACKING = (ChatTemplateError, InputError, MissingExtraError)
+_LACKING = (ChatTemplateError, InstructionsError, MissingExtraError, CannotTryError)
 """What a model, or what is installed, has no place for: the rung says so and was not tried."""
 _Make = Callable[[RunContext, LadderOptions, Path], Made]
 _MAKERS: dict[str, _Make] = {
@@ -43,10 +46,13 @@ def measure(session: Session, options: LadderOptions, item: str) -> Rung:
     """Try one rung.
 
     Raises:
-        RunFolderError: no run, or one without a direction, completions or outcomes.
+        RunFolderError: no run, or one without completions or outcomes.
     """
-    run = session.run
+    run = session.any_run
     baseline = own_outcomes(run.folder.path, DATASET, "baseline")
+    if has_no_direction(run) and not _needs_none(item):
+        lacking = read_record(NoDirection, run.folder.path / NO_DIRECTION)
+        return _untried(item, f"the run has no direction: {lacking.text}")
     if item in _OWN or item == "rank_1":
         condition = _OWN.get(item, "ablation")
         found = own_outcomes(run.folder.path, DATASET, condition)
@@ -54,16 +60,18 @@ def measure(session: Session, options: LadderOptions, item: str) -> Rung:
     own = run.folder.path / FOLDER / "ladder" / item
     try:
         made = _made(run, options, item, own)
+        instructions = [one.text for one in run.sets[DATASET].instructions]
+        prompts = made.prompts or tuple(made.chat.encode(instructions))
     except _LACKING as error:
         return _untried(item, str(error))
-    return _rung(item, _answered(run, made, own, item), baseline, made)
+    return _rung(item, _answered(run, made, prompts, own, item), baseline, made)
 
 
-def own_outcomes(folder: Path, dataset: str, condition: str) -> tuple[Outcome | None, ...]:
-    """What the run's own answers under one condition are, in the order of the instructions."""
-    judged = deciding_record("refusal", read_judgements(folder))
-    signs = read_record(Signs, folder / OUTCOMES)
-    return outcomes_by_index(judged, signs, dataset=dataset, condition=condition)
+def _needs_none(item: str) -> bool:
+    """Whether a rung can be tried without a direction."""
+    return item in ("baseline", "system_prompt", "answer_prefix", "random_suffix") or (
+        pairs_of(item) is not None
+    )
 
 
 def _made(run: RunContext, options: LadderOptions, item: str, own: Path) -> Made:
@@ -74,10 +82,11 @@ def _made(run: RunContext, options: LadderOptions, item: str, own: Path) -> Made
     return _MAKERS[item](run, options, own)
 
 
-def _answered(run: RunContext, made: Made, own: Path, item: str) -> tuple[Outcome | None, ...]:
+def _answered(
+    run: RunContext, made: Made, prompts: Sequence[Prompt], own: Path, item: str
+) -> tuple[Outcome | None, ...]:
     """The outcomes of the answers under what was made; the answers are kept beside the record."""
     instructions = run.sets[DATASET].instructions
-    prompts = made.prompts or made.chat.encode([one.text for one in instructions])
     asked = Asked(dataset=DATASET, instructions=instructions, prompts=prompts)
     under: AbstractContextManager[None] = made.around() if made.around else nullcontext()
     with under:

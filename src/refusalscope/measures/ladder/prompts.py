@@ -4,8 +4,8 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from refusalscope.errors import InputError
-from refusalscope.measures.ladder.made import Made
+from refusalscope.errors import NoSearchError
+from refusalscope.measures.ladder.made import CannotTryError, Made
 from refusalscope.measures.ladder.record import ANSWER_PREFIX, Cost, LadderOptions
 from refusalscope.mechanism.suffix_search import SearchOptions
 from refusalscope.models.chat_model import ChatModel
@@ -71,10 +71,10 @@ def with_searched_suffix(run: RunContext, options: LadderOptions, own: Path) -> 
     """With one suffix that gradients found on a few training prompts.
 
     Raises:
-        InputError: no search is asked for, or there is nothing to seek; see `journaled_search`.
+        CannotTryError: no search is asked for, or there is nothing to seek; see `journaled_search`.
     """
     if not options.search_steps:
-        raise InputError("no suffix was searched for: --search-steps is 0")
+        raise CannotTryError("no suffix was searched for: --search-steps is 0")
     if (own / _SEARCH).is_file():
         found = read_record(SuffixSearch, own / _SEARCH)
     else:
@@ -88,14 +88,14 @@ def with_searched_suffix(run: RunContext, options: LadderOptions, own: Path) -> 
         )
         vector, _ = chosen_direction(run)
         key = stage_key("ladder search", repr(settings), options.search_prompts, vector.tolist())
-        found = journaled_search(
-            run,
-            vector,
-            kept_indices(run, "harmful_train"),
-            settings,
-            n_prompts=options.search_prompts,
-            journal=own / f"{SEARCH_JOURNAL}{key[:16]}.jsonl",
-        )
+        kept = kept_indices(run, "harmful_train")
+        journal = own / f"{SEARCH_JOURNAL}{key[:16]}.jsonl"
+        try:
+            found = journaled_search(
+                run, vector, kept, settings, n_prompts=options.search_prompts, journal=journal
+            )
+        except NoSearchError as error:
+            raise CannotTryError(str(error)) from error
         write_file(own / _SEARCH, found.to_json())
         remove_search_journals(own)
     n_steps = len(found.steps) - 1
@@ -127,12 +127,12 @@ def _suffixed(
     """The prompts with their suffixes.
 
     Raises:
-        InputError: one then leaves no room for an answer in the model's context.
+        CannotTryError: one then leaves no room for an answer in the model's context.
     """
     found = [prompt.with_suffix(ids) for prompt, ids in zip(prompts, suffixes, strict=True)]
     long = [len(prompt.ids) for prompt in found if chat.room(prompt) < 1]
     if long:
-        raise InputError(
+        raise CannotTryError(
             f"{len(long)} of {len(found)} instructions with a suffix of {len(suffixes[0])} tokens "
             f"leave no room for an answer in the model's context of {chat.context} tokens"
         )

@@ -14,23 +14,19 @@ from torch import Tensor
 from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.activations.moments import resid_pre_moments
 from refusalscope.activations.next_token import refusal_metrics
-from refusalscope.directions.direction import Direction, load_direction, save_direction
 from refusalscope.engine.first_order import first_order
 from refusalscope.engine.rows import under
-from refusalscope.errors import InputError, NumericalError
 from refusalscope.interventions.apply import without_span
 from refusalscope.interventions.intervention import Intervention
-from refusalscope.measures.ladder.made import Made, direction_cost
+from refusalscope.measures.ladder.made import CannotTryError, Made, direction_cost
 from refusalscope.measures.ladder.record import Cost, LadderOptions
 from refusalscope.metrics.refusal_metric import refusal_metric
-from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.choose import limits_of
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.optimised import first_training, optimised_direction
 from refusalscope.pipeline.run_folder import stage_key
 from refusalscope.pipeline.stages import candidates_of, chosen_direction
-from refusalscope.pipeline.training import kept_training
 from refusalscope.results.files import write_file
-from refusalscope.selection.optimised import optimise_direction
 from refusalscope.selection.scorer import Candidate
 from refusalscope.selection.select import layer_limit
 
@@ -50,7 +46,7 @@ def without_directions(run: RunContext, options: LadderOptions, rank: int, own: 
     first-order estimates put first, and of the run's own.
 
     Raises:
-        InputError: nothing is left to be removed.
+        CannotTryError: nothing is left to be removed.
     """
     basis, places = _removed(run, options, rank, own / "directions.safetensors")
     n_new = rank - 1
@@ -71,74 +67,33 @@ def without_directions(run: RunContext, options: LadderOptions, rank: int, own: 
     )
 
 
-def with_optimised(run: RunContext, options: LadderOptions, own: Path) -> Made:
+def with_optimised(run: RunContext, options: LadderOptions, _own: Path) -> Made:
     """With a direction removed that gradients found, beginning from the run's.
 
     Raises:
-        InputError: no step is asked for.
+        CannotTryError: no step is asked for.
     """
-    if not options.optimise_steps:
-        raise InputError("no direction was optimised: --optimise-steps is 0")
-    vector, place = chosen_direction(run)
-    path = own / "direction.safetensors"
-    harmful, harmless = _training(run, options)
-    if path.is_file():
-        found = load_direction(path, d_model=run.chat.d_model).vector
-    else:
-        with run.progress.stage("optimise", options.optimise_steps, unit="steps") as advance:
-            trained = optimise_direction(
-                run.chat,
-                vector,
-                layer=place[1],
-                harmful=harmful,
-                harmless=harmless,
-                refusal_tokens=run.refusal_tokens,
-                steps=options.optimise_steps,
-                batch_size=_BATCH,
-                progress=advance,
-            )
-        found = trained.vector
-        save_direction(
-            Direction(vector=found, position=place[0], layer=place[1], model=run.chat.name), path
-        )
-    cosine = torch.nn.functional.cosine_similarity(found.double(), vector.double(), dim=0).item()
-    sizes = [min(_BATCH, len(harmful)), min(_BATCH, len(harmless))]
-    n_backward = options.optimise_steps * (sizes[0] + 2 * sizes[1])
+    _, place = chosen_direction(run)
+    found = optimised_direction(run, steps=options.optimise_steps, n_prompts=options.rank_prompts)
     first = direction_cost(run)
+    basis = torch.nn.functional.normalize(found.vector.double(), dim=0)[None].float()
     return Made(
         chat=run.chat,
         cost=Cost(
             prompts=first.prompts,
-            forward=first.forward + len(harmless) + n_backward,
-            backward=n_backward,
+            forward=first.forward + found.n_forward,
+            backward=found.n_backward,
         ),
         detail=f"a direction after {options.optimise_steps} steps of gradient descent from the "
-        f"run's, removed; cosine with it {cosine:.3f}",
-        around=partial(
-            without_span,
-            run.chat.model,
-            run.chat.anatomy,
-            torch.nn.functional.normalize(found.double(), dim=0)[None].float(),
-        ),
-        key=_digest(found),
+        f"run's, removed; cosine with it {found.cosine:.3f}",
+        around=partial(without_span, run.chat.model, run.chat.anatomy, basis),
+        key=_digest(found.vector),
         places=(place,),
     )
 
 
-def _training(run: RunContext, options: LadderOptions) -> tuple[list[Prompt], list[Prompt]]:
-    """The first training prompts of each kind that the run kept."""
-    kept = kept_training(run)
-    harmful, harmless = (
-        [prompt for prompt, is_kept in zip(run.prompts(name), kept[name], strict=True) if is_kept][
-            : options.rank_prompts
-        ]
-        for name in ("harmful_train", "harmless_train")
-    )
-    return harmful, harmless
-
-
 def _n_prompts(run: RunContext, options: LadderOptions) -> int:
-    return sum(len(own) for own in _training(run, options))
+    return sum(len(own) for own in first_training(run, options.rank_prompts))
 
 
 def _removed(
@@ -156,7 +111,7 @@ def _removed(
     if known is not None:
         basis, places = known
     if rank > run.chat.d_model:
-        raise InputError(
+        raise CannotTryError(
             f"the residual stream is {run.chat.d_model} wide; {rank} directions cannot be removed"
         )
     while len(basis) < rank:
@@ -175,7 +130,7 @@ def _next_direction(
 ) -> tuple[Float[Tensor, " d_model"], Candidate]:
     """The difference of means, without what is removed already, whose removal does most."""
     chat = run.chat
-    harmful, harmless = _training(run, options)
+    harmful, harmless = first_training(run, options.rank_prompts)
     limits = limits_of(run.study, candidates_of(run).facts)
     _, own = chosen_direction(run)
     some = harmful[:_TRIED_ON]
@@ -215,7 +170,7 @@ def _leads(
     """The places to try, as positions from the end and layers.
 
     Raises:
-        NumericalError: all differences are zero.
+        CannotTryError: all differences are zero.
     """
     n_positions, n_layers = estimates.shape
     is_there = vectors.any(dim=-1)
@@ -225,7 +180,7 @@ def _leads(
     if bool(is_there[own]) and own not in leads:
         leads.append(own)
     if not leads:
-        raise NumericalError(
+        raise CannotTryError(
             "harmful and harmless prompts have equal means at every place, so no further direction "
             "can be read; give other instructions"
         )

@@ -12,7 +12,7 @@ _OWN: dict[str, tuple[str, ...]] = {
     "answer_prefix": ("prefix",),
     "random_suffix": ("suffix_tokens",),
     "searched_suffix": _SEARCH,
-    "optimised": ("optimise_steps",),
+    "optimised": ("optimise_steps", "rank_prompts"),
 }
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from refusalscope.data.answer_pairs import read_pairs
 from refusalscope.data.instruction import Instruction
 from refusalscope.data.overlap import require_disjoint
-from refusalscope.errors import InputError
-from refusalscope.measures.ladder.made import Made, direction_cost
+from refusalscope.measures.ladder.made import CannotTryError, Made, direction_cost
 from refusalscope.measures.ladder.record import Cost, LadderOptions
 from refusalscope.models.anatomy import measure_anatomy
 from refusalscope.pipeline.adapters import (
@@ -57,15 +56,19 @@ def tuned_on_pairs(run: RunContext, options: LadderOptions, n: int, own: Path) -
 
     Raises:
         MissingExtraError: PEFT is not installed.
-        InputError: there are no pairs, or fewer.
+        CannotTryError: there are no pairs, or fewer.
         InstructionsError: one of them is a test instruction.
     """
     if options.pairs is None:
+        if run.language is None:
+            raise CannotTryError(
+                "no pairs to tune on were given (--pairs FILE); only organisms bring their own"
+            )
         pairs, source = language_pairs(run, n), LANGUAGE
     else:
         pairs, source = read_pairs(Path(options.pairs))[:n], options.pairs
     if len(pairs) < n:
-        raise InputError(f"{source} has {len(pairs)} pairs, {n} were asked for")
+        raise CannotTryError(f"{source} has {len(pairs)} pairs, {n} were asked for")
     asked = [Instruction(pair.instruction, None) for pair in pairs]
     require_disjoint({"pairs": asked, DATASET: run.sets[DATASET].instructions})
     settings = TuningSettings()

@@ -1,0 +1,145 @@
+"""The audit of a model: one run, the measures of its refusal, audit.json and audit.html.
+
+Each part is kept as it comes, so that an audit that was killed and is started again ends with the
+same files as one that was not. What a part took stands in timings.json.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from refusalscope.measures.audit.findings import advice, findings
+from refusalscope.measures.audit.options import AuditOptions
+from refusalscope.measures.audit.page import AuditPage, render_audit
+from refusalscope.measures.decoys.record import Decoys, missed
+from refusalscope.measures.dose.record import Dose
+from refusalscope.measures.ladder.page import area_of, in_order
+from refusalscope.measures.ladder.record import Rung
+from refusalscope.measures.over_refusal.record import OverRefusal
+from refusalscope.pipeline.measure import measure
+from refusalscope.pipeline.session import Session
+from refusalscope.pipeline.stages import has_no_direction
+from refusalscope.results.audit_records import (
+    AUDIT,
+    AUDIT_PAGE,
+    Audit,
+    AuditCost,
+    AuditModel,
+    AuditRung,
+)
+from refusalscope.results.files import write_file
+from refusalscope.results.measures import measure_named, measures
+from refusalscope.results.record import Record
+from refusalscope.results.records import RunManifest
+from refusalscope.results.run_records import RUN, read_record
+from refusalscope.results.versions import package_versions
+
+R = TypeVar("R", bound=Record)
+NEVER_TESTED = {
+    "other attacks": "jailbreaks in words, in other languages, over several turns, by an attacking "
+    "model or through tools were not tried",
+    "other instructions": "rates are of the instructions that were asked, and of no others",
+    "harm of the answers": "complied says that an answer is neither a refusal nor nonsense, not "
+    "that it is of use to anybody",
+}
+"""What no audit here says anything about."""
+
+
+def audit(session: Session, options: AuditOptions) -> Audit:
+    """Measure what an audit needs of a finished run, and write its record and page.
+
+    What was measured before is not measured again.
+
+    Raises:
+        RunFolderError: not a run.
+        OutputError: something was measured with other options.
+        RefusalscopeError: whatever a measure raises.
+    """
+    folder = session.folder
+    not_tested = dict(NEVER_TESTED)
+    over = _first(_measured(session, "over-refusal", options.over_refusal(), OverRefusal))
+    rungs = in_order(_measured(session, "ladder", options.ladder(), Rung))
+    dose = decoys = None
+    if has_no_direction(session.any_run):
+        why = "the run found no direction"
+        not_tested |= {"dose": why, "decoy check": why}
+    else:
+        dose = _first(_measured(session, "dose", options.dose(), Dose))
+        decoys = _first(_measured(session, "decoys", options.decoys(), Decoys))
+    not_tested |= {f"rung {r.name}": r.lacking for r in rungs if r.lacking is not None}
+    if decoys is not None:
+        not_tested |= {f"rival {r.name}": r.lacking for r in decoys.rivals if r.lacking is not None}
+        if "cosmic" not in {rival.name for rival in decoys.rivals}:
+            not_tested["rival cosmic"] = "left out by --quick"
+    if over is not None and over.lacking is not None:
+        not_tested["borderline instructions"] = over.lacking
+    manifest = read_record(RunManifest, folder / RUN)
+    record = Audit(
+        model=AuditModel(
+            name=manifest.model.name,
+            source=manifest.model.source,
+            weights_sha256=manifest.model.weights_sha256,
+            architecture=manifest.model.architecture,
+        ),
+        findings=findings(rungs, over, dose, decoys),
+        advice=advice(rungs, over, decoys),
+        rungs=tuple(_rung(rung) for rung in rungs),
+        rank_area=area_of(rungs),
+        over_refusal={}
+        if over is None
+        else {row.dataset: row.refused for row in over.rows if row.category is None},
+        dose={} if dose is None else {f"{p.strength:g}": p.refused for p in dose.points},
+        decoys=None if decoys is None else tuple(one.name for one in missed(decoys)),
+        monitors=None,
+        scan=None,
+        not_tested=not_tested,
+        versions=package_versions(),
+    )
+    write_file(folder / AUDIT, record.to_json())
+    write_audit_page(folder, record)
+    return record
+
+
+def write_audit_page(folder: Path, record: Audit) -> None:
+    """Write audit.html from the record and from what the measures left in the run's folder."""
+    shown = ("over-refusal", "ladder", "dose", "decoys")
+    sections = {}
+    for kind in measures():
+        if kind.name not in shown or kind.section is None:
+            continue
+        own = [read_record(kind.record, path) for path in kind.files(folder)]
+        section = kind.section(own) if own else None
+        if section is not None:
+            sections[kind.name] = section
+    page = AuditPage(record=record, sections=tuple(sections[n] for n in shown if n in sections))
+    write_file(folder / AUDIT_PAGE, render_audit(page))
+
+
+def _measured(session: Session, name: str, options: Record, kind: type[R]) -> list[R]:
+    found = measure(session, measure_named(name), options)
+    return [record for record in found if isinstance(record, kind)]
+
+
+def _first(records: Sequence[R]) -> R | None:
+    return records[0] if records else None
+
+
+def _rung(rung: Rung) -> AuditRung:
+    shares, refused, cost = rung.shares, rung.refused, rung.cost
+    return AuditRung(
+        name=rung.name,
+        refused=None if shares is None else shares.refused,
+        complied=None if shares is None else shares.complied,
+        degenerate=None if shares is None else shares.degenerate,
+        n=0 if shares is None else shares.n,
+        low=None if refused is None else refused.low,
+        high=None if refused is None else refused.high,
+        gap=rung.gap,
+        cost=None
+        if cost is None
+        else AuditCost(
+            prompts=cost.prompts, forward_passes=cost.forward, backward_passes=cost.backward
+        ),
+        detail=rung.detail,
+        not_tried=rung.lacking,
+    )

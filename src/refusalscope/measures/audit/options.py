@@ -1,0 +1,80 @@
+"""What `refusalscope audit` is asked to do."""
+
+from typing import Annotated
+
+from refusalscope.measures.decoys.record import DecoyOptions
+from refusalscope.measures.dose.record import DoseOptions
+from refusalscope.measures.ladder.record import LadderOptions
+from refusalscope.measures.over_refusal.record import OverRefusalOptions
+from refusalscope.pipeline.options import RunOptions
+from refusalscope.results.flags import Flag
+from refusalscope.results.record import Record
+
+QUICK_TESTS = 50
+"""Test instructions of each kind, at most, in a quick audit."""
+QUICK_TOKENS = 48
+"""Tokens of an answer, at most, where nothing else is asked for."""
+
+
+class AuditOptions(Record):
+    """A run's options, and what the audit needs beside them."""
+
+    run: RunOptions = RunOptions()
+    borderline: Annotated[
+        str | None,
+        Flag("Borderline-but-safe instructions: a file, or a data set's name; organisms have own."),
+    ] = None
+    pairs: Annotated[
+        str | None,
+        Flag("File with instruction and output to tune on; organisms bring their own."),
+    ] = None
+    base: Annotated[
+        str | None, Flag("Folder of the checkpoint that this one was made from, to compare with.")
+    ] = None
+    quick: Annotated[bool, Flag("Fewer instructions, shorter answers, less search.")] = False
+
+    def run_options(self) -> RunOptions:
+        """The options of the run, shortened where the audit is quick."""
+        if not self.quick:
+            return self.run
+        is_organism = self.run.model.startswith("organism:")
+        tokens = None if is_organism else QUICK_TOKENS
+        return self.run.model_copy(
+            update={
+                "n_test": min(self.run.n_test, QUICK_TESTS),
+                "max_new_tokens": self.run.max_new_tokens or tokens,
+            }
+        )
+
+    def ladder(self) -> LadderOptions:
+        """How much each rung is given."""
+        if not self.quick:
+            return LadderOptions(pairs=self.pairs)
+        return LadderOptions(
+            pairs=self.pairs,
+            search_steps=8,
+            search_candidates=16,
+            search_prompts=3,
+            ranks=(1, 2, 4),
+            rank_prompts=16,
+            optimise_steps=8,
+            n_pairs=(30,),
+        )
+
+    def dose(self) -> DoseOptions:
+        """At which strengths."""
+        return DoseOptions(strengths=(0.0, 0.5, 1.0)) if self.quick else DoseOptions()
+
+    def decoys(self) -> DecoyOptions:
+        """Which rivals; the optimised direction is the ladder's."""
+        ladder = self.ladder()
+        return DecoyOptions(
+            optimise_steps=ladder.optimise_steps,
+            optimise_prompts=ladder.rank_prompts,
+            cosmic=not self.quick,
+        )
+
+    def over_refusal(self) -> OverRefusalOptions:
+        """Which instructions are borderline."""
+        own = OverRefusalOptions(borderline=self.borderline)
+        return own.model_copy(update={"n_borderline": QUICK_TESTS}) if self.quick else own

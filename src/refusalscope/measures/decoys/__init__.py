@@ -1,0 +1,16 @@
+"""Whether difference in means was led astray: directions that do not rest on the two means."""
+
+from refusalscope.measures.decoys.page import lines, section, summary
+from refusalscope.measures.decoys.record import DecoyOptions, Decoys
+from refusalscope.results.measures import Measure
+
+MEASURE = Measure(
+    name="decoys",
+    help="Whether directions that do not rest on the two means find what the run's misses.",
+    options=DecoyOptions,
+    record=Decoys,
+    measure=f"{__name__}.measure:measure",
+    section=section,
+    summary=summary,
+    lines=lines,
+)

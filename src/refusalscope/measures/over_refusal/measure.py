@@ -1,0 +1,95 @@
+"""The model as it is, on harmful, harmless and borderline instructions."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from refusalscope.data.instruction import Instruction
+from refusalscope.data.sources import read_file_or_source
+from refusalscope.measures.over_refusal.record import (
+    BORDERLINE,
+    Asked,
+    OverRefusal,
+    OverRefusalOptions,
+)
+from refusalscope.metrics.intervals import rate_of
+from refusalscope.organisms.borderline import borderline
+from refusalscope.pipeline.complete_aside import Asked as Questions
+from refusalscope.pipeline.complete_aside import answer_aside, outcomes_aside
+from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.outcomes import own_outcomes
+from refusalscope.pipeline.session import Session
+from refusalscope.results.measures import FOLDER
+from refusalscope.results.outcomes import Outcome, shares_of
+
+LANGUAGE = "the organism's language"
+_WITHOUT = (
+    "no borderline instructions were given; give a file with --borderline (XSTest's safe ones)"
+)
+
+
+def measure(session: Session, options: OverRefusalOptions, _item: str = "") -> OverRefusal:
+    """Outcomes by kind of instruction and by category; borderline ones are answered here.
+
+    Raises:
+        RunFolderError: no run, or one without completions or outcomes.
+        InstructionsError: the file of borderline instructions is not one.
+    """
+    run = session.any_run
+    rows: list[Asked] = []
+    for dataset in ("harmful", "harmless"):
+        found = own_outcomes(run.folder.path, dataset, "baseline")
+        rows += _rows(dataset, run.sets[dataset].instructions, found)
+    given = _instructions(run, options)
+    if not given:
+        return OverRefusal(rows=tuple(rows), outcomes=(), source=None, lacking=_WITHOUT)
+    outcomes = _answered(run, given)
+    rows += _rows(BORDERLINE, given, outcomes)
+    source = LANGUAGE if options.borderline is None else options.borderline
+    return OverRefusal(rows=tuple(rows), outcomes=outcomes, source=source, lacking=None)
+
+
+def _instructions(run: RunContext, options: OverRefusalOptions) -> list[Instruction]:
+    """The borderline instructions, each once; none where there is nowhere to have them from."""
+    if options.borderline is not None:
+        folder = None if run.options.datasets is None else Path(run.options.datasets)
+        read = read_file_or_source(options.borderline, folder).instructions
+        return [*{one.text: one for one in read}.values()][: options.n_borderline]
+    if run.language is None:
+        return []
+    drawn = borderline(run.language, n=options.n_borderline, seed=run.options.seed)
+    return [Instruction(one.instruction, one.form) for one in drawn]
+
+
+def _answered(run: RunContext, given: Sequence[Instruction]) -> tuple[Outcome | None, ...]:
+    prompts = run.chat.encode([one.text for one in given])
+    asked = Questions(dataset=BORDERLINE, instructions=given, prompts=prompts)
+    folder = run.folder.path / FOLDER / "over-refusal" / "answers"
+    rows = answer_aside(run, run.chat, folder, asked, {"baseline": None}, name=BORDERLINE)
+    return outcomes_aside(run, folder, rows, prompts)
+
+
+def _rows(
+    dataset: str, instructions: Sequence[Instruction], outcomes: Sequence[Outcome | None]
+) -> Iterator[Asked]:
+    """All of them, then each category where there are several."""
+    yield _asked(dataset, None, outcomes)
+    categories = dict.fromkeys(one.category for one in instructions if one.category)
+    if len(categories) < 2:
+        return
+    for category in sorted(categories):
+        own: list[Outcome | None] = [
+            outcome
+            for one, outcome in zip(instructions, outcomes, strict=True)
+            if one.category == category
+        ]
+        yield _asked(dataset, category, own)
+
+
+def _asked(dataset: str, category: str | None, outcomes: Sequence[Outcome | None]) -> Asked:
+    refused = [one == "refused" for one in outcomes if one is not None]
+    return Asked(
+        dataset=dataset,
+        category=category,
+        shares=shares_of(outcomes),
+        refused=rate_of(refused) if refused else None,
+    )
