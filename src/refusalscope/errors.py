@@ -69,7 +69,14 @@ class NoRefusalTokenError(InputError):
     """No first token tells a model's refusals from its answers."""
 
 
-class NoSearchError(InputError):
+class CannotTryError(InputError):
+    """A part of a measurement that this model, these options or these files have no place for.
+
+    Whoever measures several parts says so of this one and goes on with the others.
+    """
+
+
+class NoSearchError(CannotTryError):
     """There is nothing that a suffix could be sought for, or no suffix to begin from."""
 
 

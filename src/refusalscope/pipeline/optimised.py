@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from refusalscope.errors import InputError
+from refusalscope.errors import CannotTryError
 from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.run_folder import stage_key
@@ -47,11 +47,11 @@ def optimised_direction(run: RunContext, *, steps: int, n_prompts: int) -> OwnOp
     """The optimised direction; what another measurement has trained with the same is read.
 
     Raises:
-        InputError: no step is asked for.
+        CannotTryError: no step is asked for.
         NumericalError: the loss is NaN or infinite.
     """
     if not steps:
-        raise InputError("no direction was optimised: --optimise-steps is 0")
+        raise CannotTryError("no direction was optimised: --optimise-steps is 0")
     vector, (_, layer) = chosen_direction(run)
     harmful, harmless = first_training(run, n_prompts)
     key = stage_key("optimised", vector.tolist(), steps, n_prompts, _BATCH)

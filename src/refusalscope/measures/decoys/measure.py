@@ -11,7 +11,7 @@ from torch import Tensor
 from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.activations.next_token import refusal_metrics
 from refusalscope.engine.rows import under, untouched
-from refusalscope.errors import InputError
+from refusalscope.errors import CannotTryError
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.measures.decoys.record import DecoyOptions, Decoys, RivalDirection, RivalName
 from refusalscope.metrics.intervals import rate_of
@@ -55,7 +55,7 @@ def measure(session: Session, options: DecoyOptions, _item: str = "") -> Decoys:
     for name, make in makers.items():
         try:
             found, detail = make()
-        except InputError as error:
+        except CannotTryError as error:
             rivals.append(_none(name, str(error)))
             continue
         rivals.append(_rival(run, name, found, detail, own=own, threshold=threshold))
@@ -121,7 +121,7 @@ def _by_behaviour(run: RunContext) -> _Found:
     from its short answers, where the run has asked for them, else from the refusal metric.
 
     Raises:
-        InputError: it refuses all of them, or nearly none.
+        CannotTryError: it refuses all of them, or nearly none.
     """
     _, (position, layer) = chosen_direction(run)
     refused = _training_refused(run)
@@ -133,7 +133,7 @@ def _by_behaviour(run: RunContext) -> _Found:
     flags = torch.tensor([flag for name in TRAIN_SETS for flag in refused[name]])
     n, n_refused = len(flags), int(flags.sum())
     if n_refused < _LEAST or n - n_refused < _LEAST:
-        raise InputError(
+        raise CannotTryError(
             f"{n_refused} of {n} training prompts are refused; a split by behaviour needs at least "
             f"{_LEAST} on each side"
         )
@@ -158,7 +158,7 @@ def _category_left_out(run: RunContext, threshold: float) -> _Found:
     """The difference of means without one category of harmful prompts: the one that does most.
 
     Raises:
-        InputError: the harmful training prompts are of fewer than two categories.
+        CannotTryError: the harmful training prompts are of fewer than two categories.
     """
     _, (position, layer) = chosen_direction(run)
     kept = kept_training(run)
@@ -169,7 +169,7 @@ def _category_left_out(run: RunContext, threshold: float) -> _Found:
         if is_kept and one.category
     )
     if len(counts) < 2:
-        raise InputError(
+        raise CannotTryError(
             f"the harmful training instructions are of {len(counts)} categories; leaving one out "
             f"needs two"
         )
@@ -189,7 +189,7 @@ def _category_left_out(run: RunContext, threshold: float) -> _Found:
         refused = _refused(run, vector, threshold)
         found.append((sum(refused) / len(refused), category, vector))
     if not found:
-        raise InputError("too few harmful training prompts are left without any one category")
+        raise CannotTryError("too few harmful training prompts are left without any one category")
     _, category, vector = min(found, key=lambda one: one[:2])
     return vector, f"without {category}, of {len(found)} categories left out in turn"
 
@@ -216,7 +216,7 @@ def _by_cosmic(run: RunContext) -> _Found:
         )
         advance(1)
     if not ranking.ranked:
-        raise InputError(
+        raise CannotTryError(
             "COSMIC ranks no candidate: every one gives activations that are not finite"
         )
     (position, layer), _ = ranking.ranked[0]

@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Self
 
-from refusalscope.errors import InputError
 from refusalscope.measures.ladder.record import Cost
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
@@ -13,11 +11,6 @@ from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.stages import chosen_direction
 from refusalscope.results.records import ExtractionFacts, Selection
 from refusalscope.results.run_records import EXTRACTION, SCORES, read_record
-
-
-class CannotTryError(InputError):
-    """A rung that this model, these options or these files have no place for."""
-
 
 _WORDS = {
     "baseline": "the model as it is",
@@ -45,16 +38,15 @@ class Made:
     key: object = None
     places: tuple[tuple[int, int], ...] = ()
 
-    @classmethod
-    def of_run(cls, run: RunContext, condition: str) -> Self:
-        """A condition that the run itself has answered."""
-        if condition == "baseline":
-            nothing = Cost(prompts=0, forward=0, backward=0)
-            return cls(chat=run.chat, cost=nothing, detail=_WORDS[condition])
-        _, place = chosen_direction(run)
-        return cls(
-            chat=run.chat, cost=direction_cost(run), detail=_WORDS[condition], places=(place,)
-        )
+
+def made_of_run(run: RunContext, condition: str) -> Made:
+    """A condition that the run itself has answered."""
+    if condition == "baseline":
+        nothing = Cost(prompts=0, forward=0, backward=0)
+        return Made(chat=run.chat, cost=nothing, detail=_WORDS[condition])
+    _, place = chosen_direction(run)
+    cost = direction_cost(run)
+    return Made(chat=run.chat, cost=cost, detail=_WORDS[condition], places=(place,))
 
 
 def direction_cost(run: RunContext) -> Cost:

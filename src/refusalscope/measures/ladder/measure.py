@@ -4,8 +4,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from refusalscope.errors import ChatTemplateError, InstructionsError, MissingExtraError
-from refusalscope.measures.ladder.made import CannotTryError, Made
+from refusalscope.errors import (
+    CannotTryError,
+    ChatTemplateError,
+    InstructionsError,
+    MissingExtraError,
+)
+from refusalscope.measures.ladder.made import Made, made_of_run
 from refusalscope.measures.ladder.prompts import (
     with_answer_start,
     with_random_suffix,
@@ -56,7 +61,7 @@ def measure(session: Session, options: LadderOptions, item: str) -> Rung:
     if item in _OWN or item == "rank_1":
         condition = _OWN.get(item, "ablation")
         found = own_outcomes(run.folder.path, DATASET, condition)
-        return _rung(item, found, baseline, Made.of_run(run, condition))
+        return _rung(item, found, baseline, made_of_run(run, condition))
     own = run.folder.path / FOLDER / "ladder" / item
     try:
         made = _made(run, options, item, own)

@@ -4,8 +4,8 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from refusalscope.errors import NoSearchError
-from refusalscope.measures.ladder.made import CannotTryError, Made
+from refusalscope.errors import CannotTryError
+from refusalscope.measures.ladder.made import Made
 from refusalscope.measures.ladder.record import ANSWER_PREFIX, Cost, LadderOptions
 from refusalscope.mechanism.suffix_search import SearchOptions
 from refusalscope.models.chat_model import ChatModel
@@ -90,12 +90,9 @@ def with_searched_suffix(run: RunContext, options: LadderOptions, own: Path) -> 
         key = stage_key("ladder search", repr(settings), options.search_prompts, vector.tolist())
         kept = kept_indices(run, "harmful_train")
         journal = own / f"{SEARCH_JOURNAL}{key[:16]}.jsonl"
-        try:
-            found = journaled_search(
-                run, vector, kept, settings, n_prompts=options.search_prompts, journal=journal
-            )
-        except NoSearchError as error:
-            raise CannotTryError(str(error)) from error
+        found = journaled_search(
+            run, vector, kept, settings, n_prompts=options.search_prompts, journal=journal
+        )
         write_file(own / _SEARCH, found.to_json())
         remove_search_journals(own)
     n_steps = len(found.steps) - 1

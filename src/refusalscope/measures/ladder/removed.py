@@ -16,9 +16,10 @@ from refusalscope.activations.moments import resid_pre_moments
 from refusalscope.activations.next_token import refusal_metrics
 from refusalscope.engine.first_order import first_order
 from refusalscope.engine.rows import under
+from refusalscope.errors import CannotTryError
 from refusalscope.interventions.apply import without_span
 from refusalscope.interventions.intervention import Intervention
-from refusalscope.measures.ladder.made import CannotTryError, Made, direction_cost
+from refusalscope.measures.ladder.made import Made, direction_cost
 from refusalscope.measures.ladder.record import Cost, LadderOptions
 from refusalscope.metrics.refusal_metric import refusal_metric
 from refusalscope.pipeline.choose import limits_of

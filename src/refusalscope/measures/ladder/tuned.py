@@ -9,7 +9,8 @@ from pathlib import Path
 from refusalscope.data.answer_pairs import read_pairs
 from refusalscope.data.instruction import Instruction
 from refusalscope.data.overlap import require_disjoint
-from refusalscope.measures.ladder.made import CannotTryError, Made, direction_cost
+from refusalscope.errors import CannotTryError
+from refusalscope.measures.ladder.made import Made, direction_cost
 from refusalscope.measures.ladder.record import Cost, LadderOptions
 from refusalscope.models.anatomy import measure_anatomy
 from refusalscope.pipeline.adapters import (
