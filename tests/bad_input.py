@@ -16,6 +16,8 @@ from typing import Any, get_args, get_origin
 from typer.main import get_command
 
 from refusalscope.cli.main import app
+from refusalscope.pipeline.options import RunOptions
+from refusalscope.results.flags import offered
 
 ENDINGS = ("", ".json", ".jsonl", ".toml", ".safetensors", ".txt", ".yaml")
 CONTENT: dict[str, bytes] = {
@@ -65,6 +67,19 @@ TEXTS: dict[str, Callable[[str], str]] = {
     "half an argument": lambda _: "-",
 }
 
+_RUN = {
+    "[MODEL]": "tiny",
+    "--out": "out",
+    "--harmful": "harmful.txt",
+    "--harmless": "harmless.txt",
+    **{f"--n-{name}": "3" for name in ("train", "val", "test")},
+    "--refusal-token": "c",
+    "--no-filter": "",
+    "--max-new-tokens": "2",
+    "--min-induce": "-100",
+    "--max-kl": "100",
+    "--max-layer-fraction": "1.1",
+}
 BASES: dict[str, dict[str, str]] = {
     **{
         name: {"RUN": "run"}
@@ -72,9 +87,14 @@ BASES: dict[str, dict[str, str]] = {
     },
     "select": {"RUN": "run"},
     "anatomy": {"MODEL": "tiny"},
+    "audit": _RUN,
     "evaluate agreement": {"RUN": "run"},
     "evaluate coherence": {"RUN": "run", "--tasks": "no_such_task"},
     "evaluate contrast": {"RUN": "run"},
+    "evaluate decoys": {"RUN": "run", "--optimise-steps": "1", "--no-cosmic": ""},
+    "evaluate dose": {"RUN": "run", "--strength": "1"},
+    "evaluate ladder": {"RUN": "run", "--rung": "baseline"},
+    "evaluate over-refusal": {"RUN": "run"},
     "evaluate drift": {"RUN": "run"},
     "evaluate estimators": {"RUN": "run"},
     "evaluate finetune": {"RUN": "run", "--pairs": "pairs.json"},
@@ -100,19 +120,7 @@ BASES: dict[str, dict[str, str]] = {
     "report compare": {"FIRST": "run", "SECOND": "run", "--out": "out"},
     "report edit": {"RUN": "run", "EDITED": "edited"},
     "report runs": {"RUN...": "run", "--out": "out"},
-    "run": {
-        "[MODEL]": "tiny",
-        "--out": "out",
-        "--harmful": "harmful.txt",
-        "--harmless": "harmless.txt",
-        **{f"--n-{name}": "3" for name in ("train", "val", "test")},
-        "--refusal-token": "c",
-        "--no-filter": "",
-        "--max-new-tokens": "2",
-        "--min-induce": "-100",
-        "--max-kl": "100",
-        "--max-layer-fraction": "1.1",
-    },
+    "run": _RUN,
     "run-all": {"CONFIG": "config.toml", "--out": "out"},
     "weights adapter": {"MODEL": "tiny", "--direction": "direction.safetensors", "--out": "out"},
     "weights add": {"MODEL": "tiny", "--direction": "direction.safetensors", "--out": "out"},
@@ -142,6 +150,7 @@ CONTEXTS: dict[tuple[str, str], dict[str, str]] = {
         )
     },
     ("weights verify", "--base"): {"--behaviour": ""},
+    ("evaluate ladder", "--search-steps"): {"--rung": "searched_suffix"},
     ("run", "--vllm-python"): {"--engine": "vllm"},
     ("evaluate judge", "--rubric"): {"--judge": "chat", "--model": "tiny"},
     ("evaluate judge", "--cache"): _HERE,
@@ -155,7 +164,9 @@ CONTEXTS: dict[tuple[str, str], dict[str, str]] = {
 
 _ENDING = {
     **dict.fromkeys(("--harmful", "--harmless", "--harmful-test", "--harmless-test"), ".json"),
-    **dict.fromkeys(("--pairs", "--alpaca", "--prompts", "--sentences", "--suffix"), ".json"),
+    **dict.fromkeys(
+        ("--pairs", "--borderline", "--alpaca", "--prompts", "--sentences", "--suffix"), ".json"
+    ),
     **dict.fromkeys(("--direction",), ".safetensors"),
     "--pile": ".jsonl",
     "CONFIG": ".toml",
@@ -198,13 +209,18 @@ def spelling(parameter: Any) -> str:
     return parameter.opts[0]
 
 
+def is_runs_own(command: str, option: str) -> bool:
+    """Whether an option of an audit is that of a run: the same field, read by the same code."""
+    return command == "audit" and option in {one.spelling for one in offered(RunOptions)}
+
+
 def table() -> list[Row]:
-    """Every row, those that a rule leaves out too."""
+    """Every row, those that a rule leaves out too; an audit's options of its run are the run's."""
     return [
         Row(command=name, option=spelling(p), kind=kind, words=_words(name, command, p, value))
         for name, command in leaves(get_command(app))
         for p in command.params
-        if p.name != "help"
+        if p.name != "help" and not is_runs_own(name, spelling(p))
         for kind, value in _values(p)
     ]
 

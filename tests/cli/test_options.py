@@ -5,9 +5,15 @@ from typing import Any
 from typer.main import get_command
 
 from refusalscope.cli.main import app
+from refusalscope.pipeline.options import RunOptions
+from refusalscope.results.flags import offered
 
 OPTIONS = {
     "anatomy": {"MODEL", "--seed", "--trust-remote-code", "--json"},
+    "audit": {
+        *("--base", "--borderline", "--json", "--out", "--pairs", "--quick"),
+        *(one.spelling for one in offered(RunOptions)),
+    },
     "complete": {"RUN", "--json", "--trust-remote-code"},
     "evaluate agreement": {"RUN", "--json"},
     "evaluate coherence": {
@@ -16,6 +22,19 @@ OPTIONS = {
     },
     "evaluate contrast": {"RUN", "--json", "--seed", "--trust-remote-code"},
     "evaluate estimators": {"RUN", "--json", "--no-cosmic", "--proven", "--trust-remote-code"},
+    "evaluate decoys": {
+        *("RUN", "--json", "--no-cosmic", "--optimise-prompts", "--optimise-steps"),
+        "--trust-remote-code",
+    },
+    "evaluate dose": {"RUN", "--json", "--strength", "--trust-remote-code"},
+    "evaluate ladder": {
+        *("RUN", "--answer-start", "--json", "--optimise-steps", "--pairs", "--rank"),
+        *("--rank-prompts", "--rung", "--search-candidates", "--search-prompts", "--search-steps"),
+        *("--suffix-tokens", "--system-prompt", "--trust-remote-code", "--tune-pairs"),
+    },
+    "evaluate over-refusal": {
+        *("RUN", "--borderline", "--json", "--n-borderline", "--trust-remote-code"),
+    },
     "evaluate drift": {"RUN", "--batch-size", "--json", "--trust-remote-code"},
     "evaluate finetune": {
         *("RUN", "--alpaca", "--batch-size", "--epochs", "--json", "--judge", "--judge-model"),

@@ -61,27 +61,32 @@ RULES = (
     Rule(
         reason="a run, several runs and a cache may begin in an empty folder",
         covers=lambda row: (
-            (row.command in ("run", "run-all") and _is("--out", "folder")(row))
+            (row.command in ("audit", "run", "run-all") and _is("--out", "folder")(row))
             or _is("--cache", "folder")(row)
         ),
-        most=3,
+        most=4,
     ),
     Rule(
-        reason="zero is a seed, a layer, no retry and no suffix",
+        reason="zero is a seed, a layer, no retry, no suffix, no search and no dose",
         covers=lambda row: (
-            row.option in ("--seed", "--layer", "--retries", "--random-suffix")
+            row.option
+            in (
+                *("--seed", "--layer", "--retries", "--random-suffix"),
+                *("--search-steps", "--optimise-steps", "--strength"),
+            )
             and row.kind == "zero"
         ),
-        most=14,
+        most=18,
     ),
     Rule(
         reason="a system prompt, a prefix and a text are any text; only a text may not be blank",
         covers=lambda row: (
-            row.option in ("--system", "--answer-prefix", "--text")
+            row.option
+            in ("--system", "--answer-prefix", "--text", "--answer-start", "--system-prompt")
             and row.kind != "surrogate"
-            and (row.option, row.kind) != ("--text", "blank")
+            and (row.option, row.kind) not in (("--text", "blank"), ("--answer-start", "blank"))
         ),
-        most=48,
+        most=80,
     ),
     Rule(
         reason="a folder of data sets or tasks that has none of those asked for is not looked into",

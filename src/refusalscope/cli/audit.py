@@ -29,6 +29,7 @@ def audit(
     from refusalscope.results.audit_records import AUDIT_PAGE
 
     quiet_libraries()
+    options.require_sense()
     with start_session(options.run_options(), out, progress=Bars()) as session:
         found = audited(session, options)
     if as_json:

@@ -1,10 +1,11 @@
 """What `refusalscope audit` is asked to do."""
 
+from pathlib import Path
 from typing import Annotated
 
 from refusalscope.measures.decoys.record import DecoyOptions
 from refusalscope.measures.dose.record import DoseOptions
-from refusalscope.measures.ladder.record import LadderOptions
+from refusalscope.measures.ladder.record import LadderOptions, rungs_of
 from refusalscope.measures.over_refusal.record import OverRefusalOptions
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.results.flags import Flag
@@ -32,6 +33,19 @@ class AuditOptions(Record):
         str | None, Flag("Folder of the checkpoint that this one was made from, to compare with.")
     ] = None
     quick: Annotated[bool, Flag("Fewer instructions, shorter answers, less search.")] = False
+
+    def require_sense(self) -> None:
+        """Refuse, before a long run, what could only fail after it.
+
+        Raises:
+            InputError: the file of pairs, of borderline instructions or the base is not one.
+        """
+        rungs_of(self.ladder())
+        if self.borderline is not None:
+            from refusalscope.data.sources import read_file_or_source  # noqa: PLC0415 - numpy
+
+            folder = None if self.run.datasets is None else Path(self.run.datasets)
+            read_file_or_source(self.borderline, folder)
 
     def run_options(self) -> RunOptions:
         """The options of the run, shortened where the audit is quick."""

@@ -1,6 +1,7 @@
 """The threat ladder: what each way of getting past a model's refusal does, and what it costs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -95,8 +96,15 @@ def rungs_of(options: LadderOptions) -> list[str]:
     """The names of the rungs that are asked for, the cheapest first.
 
     Raises:
-        InputError: there is no rung of a name, or a number stands twice.
+        InputError: there is no rung of a name, a number stands twice, an answer's beginning is
+            blank, or the file of pairs is not one.
     """
+    if options.prefix is not None and not options.prefix.strip():
+        raise InputError("--answer-start is blank; give the first words of an answer")
+    if options.pairs is not None:
+        from refusalscope.data.answer_pairs import read_pairs  # noqa: PLC0415 - reads with numpy
+
+        read_pairs(Path(options.pairs))
     for flag, numbers in (("--rank", options.ranks), ("--tune-pairs", options.n_pairs)):
         if len(set(numbers)) < len(numbers):
             raise InputError(f"{flag} gives a number twice ({_listed(numbers)}); give each once")
