@@ -18,6 +18,7 @@ from refusalscope.cli import (
     measures,
     mechanism,
     organism,
+    plan,
     report,
     run,
     run_all,
@@ -65,6 +66,7 @@ anatomy.register(app)
 imports.register(app)
 measures.register(app)
 mechanism.register(app)
+plan.register(app)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(organism.app, name="organism")
 app.add_typer(report.app, name="report")

@@ -20,15 +20,20 @@ def n_cores() -> int:
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
+def n_threads() -> int:
+    """Tensors that are worked on at a time."""
+    return min(_MOST, n_cores())
+
+
 @contextmanager
 def tensor_pool() -> Generator[ThreadPoolExecutor]:
     """A pool with a thread for each core; after an exception what has not begun is dropped."""
     keep_freed_memory()
-    n_threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(min(_MOST, n_cores()))
+    pool = ThreadPoolExecutor(n_threads())
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(n_threads)
+        torch.set_num_threads(before)
