@@ -18,14 +18,20 @@ from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 
 @dataclass(slots=True)
 class Held:
-    """Bytes of the tensors that were made since counting began and are still there."""
+    """Bytes of the tensors that were made since counting began and are still there.
+
+    Attributes:
+        flops: Operations of the matrix products that were run; two for each multiplication.
+    """
 
     now: int = 0
     peak: int = 0
+    flops: int = 0
 
     def take(self, n: int) -> None:
         """Count what is made."""
@@ -107,6 +113,19 @@ class _Attention(torch.autograd.Function):
         return tuple(torch.empty_like(one) for one in ctx.saved_tensors[:3])
 
 
+def _operations(
+    func: Any,  # noqa: ANN401 - an operation of torch
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    found: Any,  # noqa: ANN401 - what it returned
+) -> int:
+    """Operations of a matrix product; 0 of anything else."""
+    if func is torch.ops.aten.linear.default:
+        return 2 * found.numel() * args[1].shape[-1]
+    count = flop_registry.get(getattr(func, "overloadpacket", None))
+    return 0 if count is None else int(count(*args, **kwargs, out_val=found))
+
+
 _QUESTIONS = ("_local_scalar_dense", "item", "is_nonzero")
 """What asks for a number."""
 
@@ -127,6 +146,7 @@ class _Counting(TorchDispatchMode):
         if func.__name__.split(".")[0] in _QUESTIONS and args[0].is_meta:
             return args[0].dtype == torch.bool  # a question that numbers would answer: yes, or 0
         found = func(*args, **(kwargs or {}))
+        self._held.flops += _operations(func, args, kwargs or {}, found)
         for one in tree_leaves((args, kwargs)):
             if isinstance(one, Tensor):
                 self._was_there(one)

@@ -69,11 +69,17 @@ class MetaModel:
     itemsize: int
     """Bytes of a number."""
 
-    def held_by_pass(self) -> float:
-        """Bytes that a pass holds at its peak for each of its tokens: no matrix of them is made."""
+    def by_pass(self) -> tuple[float, float]:
+        """Bytes that a pass holds at its peak, and operations of its layers, for each token.
+
+        No matrix of tokens by tokens is made, so both are the same for passes of any shape. An
+        architecture may run more experts than a token takes: what is run counts. Attention's own
+        operations are not among them.
+        """
         with torch.no_grad(), counted_on_meta() as held:
             last_token_logits(self.model, _batch(_ROWS, _WIDTH))
-        return held.peak / (_ROWS * _WIDTH)
+        of_layers = held.flops - 2 * _ROWS * self.size.n_unembedding
+        return held.peak / (_ROWS * _WIDTH), of_layers / (_ROWS * _WIDTH)
 
     def held_by_gradients(self) -> float:
         """The same of a pass whose logits are differentiated by what enters every layer.

@@ -39,12 +39,14 @@ class Measured:
     Attributes:
         by_pass: Bytes a token at the peak of a pass.
         by_gradients: The same where it is differentiated.
+        flops: Operations of the layers' matrix products for a token, as transformers runs them.
     """
 
     size: Size
     itemsize: int
     by_pass: float
     by_gradients: float
+    flops: float
     layers: tuple[LayerCache, ...]
     reading: Reading
 
@@ -67,10 +69,12 @@ class Measured:
 
 def measure(meta: MetaModel) -> Measured:
     """Count it all."""
+    by_pass, flops = meta.by_pass()
     return Measured(
         size=meta.size,
         itemsize=meta.itemsize,
-        by_pass=meta.held_by_pass(),
+        by_pass=by_pass,
+        flops=flops,
         by_gradients=meta.held_by_gradients(),
         layers=meta.cache(),
         reading=reading_of(meta.model.dtype),

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from refusalscope.models.load_options import Dtype
+from refusalscope.organisms.named import DEFAULT_ORGANISM, ORGANISM_PREFIX
 from refusalscope.results.flags import Flag
 from refusalscope.results.numbers import LARGEST_FACTOR, Count, CountOrZero
 from refusalscope.results.record import Record
@@ -16,7 +17,14 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class PlanOptions(Record):
     """Sizes of a run and of a machine."""
 
-    model: Annotated[str, Flag("Folder with config.json, organism:NAME, or hub id.", is_argument=True)]
+    model: Annotated[
+        str,
+        Flag(
+            "Folder with config.json, organism:NAME, or hub id.",
+            is_argument=True,
+            metavar="[MODEL]",
+        ),
+    ] = ORGANISM_PREFIX + DEFAULT_ORGANISM
     n_train: Annotated[Count, Flag("Training instructions of each kind.")] = 128
     n_val: Annotated[Count, Flag("Validation instructions of each kind.")] = 32
     n_test: Annotated[Count, Flag("Test instructions of each kind.")] = 100

@@ -54,22 +54,20 @@ class Machine:
         # accelerate fills the first device with less, where the embedding lies.
         return most_layers * of_layers // size.n_layers + size.n_outside * itemsize // 2
 
-    def placed(self, held: Held, *, by_vllm: int | None = None) -> Placed:
+    def placed(self, held: Held, *, can_halve: bool) -> Placed:
         """One stage.
 
         Args:
-            by_vllm: Devices over which vLLM divides each layer, where it writes completions.
+            can_halve: Its batches are halved where they do not fit; never on a CPU, where the
+                system ends a process that is too large.
         """
         n = self.n_devices
         weights = self.weights(n)
-        if by_vllm is not None:
-            return self._by_vllm(held, weights, by_vllm)
+        most = _MOST_HALVINGS if can_halve and self.facts.kind != "cpu" else 0
         halvings = 0
-        while not self._fits(weights, held, n, halvings) and halvings < _MOST_HALVINGS:
+        while not self._fits(weights, held, n, halvings) and halvings < most:
             halvings += 1
         fits = self._fits(weights, held, n, halvings)
-        if self.facts.kind == "cpu" and halvings:
-            fits = False  # the system ends a process that is too large; nothing is halved
         return Placed(
             memory=self._memory(weights, held, n),
             halvings=halvings if fits else 0,
@@ -91,20 +89,21 @@ class Machine:
             read=0,
         )
 
-    def _by_vllm(self, held: Held, weights: int, n: int) -> Placed:
-        """vLLM's own weights lie beside those that are spread; one device's are moved away."""
-        stays = weights if self.n_devices > 1 else 0
+    def by_vllm(self, held: Held, n: int) -> Placed:
+        """Completions by vLLM, which divides each layer over n devices.
+
+        Its weights lie beside those that are spread; those of one device are moved to the host.
+        """
+        stays = self.weights(self.n_devices) if self.n_devices > 1 else 0
         own = self.measured.weights // n
         memory = _memory(
             weights=stays + own,
             process=self.process,
             cache=held.cache / n,
-            activations=held.activations,
-            logits=held.logits,
         )
         enough = n <= self.facts.n_devices
         fits = enough and (self.memory is None or memory.total <= self.memory)
-        beside = ", beside the weights that selection has spread" if stays else ""
+        beside = ", beside the spread weights" if stays else ""
         where = f"vLLM, each layer over {n} devices{beside}"
         if not enough:
             where = f"does not fit: {n} devices are asked for, {self.facts.n_devices} are there"
@@ -133,10 +132,11 @@ class Machine:
     def _where(self, n: int, halvings: int, *, fits: bool) -> str:
         place = "the CPU" if self.facts.kind == "cpu" else "one device"
         if n > 1:
-            place = f"{n} devices, layer after layer (--device spread)"
+            place = f"{n} devices (--device spread)"
         if not fits:
             return f"does not fit: {place}"
-        return place if not halvings else f"{place}, batches halved {halvings} times"
+        times = "once" if halvings == 1 else f"{halvings} times"
+        return place if not halvings else f"{place}, batches halved {times}"
 
 
 def _memory(**parts: float) -> PlannedMemory:

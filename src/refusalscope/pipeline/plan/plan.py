@@ -102,11 +102,11 @@ def plan_of(
         on_cpu=on_cpu,
     )
     work = work_of_stages(
-        options, measured.size, max_new_tokens=max_new_tokens, n_suffix=n_suffix
+        options, measured, max_new_tokens=max_new_tokens, n_suffix=n_suffix
     )
     held = {"load": _loading(meta, measured, on_cpu=on_cpu), **memory.by_stage()}
     stages = [
-        _stage(name, machine.placed(own, by_vllm=_vllm(name, options)), work.get(name), options)
+        _stage(name, _placed(name, own, machine, options), work.get(name), options)
         for name, own in held.items()
     ]
     edit = machine.streamed(_streamed_bytes(meta.model.config))
@@ -190,9 +190,10 @@ def _streamed_bytes(config: PretrainedConfig) -> int:
     return proof + n_threads() * _CHUNKS * CHUNK * torch.float32.itemsize
 
 
-def _vllm(name: str, options: PlanOptions) -> int | None:
-    is_vllm = name == "complete" and options.engine == "vllm"
-    return options.tensor_parallel if is_vllm else None
+def _placed(name: str, held: Held, machine: Machine, options: PlanOptions) -> Placed:
+    if name == "complete" and options.engine == "vllm":
+        return machine.by_vllm(held, options.tensor_parallel)
+    return machine.placed(held, can_halve=name != "load")
 
 
 def _stage(name: str, placed: Placed, work: Work | None, options: PlanOptions) -> PlannedStage:
@@ -245,6 +246,8 @@ def _assumptions(
     ]
     if not on_cpu:
         said.append("what the driver and the allocator's gaps take was not measured")
+    if options.engine == "vllm":
+        said.append("of vLLM weights and cache count; what its passes hold was not measured")
     if options.tflops is not None:
         said.append(
             f"times: {options.utilisation:.0%} of {options.tflops:g} TFLOP/s a device is assumed"

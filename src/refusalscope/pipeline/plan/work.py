@@ -7,6 +7,7 @@ from refusalscope.models.meta_model import Size
 from refusalscope.pipeline.complete import CONDITIONS
 from refusalscope.pipeline.label import LABEL_TOKENS
 from refusalscope.pipeline.options import LimitOptions
+from refusalscope.pipeline.plan.measured import Measured
 from refusalscope.pipeline.plan.options import PlanOptions
 from refusalscope.pipeline.project import MAX_INSTRUCTIONS
 from refusalscope.pipeline.stages import LOSS_CONDITIONS
@@ -37,16 +38,28 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Floating-point operations of rows: two for each parameter and token, and attention's."""
+    """Floating-point operations of rows.
+
+    Two for each parameter at work and token, or what the code is seen to run where that is more,
+    and attention's.
+    """
 
     size: Size
+    flops: float
+
+    @property
+    def _of_layers(self) -> float | None:
+        """Of a token, without attention's."""
+        if self.size.n_active is None or self.size.heads is None:
+            return None
+        return max(self.flops, 2.0 * (self.size.n_active - self.size.n_unembedding))
 
     def read(self, rows: float, width: float, *, n_scored: float = 1) -> float | None:
         """Rows that are read at once, whose logits are needed at some tokens."""
         size = self.size
-        if size.n_active is None or size.heads is None:
+        if self._of_layers is None or size.heads is None:
             return None
-        layers = 2 * (size.n_active - size.n_unembedding) * width
+        layers = self._of_layers * width
         attention = 4 * size.heads * width * width
         return rows * (layers + attention + 2 * size.n_unembedding * n_scored)
 
@@ -54,10 +67,12 @@ class Costs:
         """Rows that are read and then answered, a token at a time."""
         size = self.size
         begun = self.read(rows, width)
-        if begun is None or size.n_active is None or size.heads is None:
+        if begun is None or self._of_layers is None or size.heads is None:
             return None
-        steps = max(0.0, n_new - 1)
-        return begun + rows * steps * (2 * size.n_active + 4 * size.heads * (width + n_new / 2))
+        attention = 4 * size.heads * (width + n_new / 2)
+        return begun + rows * max(0.0, n_new - 1) * (
+            self._of_layers + 2 * size.n_unembedding + attention
+        )
 
 
 def n_candidates(options: PlanOptions, size: Size) -> int:
@@ -72,10 +87,11 @@ def n_conditions(n_suffix: int) -> int:
 
 
 def work_of_stages(
-    options: PlanOptions, size: Size, *, max_new_tokens: int, n_suffix: int
+    options: PlanOptions, measured: Measured, *, max_new_tokens: int, n_suffix: int
 ) -> dict[str, Work]:
     """Rows, tokens and operations of each stage; ranges where they depend on the model."""
-    cost, width = Costs(size=size), options.prompt_tokens
+    size, width = measured.size, options.prompt_tokens
+    cost = Costs(size=size, flops=measured.flops)
     whole = width + max_new_tokens
     n_test = 2 * options.n_test
     n_completions = n_test * n_conditions(n_suffix)
