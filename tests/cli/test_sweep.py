@@ -67,12 +67,12 @@ RULES = (
         most=3,
     ),
     Rule(
-        reason="zero is a seed, a layer, no retry and no suffix",
+        reason="zero is a seed, a layer, no retry, no suffix and no shared token",
         covers=lambda row: (
-            row.option in ("--seed", "--layer", "--retries", "--random-suffix")
+            row.option in ("--seed", "--layer", "--retries", "--random-suffix", "--shared-tokens")
             and row.kind == "zero"
         ),
-        most=14,
+        most=15,
     ),
     Rule(
         reason="a system prompt, a prefix and a text are any text; only a text may not be blank",

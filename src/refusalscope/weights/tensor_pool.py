@@ -9,7 +9,7 @@ import torch
 
 from refusalscope.models.freed_memory import keep_freed_memory
 
-_MOST = 8
+MOST_THREADS = 8
 """More threads wait for the disk."""
 
 
@@ -20,18 +20,13 @@ def n_cores() -> int:
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
-def n_threads() -> int:
-    """Tensors that are worked on at a time."""
-    return min(_MOST, n_cores())
-
-
 @contextmanager
 def tensor_pool() -> Generator[ThreadPoolExecutor]:
     """A pool with a thread for each core; after an exception what has not begun is dropped."""
     keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(n_threads())
+    pool = ThreadPoolExecutor(min(MOST_THREADS, n_cores()))
     try:
         yield pool
     finally:

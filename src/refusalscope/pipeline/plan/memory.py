@@ -25,22 +25,27 @@ from refusalscope.selection.score import (
 _DOUBLE = 8
 _NLL = 3 * _DOUBLE
 """Bytes for each logit of a part whose loss is taken in float64."""
+KL_SETS = 2
+"""Sets of validation prompts whose KL the search scores in one pass, of whatever candidates: seen are
+60 rows with 32 prompts, 7 with 8 (the bundled organism)."""
 _MOMENTS = 9
 """Tensors of position x layer x d_model in float64 that extraction holds: sums, means, variances,
 differences."""
+
+Number = int | float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """Bytes that a stage holds at one moment beside the weights."""
 
-    kept: float = 0.0
-    cache: float = 0.0
-    activations: float = 0.0
-    logits: float = 0.0
+    kept: Number = 0
+    cache: Number = 0
+    activations: Number = 0
+    logits: Number = 0
 
     @property
-    def total(self) -> float:
+    def total(self) -> Number:
         """All of it."""
         return self.kept + self.cache + self.activations + self.logits
 
@@ -79,13 +84,13 @@ class Memory:
         }
         return {name: max(own, key=lambda one: one.total) for name, own in stages.items()}
 
-    def _pass(self, tokens: float) -> float:
+    def _pass(self, tokens: Number) -> Number:
         return self.measured.by_pass * tokens
 
-    def _logits(self, rows: float, bytes_of_one: float) -> float:
+    def _logits(self, rows: Number, bytes_of_one: Number) -> Number:
         return rows * self.measured.size.d_vocab * bytes_of_one
 
-    def _stream(self, tokens: float) -> float:
+    def _stream(self, tokens: Number) -> Number:
         """One residual stream."""
         return tokens * self.measured.size.d_model * self.measured.itemsize
 
@@ -107,17 +112,17 @@ class Memory:
         tokens = min(BATCH_SIZE, rows) * options.longest_prompt
         gradients = Held(kept=kept, activations=self.measured.by_gradients * tokens)
         n_rows = n_candidates(options, size) * options.n_val
-        passes = self._edited(n_rows, n_candidates(options, size), kept, self.measured.reading.kl)
+        n_kl = n_rows if options.all_scores else KL_SETS * options.n_val
+        passes = self._edited(n_rows, n_candidates(options, size), kept, n_kl)
         return [*base, gradients, *passes]
 
     def _controls(self) -> list[Held]:
         options = self.options
         base, kept = self._base(options.n_test)
         n_edits = 1 + N_DRAWS
-        reading = self.measured.reading.metric
-        return [*base, *self._edited(2 * n_edits * options.n_test, n_edits, kept, reading)]
+        return [*base, *self._edited(2 * n_edits * options.n_test, n_edits, kept, 0)]
 
-    def _base(self, n_prompts: int) -> tuple[list[Held], float]:
+    def _base(self, n_prompts: int) -> tuple[list[Held], Number]:
         """All prompts of both sets without intervention; streams of the harmless ones are kept."""
         options, size = self.options, self.measured.size
         streams = size.n_layers * self._stream(n_prompts * options.longest_prompt)
@@ -130,10 +135,13 @@ class Memory:
         )
         return [passing, Held(kept=streams, logits=2 * logits)], streams + logits
 
-    def _edited(self, n_rows: int, n_edits: int, kept: float, reading: float) -> list[Held]:
+    def _edited(self, n_rows: int, n_edits: int, kept: Number, n_kl: int) -> list[Held]:
         """Passes over prompts under interventions, which go on from shared tokens.
 
         Prompts of one length share a pass: the shortest have the most rows, and so logits.
+
+        Args:
+            n_kl: Rows of a pass that are scored by KL, at the most.
         """
         options = self.options
         shared = self._shared
@@ -146,9 +154,17 @@ class Memory:
             cache = prefixes + (self.measured.cache(rows, width) if shared else 0)
             moments += [
                 Held(kept=kept, cache=cache, activations=self._pass(rows * own)),
-                Held(kept=kept, cache=prefixes, logits=self._logits(rows, reading)),
+                Held(kept=kept, cache=prefixes, logits=self._read(rows, n_kl)),
             ]
         return moments
+
+    def _read(self, rows: int, n_kl: int) -> Number:
+        """Logits of a pass, and what is made of them score by score."""
+        reading, whole = self.measured.reading, self._logits(rows, self.measured.itemsize)
+        n_kl = min(rows, n_kl)
+        by_kl = self._logits(n_kl, reading.kl - self.measured.itemsize)
+        by_metric = self._logits(rows - n_kl or rows, reading.metric - self.measured.itemsize)
+        return whole + max(by_kl, by_metric)
 
     def _complete(self) -> list[Held]:
         n_rows = 2 * self.options.n_test * n_conditions(self.n_suffix)

@@ -36,6 +36,7 @@ class PlanOptions(Record):
     max_layer_fraction: Annotated[
         Share, Flag("Candidates come from this share of the layers.")
     ] = 0.8
+    all_scores: Annotated[bool, Flag("Score every candidate in full.")] = False
     shortest_prompt: Annotated[Count, Flag("Tokens of the shortest prompt, template and all.")] = 34
     prompt_tokens: Annotated[Count, Flag("Tokens of a prompt on average.")] = 42
     longest_prompt: Annotated[Count, Flag("Tokens of the longest prompt.")] = 113

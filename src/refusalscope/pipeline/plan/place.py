@@ -139,6 +139,6 @@ class Machine:
         return place if not halvings else f"{place}, batches halved {times}"
 
 
-def _memory(**parts: float) -> PlannedMemory:
+def _memory(**parts: int | float) -> PlannedMemory:
     names = ("weights", "process", "kept", "cache", "activations", "logits")
     return PlannedMemory(**{name: round(parts.get(name, 0.0)) for name in names})

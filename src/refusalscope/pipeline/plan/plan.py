@@ -37,7 +37,7 @@ from refusalscope.results.plan_records import (
     PlannedStage,
 )
 from refusalscope.weights.span import CHUNK
-from refusalscope.weights.tensor_pool import n_threads
+from refusalscope.weights.tensor_pool import MOST_THREADS
 
 _GB = 10**9
 _CHUNKS = 4
@@ -187,7 +187,7 @@ def _streamed_bytes(config: PretrainedConfig) -> int:
     """Chunks of the tensors under way, and the miniature on which the edit is proven."""
     small = meta_model(shrunken_config(config), torch.float32, "a miniature")
     proof = _MINIATURES * small.size.n_parameters * small.itemsize
-    return proof + n_threads() * _CHUNKS * CHUNK * torch.float32.itemsize
+    return proof + MOST_THREADS * _CHUNKS * CHUNK * torch.float32.itemsize
 
 
 def _placed(name: str, held: Held, machine: Machine, options: PlanOptions) -> Placed:
@@ -241,7 +241,10 @@ def _assumptions(
         f"prompts of {options.shortest_prompt} to {options.longest_prompt} tokens, "
         f"{options.prompt_tokens} on average, {options.shared_tokens} of them shared; answers of "
         f"{max_new_tokens} tokens at most",
-        f"typical is {TYPICAL_SHARE:.0%} of the full grid of scores: what the bundled organism took",
+        "selection scores all of the grid"
+        if options.all_scores
+        else f"typical is {TYPICAL_SHARE:.0%} of the full grid of scores: what the bundled organism "
+        f"took; --all-scores takes all, and more memory",
         "attention holds its result alone, as fused kernels do",
     ]
     if not on_cpu:

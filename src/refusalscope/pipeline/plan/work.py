@@ -20,6 +20,7 @@ TYPICAL_SHARE = 0.17
 """Of the full grid of scores, what the search runs: the bundled organism with 32 validation prompts
 (30.3 of 180 sweeps); 0.21 with 8 of them (37.2 of 180)."""
 N_SHUFFLED = 32
+Number = int | float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Costs:
             return None
         return max(self.flops, 2.0 * (self.size.n_active - self.size.n_unembedding))
 
-    def read(self, rows: float, width: float, *, n_scored: float = 1) -> float | None:
+    def read(self, rows: Number, width: Number, *, n_scored: Number = 1) -> Number | None:
         """Rows that are read at once, whose logits are needed at some tokens."""
         size = self.size
         if self._of_layers is None or size.heads is None:
@@ -63,7 +64,7 @@ class Costs:
         attention = 4 * size.heads * width * width
         return rows * (layers + attention + 2 * size.n_unembedding * n_scored)
 
-    def written(self, rows: float, width: float, n_new: float) -> float | None:
+    def written(self, rows: Number, width: Number, n_new: Number) -> Number | None:
         """Rows that are read and then answered, a token at a time."""
         size = self.size
         begun = self.read(rows, width)
@@ -101,9 +102,9 @@ def work_of_stages(
     n_projected = 2 * min(MAX_INSTRUCTIONS, options.n_test) * n_conditions(n_suffix)
     full = 3 * n_candidates(options, size) * options.n_val
     base = 2 * options.n_val * (1 + BACKWARD * _share_estimated(options.n_val))
-    typical = base + TYPICAL_SHARE * full
+    typical = base + full * (1.0 if options.all_scores else TYPICAL_SHARE)
 
-    def reads(rows: float, w: float, *, n_scored: float = 1, typical: float | None) -> Work:
+    def reads(rows: Number, w: Number, *, n_scored: Number = 1, typical: Number | None) -> Work:
         return Work(
             passes=_range(rows, typical),
             tokens=_range(rows * w, _times(typical, w)),
@@ -114,7 +115,7 @@ def work_of_stages(
             written=_range(0, 0),
         )
 
-    def writes(rows: float, n_new: int) -> Work:
+    def writes(rows: Number, n_new: int) -> Work:
         return Work(
             passes=_range(rows, rows),
             tokens=_range(rows * (width + n_new), None),
@@ -141,13 +142,13 @@ def _share_estimated(n_prompts: int) -> float:
     return 1 / max(1, min(SHARE_ESTIMATED, n_prompts // LEAST_ESTIMATED))
 
 
-def _range(at_most: float, typical: float | None) -> PlannedRange:
+def _range(at_most: Number, typical: Number | None) -> PlannedRange:
     return PlannedRange(at_most=at_most, typical=typical)
 
 
-def _times(value: float | None, factor: float) -> float | None:
+def _times(value: Number | None, factor: Number) -> Number | None:
     return None if value is None else value * factor
 
 
-def _flops(at_most: float | None, typical: float | None) -> PlannedRange | None:
+def _flops(at_most: Number | None, typical: Number | None) -> PlannedRange | None:
     return None if at_most is None else _range(at_most, typical)
