@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from tiny_models import save_tiny, tiny_weights
+from tiny_models import save_tiny, tiny_config, tiny_weights
+from transformers import MixtralConfig
 
 from refusalscope.errors import InputError, ModelLoadError
 from refusalscope.metrics.kl import kl_divergence
@@ -23,10 +24,10 @@ from refusalscope.results.plan_records import Plan, PlannedStage
 
 D_MODEL, D_MLP, VOCAB, LAYERS, D_KV = 32, 48, 261, 2, 16
 MIXTURE = {
+    "model_type": "mixtral",
+    "architectures": ["MixtralForCausalLM"],
     "num_local_experts": 8,
     "num_experts_per_tok": 2,
-    "head_dim": 8,
-    "sliding_window": None,
 }
 
 
@@ -61,7 +62,8 @@ def test_parameters_and_cache_are_those_of_the_shapes() -> None:
 
 
 def test_a_token_of_a_mixture_is_multiplied_with_its_experts_alone() -> None:
-    size = on_meta("mixtral", **MIXTURE).size
+    config = MixtralConfig(**tiny_config().to_diff_dict() | MIXTURE)
+    size = meta_model(config, torch.float32, "a mixture").size
     experts = LAYERS * 8 * 3 * D_MODEL * D_MLP
     assert size.n_active is not None
     of_layers = size.n_parameters - size.n_outside

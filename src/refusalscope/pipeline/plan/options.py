@@ -33,9 +33,9 @@ class PlanOptions(Record):
         None
     )
     """None is 512, or what an organism says is enough."""
-    max_layer_fraction: Annotated[
-        Share, Flag("Candidates come from this share of the layers.")
-    ] = 0.8
+    max_layer_fraction: Annotated[Share, Flag("Candidates come from this share of the layers.")] = (
+        0.8
+    )
     all_scores: Annotated[bool, Flag("Score every candidate in full.")] = False
     shortest_prompt: Annotated[Count, Flag("Tokens of the shortest prompt, template and all.")] = 34
     prompt_tokens: Annotated[Count, Flag("Tokens of a prompt on average.")] = 42

@@ -109,9 +109,7 @@ class Machine:
             where = f"does not fit: {n} devices are asked for, {self.facts.n_devices} are there"
         elif not fits:
             where = f"does not fit: {where}"
-        return Placed(
-            memory=memory, halvings=0, fits=fits, where=where, n_working=n, read=own
-        )
+        return Placed(memory=memory, halvings=0, fits=fits, where=where, n_working=n, read=own)
 
     def _memory(self, weights: int, held: Held, n: int) -> PlannedMemory:
         """Streams and caches lie with their layers; a pass is on one device at a time."""

@@ -101,9 +101,7 @@ def plan_of(
         n_suffix=n_suffix,
         on_cpu=on_cpu,
     )
-    work = work_of_stages(
-        options, measured, max_new_tokens=max_new_tokens, n_suffix=n_suffix
-    )
+    work = work_of_stages(options, measured, max_new_tokens=max_new_tokens, n_suffix=n_suffix)
     held = {"load": _loading(meta, measured, on_cpu=on_cpu), **memory.by_stage()}
     stages = [
         _stage(name, _placed(name, own, machine, options), work.get(name), options)

@@ -128,9 +128,7 @@ def work_of_stages(
         "extract": reads(n_asked, width, typical=n_asked),
         "select": reads(base + full, width, typical=typical),
         "complete": writes(n_completions, max_new_tokens),
-        "outcomes": reads(
-            n_completions + N_SHUFFLED, whole, n_scored=max_new_tokens, typical=None
-        ),
+        "outcomes": reads(n_completions + N_SHUFFLED, whole, n_scored=max_new_tokens, typical=None),
         "loss": reads(n_loss, whole, n_scored=max_new_tokens, typical=None),
         "controls": reads(n_controls, width, typical=n_controls),
         "project": reads(n_projected, whole, typical=None),
