@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compare what `refusalscope plan` says of memory with what stages of real runs take, stage by stage.
+"""Compare what `refusalscope plan` says of memory with what stages of real runs take.
 
     python scripts/plan_against_measured.py organism:llama3-aft
     python scripts/plan_against_measured.py MODEL --splits DIR --template paper --json
@@ -16,6 +16,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from refusalscope.engine.shared_prefixes import n_shared_tokens
+from refusalscope.pipeline.context import Silent
+from refusalscope.pipeline.folder_lock import only_writer
+from refusalscope.pipeline.options import RunOptions
+from refusalscope.pipeline.run import do_stages, load
 
 STAGES = ("extract", "select", "complete", "outcomes", "loss", "project")
 TOLERANCE = 0.15
@@ -130,12 +136,6 @@ def _child(what: dict) -> dict:
 
 def measured_here(what: dict) -> dict:
     """Load the model, do the run up to one stage, and say what both held at their peaks."""
-    from refusalscope.engine.shared_prefixes import n_shared_tokens
-    from refusalscope.pipeline.context import Silent
-    from refusalscope.pipeline.folder_lock import only_writer
-    from refusalscope.pipeline.options import RunOptions
-    from refusalscope.pipeline.run import do_stages, load
-
     out = Path(what["out"])
     with only_writer(out):
         context = load(RunOptions(**what["options"]), out, progress=Silent())

@@ -1,6 +1,6 @@
 """What a plan says of memory against stages of models that people use.
 
-They lie where REFUSALSCOPE_REAL_MODELS says. Candidates of a few layers, so that selection is short.
+They lie where REFUSALSCOPE_REAL_MODELS says. Candidates of few layers: selection is short.
 """
 
 import importlib.util

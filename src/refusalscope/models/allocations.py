@@ -77,7 +77,7 @@ class _FusedAttention(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
-        types: Any,  # noqa: ANN401, ARG002 - as torch calls it
+        types: Any,  # noqa: ANN401 - as torch calls it
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
@@ -139,7 +139,7 @@ class _Counting(TorchDispatchMode):
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],
-        types: Any,  # noqa: ANN401, ARG002 - as torch calls it
+        types: Any,  # noqa: ANN401 - as torch calls it
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401

@@ -23,7 +23,7 @@ _COPIES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Bytes for each logit at the peak of what is made of logits, the logits themselves included."""
+    """Bytes for each logit at the peak of what is made of them, the logits included."""
 
     finite: float
     first: float

@@ -26,8 +26,8 @@ _DOUBLE = 8
 _NLL = 3 * _DOUBLE
 """Bytes for each logit of a part whose loss is taken in float64."""
 KL_SETS = 2
-"""Sets of validation prompts whose KL the search scores in one pass, of whatever candidates: seen are
-60 rows with 32 prompts, 7 with 8 (the bundled organism)."""
+"""Sets of validation prompts whose KL the search scores in one pass, of any candidates: seen are 60
+rows with 32 prompts, 7 with 8 (the bundled organism)."""
 _MOMENTS = 9
 """Tensors of position x layer x d_model in float64 that extraction holds: sums, means, variances,
 differences."""

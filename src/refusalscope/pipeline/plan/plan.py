@@ -241,8 +241,8 @@ def _assumptions(
         f"{max_new_tokens} tokens at most",
         "selection scores all of the grid"
         if options.all_scores
-        else f"typical is {TYPICAL_SHARE:.0%} of the full grid of scores: what the bundled organism "
-        f"took; --all-scores takes all, and more memory",
+        else f"typical is {TYPICAL_SHARE:.0%} of the full grid of scores: what the bundled "
+        f"organism took; --all-scores takes all, and more memory",
         "attention holds its result alone, as fused kernels do",
     ]
     if not on_cpu:
