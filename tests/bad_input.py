@@ -117,6 +117,7 @@ BASES: dict[str, dict[str, str]] = {
     "organism sentences": {},
     "organism trace": {"ORGANISM": "tiny", "--out": "out"},
     "organism train": {"--out": "out"},
+    "plan": {"[MODEL]": "tiny", "--device-memory": "1"},
     "report compare": {"FIRST": "run", "SECOND": "run", "--out": "out"},
     "report edit": {"RUN": "run", "EDITED": "edited"},
     "report runs": {"RUN...": "run", "--out": "out"},

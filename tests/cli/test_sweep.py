@@ -67,16 +67,16 @@ RULES = (
         most=4,
     ),
     Rule(
-        reason="zero is a seed, a layer, no retry, no suffix, no search and no dose",
+        reason="zero is a seed, a layer, no retry, suffix, search, dose or shared token",
         covers=lambda row: (
             row.option
             in (
-                *("--seed", "--layer", "--retries", "--random-suffix"),
+                *("--seed", "--layer", "--retries", "--random-suffix", "--shared-tokens"),
                 *("--search-steps", "--optimise-steps", "--strength"),
             )
             and row.kind == "zero"
         ),
-        most=18,
+        most=19,
     ),
     Rule(
         reason="a system prompt, a prefix and a text are any text; only a text may not be blank",

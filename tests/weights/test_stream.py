@@ -150,7 +150,7 @@ def test_no_tensor_is_ever_held_whole(tmp_path: Path, monkeypatch: pytest.Monkey
         return data
 
     monkeypatch.setattr(tensor_hash, "_BLOCK", 1000)
-    monkeypatch.setattr(span, "_CHUNK", 500)
+    monkeypatch.setattr(span, "CHUNK", 500)
     for module in (shard_copy, tensor_hash):
         monkeypatch.setattr(module, "read_bytes", counted)
     edit(source, tmp_path / "target")

@@ -19,6 +19,7 @@ from refusalscope.cli import (
     measures,
     mechanism,
     organism,
+    plan,
     report,
     run,
     run_all,
@@ -67,6 +68,7 @@ audit.register(app)
 imports.register(app)
 measures.register(app)
 mechanism.register(app)
+plan.register(app)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(organism.app, name="organism")
 app.add_typer(report.app, name="report")

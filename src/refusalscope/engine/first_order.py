@@ -23,6 +23,8 @@ from refusalscope.models.forward import last_token_logits
 from refusalscope.models.hooks import Edit, edit_inputs, edit_outputs
 from refusalscope.models.prompts import Prompt
 
+BATCH_SIZE = 8
+"""Prompts that are differentiated together."""
 Metric = Callable[[Float[Tensor, "batch d_vocab"]], Float[Tensor, " batch"]]
 
 
@@ -53,7 +55,7 @@ def first_order(
     candidates: Float[Tensor, "pos layer d_model"],
     metric: Metric,
     *,
-    batch_size: int = 8,
+    batch_size: int = BATCH_SIZE,
 ) -> FirstOrder:
     """Estimate both effects of each candidate on the mean metric of the prompts.
 

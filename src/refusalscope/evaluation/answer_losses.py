@@ -15,7 +15,7 @@ from refusalscope.engine.rows import engine_of, exact
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.scored_text import ScoredText
 
-_SCORED_AT_ONCE = 1024
+SCORED_AT_ONCE = 1024
 _ROWS_AT_ONCE = 128
 
 
@@ -27,7 +27,7 @@ def answer_losses(
     progress: Callable[[int], None] | None = None,
 ) -> list[float]:
     """Mean -log p in nats of the scored tokens of each text, without intervention, in float64."""
-    engine = engine_of(chat, batch_size=batch_size, most_scored=_SCORED_AT_ONCE, what="answers")
+    engine = engine_of(chat, batch_size=batch_size, most_scored=SCORED_AT_ONCE, what="answers")
 
     def means(some: Sequence[ScoredText]) -> list[float]:
         nll = _nll(*engine.scored(some)).cpu()

@@ -8,7 +8,7 @@ from torch import Tensor
 from refusalscope.errors import InputError, NumericalError
 
 # Bounds the float64 copy to 128 MiB; the logits of one batch can be many times that.
-_NUMBERS_AT_A_TIME = 1 << 24
+NUMBERS_AT_A_TIME = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def token_nll(
             f"targets range from {int(counted.min())} to {int(counted.max())} where the mask is "
             f"true; expected ids of a vocabulary of {d_vocab} tokens"
         )
-    rows = max(1, _NUMBERS_AT_A_TIME // d_vocab)
+    rows = max(1, NUMBERS_AT_A_TIME // d_vocab)
     total = 0.0
     for some_logits, some_targets in zip(
         logits[mask].split(rows), counted.long().split(rows), strict=True

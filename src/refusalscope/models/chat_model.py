@@ -227,12 +227,12 @@ def _checkpoint(source: str, options: LoadOptions) -> _Found:
     folder = local_folder(source, options.revision)
     origin = _origin(folder, source)
     config = read_config(origin.weights, origin.source, options)
-    own_tokenizer = folder if _has_tokenizer(folder) else origin.weights
+    own_tokenizer = folder if has_tokenizer(folder) else origin.weights
     return _Found(
         config=config,
         folder=folder,
         named=origin.source,
-        tokenizer=lambda: _load_tokenizer(own_tokenizer, source, options),
+        tokenizer=lambda: load_tokenizer(own_tokenizer, source, options),
         model=lambda: _load_weights(origin, source, config, options),
         digest=lambda: _weights_digest(origin),
         warnings=origin.warnings,
@@ -321,8 +321,13 @@ def require_source(source: str) -> None:
         )
 
 
-def local_folder(source: str, revision: str | None) -> Path:
+def local_folder(
+    source: str, revision: str | None, *, files: Sequence[str] = tuple(_HUB_FILES)
+) -> Path:
     """The folder of a model; one on the hub is downloaded.
+
+    Args:
+        files: What of it is downloaded, as patterns of names.
 
     Raises:
         ModelLoadError: there is no model of that name.
@@ -341,7 +346,7 @@ def local_folder(source: str, revision: str | None) -> Path:
             )
         return folder
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(source, revision=revision, allow_patterns=list(files)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise ModelLoadError(
             f"model {source!r} is neither a folder here nor to be had from the hub "
@@ -380,12 +385,18 @@ def read_config(folder: Path, source: str, options: LoadOptions) -> PretrainedCo
     return config
 
 
-def _has_tokenizer(folder: Path) -> bool:
+def has_tokenizer(folder: Path) -> bool:
+    """Whether there is a tokenizer among its files."""
     return any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES)
 
 
-def _load_tokenizer(folder: Path, source: str, options: LoadOptions) -> PreTrainedTokenizerBase:
-    if not _has_tokenizer(folder):
+def load_tokenizer(folder: Path, source: str, options: LoadOptions) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model's folder.
+
+    Raises:
+        ModelLoadError: there is none, or it cannot be read.
+    """
+    if not has_tokenizer(folder):
         raise ModelLoadError(
             f"{source} has no tokenizer; expected tokenizer.json (or a sentencepiece or tiktoken "
             f"model) beside its weights"

@@ -21,16 +21,16 @@ from refusalscope.models.prompts import Prompt
 from refusalscope.selection.score_book import Baseline, ScoreBook
 from refusalscope.selection.scorer import Candidate, Expected, Part, ScoreName
 
-_SHARE = 4
+SHARE_ESTIMATED = 4
 """One prompt in so many is enough to estimate, for a guess."""
-_LEAST = 8
+LEAST_ESTIMATED = 8
 """Prompts of a set that are enough in any case."""
-_BACKWARD = 3.0
+BACKWARD = 3.0
 """Forward passes that a forward and a backward pass cost."""
 _CANNOT = (TypeError, IndexError, KeyError, ValueError, RuntimeError, AttributeError)
 """What an architecture raises that cannot be differentiated."""
-_CPU_TOKENS = 2048
-_ACCELERATOR_TOKENS = 16384
+CPU_TOKENS = 2048
+ACCELERATOR_TOKENS = 16384
 
 
 class ModelScorer:
@@ -85,7 +85,7 @@ class ModelScorer:
             chat,
             [*self._harmless, *self._harmful],
             n_resumable=self.n_harmless,
-            tokens_per_batch=_CPU_TOKENS if on_cpu else _ACCELERATOR_TOKENS,
+            tokens_per_batch=CPU_TOKENS if on_cpu else ACCELERATOR_TOKENS,
             count=self._count,
             shortcuts=None if known is None else known.shortcuts,
         )
@@ -150,13 +150,13 @@ class ModelScorer:
         )
         try:
             for name, prompts, baseline in sets:
-                some = prompts[:: max(1, min(_SHARE, len(prompts) // _LEAST))]
+                some = prompts[:: max(1, min(SHARE_ESTIMATED, len(prompts) // LEAST_ESTIMATED))]
                 effects = first_order(self._chat, some, self._differences, self._metric)
                 change = effects.added if name == "induce" else effects.ablated
                 for position in range(-len(change), 0):
                     for layer, value in enumerate(change[position].tolist()):
                         expected[name, (position, layer)] = baseline + value
-                self._count(_BACKWARD * len(some) / (self.n_harmful + self.n_harmless))
+                self._count(BACKWARD * len(some) / (self.n_harmful + self.n_harmless))
         except _CANNOT as error:
             if is_out_of_memory(error):
                 raise

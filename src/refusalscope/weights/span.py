@@ -15,7 +15,7 @@ from torch import Tensor
 from refusalscope.errors import NumericalError
 from refusalscope.models.anatomy_search import rounding_of
 
-_CHUNK = 1 << 18
+CHUNK = 1 << 18
 """Elements that are worked on at a time; they stay in a core's cache."""
 _ROOM = 4.0
 """Rounding errors of one tensor are within twice this many standard deviations."""
@@ -51,7 +51,7 @@ class Rows:
 
     def blocks(self) -> Iterator[list[tuple[int, int]]]:
         """The chunks of rows of each block, as first and last + 1."""
-        step = max(1, _CHUNK // max(1, self.n_columns))
+        step = max(1, CHUNK // max(1, self.n_columns))
         size = self.n_rows if self.is_along else self.d_model
         for first in range(0, self.n_rows, max(1, size)):
             end = first + size

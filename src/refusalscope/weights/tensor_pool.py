@@ -9,7 +9,7 @@ import torch
 
 from refusalscope.models.freed_memory import keep_freed_memory
 
-_MOST = 8
+MOST_THREADS = 8
 """More threads wait for the disk."""
 
 
@@ -24,11 +24,11 @@ def n_cores() -> int:
 def tensor_pool() -> Generator[ThreadPoolExecutor]:
     """A pool with a thread for each core; after an exception what has not begun is dropped."""
     keep_freed_memory()
-    n_threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(min(_MOST, n_cores()))
+    pool = ThreadPoolExecutor(min(MOST_THREADS, n_cores()))
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(n_threads)
+        torch.set_num_threads(before)
