@@ -17,6 +17,7 @@ from refusalscope.cli import (
     imports,
     measures,
     mechanism,
+    monitor,
     organism,
     report,
     run,
@@ -66,6 +67,7 @@ imports.register(app)
 measures.register(app)
 mechanism.register(app)
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(monitor.app, name="monitor")
 app.add_typer(organism.app, name="organism")
 app.add_typer(report.app, name="report")
 app.add_typer(weights.app, name="weights")
