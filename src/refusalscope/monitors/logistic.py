@@ -22,8 +22,8 @@ def fit_logistic(
 
         (mean_harmful softplus(-z) + mean_harmless softplus(z)) / 2 + penalty |w|^2 / 2
 
-    with z = w . x + b. The bias is not penalised. What is given should be standardised: the penalty is the same for
-    every channel.
+    with z = w . x + b. The bias is not penalised. What is given should be standardised: the penalty
+    is the same for every channel.
     """
     rows = (harmful.double(), harmless.double())
     parameters = torch.zeros(harmful.shape[1] + 1, dtype=torch.float64, requires_grad=True)
