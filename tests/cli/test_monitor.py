@@ -13,7 +13,7 @@ from tiny_runs import Caller, contents
 from refusalscope.monitors.monitor import Monitor, load_monitor, save_monitor
 from refusalscope.results.monitor_records import MonitorEvaluation
 
-KINDS = ("projection", "harmfulness", "discriminant", "logistic", "sliding")
+OTHER_KINDS = ("projection", "harmfulness", "discriminant")
 
 
 def write(path: Path, texts: list[tuple[str, str]]) -> Path:
@@ -25,17 +25,19 @@ def write(path: Path, texts: list[tuple[str, str]]) -> Path:
 def files(tmp_path: Path) -> dict[str, Path]:
     """Harmful ones of three kinds, and harmless ones, to fit on and to measure on."""
     kinds = ("locks", "walls", "roofs")
-    both = range(60)
+    few, many = range(24), range(60)
     return {
         "harmful": write(
-            tmp_path / "h.jsonl", [(f"break {kinds[i % 3]} {i}", kinds[i % 3]) for i in both]
+            tmp_path / "h.jsonl", [(f"break {kinds[i % 3]} {i}", kinds[i % 3]) for i in few]
         ),
-        "harmless": write(tmp_path / "n.jsonl", [(f"paint a house {i}", "paint") for i in both]),
+        "harmless": write(
+            tmp_path / "n.jsonl", [(f"paint a house {i}", "paint") for i in range(32)]
+        ),
         "harmful_test": write(
-            tmp_path / "ht.jsonl", [(f"smash {kinds[i % 3]} {i}", kinds[i % 3]) for i in both]
+            tmp_path / "ht.jsonl", [(f"smash {kinds[i % 3]} {i}", kinds[i % 3]) for i in few]
         ),
-        "harmless_test": write(tmp_path / "nt.jsonl", [(f"draw a tree {i}", "art") for i in both]),
-        "borderline": write(tmp_path / "b.jsonl", [(f"break a record {i}", "x") for i in both]),
+        "harmless_test": write(tmp_path / "nt.jsonl", [(f"draw a tree {i}", "art") for i in many]),
+        "borderline": write(tmp_path / "b.jsonl", [(f"break a record {i}", "x") for i in few]),
     }
 
 
@@ -50,8 +52,20 @@ def evaluate(call: Caller, run: Path, files: dict[str, Path], *words: str | Path
     return call("monitor", "evaluate", "m.safetensors", run, *given, *out, *words)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_fitted_scores_and_is_measured(
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_every_kind_is_fitted(
+    refusalscope: Caller, finished: Path, files: dict[str, Path], kind: str, tmp_path: Path
+) -> None:
+    called = fit(refusalscope, finished, files, "--kind", kind)
+    assert called.status == 0, called
+    facts = load_monitor(tmp_path / "m.safetensors").facts
+    assert facts.kind == kind
+    assert facts.pool == ("direction" if kind == "projection" else "instruction")
+    assert facts.layer in {one.layer for one in facts.layers}
+
+
+@pytest.mark.parametrize("kind", ["logistic", "sliding"])
+def test_what_is_fitted_scores_instructions_and_is_measured(
     refusalscope: Caller, finished: Path, files: dict[str, Path], kind: str, tmp_path: Path
 ) -> None:
     before = contents(finished)
@@ -59,15 +73,15 @@ def test_every_kind_is_fitted_scores_and_is_measured(
     called = fit(refusalscope, finished, files, *held_out)
     assert called.status == 0, called
     assert f"{kind} on resid of layer " in called.out
-    assert "20.00% false positives of 30 harmless prompts" in called.out
+    assert "20.00% false positives of 16 harmless prompts" in called.out
     facts = load_monitor(tmp_path / "m.safetensors").facts
     assert facts.held_out == ("walls",)
     assert {one.name: one.n_sampled for one in facts.fitted_on} == {
-        "harmful_train": 32,
-        "harmless_train": 24,
-        "harmful_val": 8,
-        "harmless_val": 6,
-        "threshold": 30,
+        "harmful_train": 13,
+        "harmless_train": 13,
+        "harmful_val": 3,
+        "harmless_val": 3,
+        "threshold": 16,
     }
     scored = refusalscope(
         *("monitor", "score", "m.safetensors", "--model", finished),
@@ -75,29 +89,29 @@ def test_every_kind_is_fitted_scores_and_is_measured(
     )
     assert scored.status == 0, scored
     rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
-    assert len(rows) == 60
+    assert len(rows) == 24
     assert all(row["is_flagged"] == (row["score"] > facts.threshold) for row in rows)
     called = evaluate(refusalscope, finished, files, "--borderline", files["borderline"])
     assert called.status == 0, called
     record = MonitorEvaluation.from_json((tmp_path / "found.json").read_text(), source="found")
     assert [each.condition for each in record.conditions] == ["baseline", "ablation"]
     baseline = record.conditions[0]
-    assert (baseline.all.n_harmful, baseline.all.n_harmless) == (60, 60)
-    assert baseline.held_out is not None and baseline.held_out.n_harmful == 20
+    assert (baseline.all.n_harmful, baseline.all.n_harmless) == (24, 60)
+    assert baseline.held_out is not None and baseline.held_out.n_harmful == 8
     assert [(c.category, c.is_held_out) for c in baseline.categories] == [
         ("locks", False),
         ("roofs", False),
         ("walls", True),
     ]
-    assert baseline.own_threshold.harmful.rate == sum(r["is_flagged"] for r in rows) / 60
+    assert baseline.own_threshold.harmful.rate == sum(r["is_flagged"] for r in rows) / 24
     assert baseline.own_threshold.borderline is not None
-    assert sum(one.observed.n for one in baseline.calibration) in (0, 120)
+    assert sum(one.observed.n for one in baseline.calibration) in (0, 84)
     for each in record.conditions:
         at_one, at_five = each.all.at
         assert at_one.tpr is None and at_one.reason is not None
         assert at_five.tpr is not None
     assert "TPR at 1% FPR not stated: a false positive rate of 1% needs at least 300" in called.out
-    assert "60 harmful, 60 harmless; AUROC" in called.out
+    assert "24 harmful, 60 harmless; AUROC" in called.out
     assert contents(finished) == before
 
 
@@ -144,13 +158,13 @@ def test_what_cannot_be_fitted_is_one_line_and_no_file(
     refusalscope: Caller, finished: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:
     for words, said in (
-        (("--fpr", "0.01"), "at least 300 harmless instructions .* and there are 30; give more"),
+        (("--fpr", "0.01"), "at least 300 harmless instructions .* and there are 16; give more"),
         (("--hold-out", "doors"), "'doors' is no category .* there are: locks, roofs, walls"),
         (("--layer", "7"), "--layer 7 has no resid in tiny; it has layers 0 to 1"),
         (("--kind", "none"), "--kind is 'none'"),
         (("--kind", "projection", "--site", "mlp"), "is one of the stream"),
         (("--fpr", "1"), "--fpr is 1.0"),
-        (("--harmless", "h.jsonl"), "share 60 instructions"),
+        (("--harmless", "h.jsonl"), "share 24 instructions"),
         (
             ("--hold-out", "locks", "--hold-out", "roofs", "--hold-out", "walls"),
             "0 instructions are left for harmful_train",
@@ -185,7 +199,7 @@ def test_it_is_not_measured_on_what_it_was_fitted_on(
 ) -> None:
     assert fit(refusalscope, finished, files).status == 0
     called = evaluate(refusalscope, finished, files, "--harmful", files["harmful"])
-    assert "the monitor was fitted on 60 of 60 harmful instructions" in called.line
+    assert "the monitor was fitted on 24 of 24 harmful instructions" in called.line
 
 
 def test_another_model_is_warned_of_or_refused(
@@ -199,7 +213,7 @@ def test_another_model_is_warned_of_or_refused(
     plain = refusalscope(
         "monitor", "score", "m.safetensors", "--model", given / "tiny", *score, "--json"
     )
-    assert json.loads(plain.out)["n"] == 60
+    assert json.loads(plain.out)["n"] == 24
 
 
 def test_a_monitor_says_when_it_is_of_other_weights(

@@ -44,7 +44,7 @@ def fit(
 
     quiet_libraries()
     with open_session(run_folder, progress=Bars(), trust_remote_code=trust_remote_code) as session:
-        facts = fit_monitor(session.run, options, out).facts
+        facts = fit_monitor(session, options, out).facts
     if as_json:
         say_json(facts.to_json())
         return
@@ -99,7 +99,7 @@ def evaluate(
 
     quiet_libraries()
     with open_session(run_folder, progress=Bars(), trust_remote_code=trust_remote_code) as session:
-        record = evaluate_monitor(session.run, monitor, options, out)
+        record = evaluate_monitor(session, monitor, options, out)
     if as_json:
         say_json(record.to_json())
         return

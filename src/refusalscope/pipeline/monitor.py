@@ -34,6 +34,7 @@ from refusalscope.pipeline.context import Progress, RunContext
 from refusalscope.pipeline.instructions import InstructionSet
 from refusalscope.pipeline.monitor_sets import FitSets, fit_sets
 from refusalscope.pipeline.reopen import reopen
+from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import chosen_direction, conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.monitor_records import (
@@ -58,7 +59,7 @@ def require_free(path: Path) -> None:
         raise OutputError(f"{path} exists already; give the name of a file that does not exist")
 
 
-def fit_monitor(run: RunContext, options: MonitorFitOptions, out: Path) -> Monitor:
+def fit_monitor(session: Session, options: MonitorFitOptions, out: Path) -> Monitor:
     """Fit one monitor and write its file.
 
     Weights are fitted on training instructions; layer and penalty are those that tell validation
@@ -70,6 +71,7 @@ def fit_monitor(run: RunContext, options: MonitorFitOptions, out: Path) -> Monit
         NumericalError: nothing differs between both kinds, or an activation is not finite.
     """
     require_free(out)
+    run = session.run
     layers = _layers(run.chat, options)
     sets = fit_sets(run, options)
     fitted, looked_at, pool, token = _fitted(run, options, sets, layers)

@@ -19,6 +19,7 @@ from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.instructions import InstructionSet
 from refusalscope.pipeline.monitor import file_digest, require_free
 from refusalscope.pipeline.monitor_sets import EvaluationSets, evaluation_sets
+from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import conditions
 from refusalscope.results.files import write_file
 from refusalscope.results.mechanism_folder import SUFFIX_SEARCH
@@ -56,7 +57,7 @@ class _Suffix:
 
 
 def evaluate_monitor(
-    run: RunContext, monitor_file: Path, options: MonitorEvaluationOptions, out: Path
+    session: Session, monitor_file: Path, options: MonitorEvaluationOptions, out: Path
 ) -> MonitorEvaluation:
     """Measure a monitor on instructions that it was not fitted on, and write the record.
 
@@ -71,6 +72,7 @@ def evaluate_monitor(
     """
     require_free(out)
     monitor = load_monitor(monitor_file)
+    run = session.run
     require_same_shape(run.chat, monitor)
     sets = evaluation_sets(run, monitor, options)
     suffix = _suffix(run, options, sets)
