@@ -77,9 +77,9 @@ def test_what_is_fitted_scores_instructions_and_is_measured(
     facts = load_monitor(tmp_path / "m.safetensors").facts
     assert facts.held_out == ("walls",)
     assert {one.name: one.n_sampled for one in facts.fitted_on} == {
-        "harmful_train": 13,
+        "harmful_train": 11,  # of 19, without a kind
         "harmless_train": 13,
-        "harmful_val": 3,
+        "harmful_val": 5,
         "harmless_val": 3,
         "threshold": 16,
     }
