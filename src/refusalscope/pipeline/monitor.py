@@ -165,7 +165,6 @@ def _fitted(
     if options.kind == "projection":
         vector, (position, own) = chosen_direction(run)
         layer = own if options.layer is None else options.layer
-        choice = LayerChoice(layer=layer, auroc=0.5, separation=0.0)
         readout = projection_readout(vector)
         rows = [
             readout.score(_read(run, each, options, (layer,), pool="direction", token=position))

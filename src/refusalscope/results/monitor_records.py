@@ -118,12 +118,12 @@ class MonitorFacts(Record):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     kind: MonitorKind
     site: MonitorSite
-    layer: int
+    layer: CountOrZero
     pool: Pool
     token: int | None
-    window: int | None
-    d_model: int
-    n_layers: int
+    window: Count | None
+    d_model: Count
+    n_layers: Count
     threshold: float
     fpr: float
     n_threshold: int
