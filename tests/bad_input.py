@@ -113,6 +113,26 @@ BASES: dict[str, dict[str, str]] = {
         "--suffix-tokens": "2",
         "--search-prompts": "1",
     },
+    "monitor evaluate": {
+        "MONITOR": "monitor.safetensors",
+        "RUN": "run",
+        "--harmful": "harmful-other.txt",
+        "--harmless": "harmless-other.txt",
+        "--out": "out.json",
+    },
+    "monitor fit": {
+        "RUN": "run",
+        "--harmful": "harmful.txt",
+        "--harmless": "harmless.txt",
+        "--fpr": "0.5",
+        "--out": "out.safetensors",
+    },
+    "monitor score": {
+        "MONITOR": "monitor.safetensors",
+        "--model": "tiny",
+        "--instructions": "harmful.txt",
+        "--out": "out.jsonl",
+    },
     "organism list": {"FOLDER": "empty-folder"},
     "organism sentences": {},
     "organism trace": {"ORGANISM": "tiny", "--out": "out"},
@@ -165,10 +185,9 @@ CONTEXTS: dict[tuple[str, str], dict[str, str]] = {
 
 _ENDING = {
     **dict.fromkeys(("--harmful", "--harmless", "--harmful-test", "--harmless-test"), ".json"),
-    **dict.fromkeys(
-        ("--pairs", "--borderline", "--alpaca", "--prompts", "--sentences", "--suffix"), ".json"
-    ),
-    **dict.fromkeys(("--direction",), ".safetensors"),
+    **dict.fromkeys(("--pairs", "--alpaca", "--prompts", "--sentences", "--suffix"), ".json"),
+    **dict.fromkeys(("--direction", "MONITOR"), ".safetensors"),
+    **dict.fromkeys(("--borderline", "--instructions"), ".jsonl"),
     "--pile": ".jsonl",
     "CONFIG": ".toml",
     "--config": ".toml",

@@ -89,6 +89,18 @@ OPTIONS = {
         "--text",
         "--trust-remote-code",
     },
+    "monitor evaluate": {
+        *("MONITOR", "RUN", "--borderline", "--harmful", "--harmless", "--json", "--n", "--out"),
+        *("--suffix", "--trust-remote-code"),
+    },
+    "monitor fit": {
+        *("RUN", "--fpr", "--harmful", "--harmless", "--hold-out", "--json", "--kind", "--layer"),
+        *("--n-threshold", "--n-train", "--n-val", "--no-ablated", "--out", "--site", "--token"),
+        *("--trust-remote-code", "--window"),
+    },
+    "monitor score": {
+        *("MONITOR", "--instructions", "--json", "--model", "--out", "--trust-remote-code"),
+    },
     "organism list": {"FOLDER", "--json"},
     "organism sentences": set(),
     "organism trace": {"ORGANISM", "--out", "--json"},

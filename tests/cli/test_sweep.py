@@ -56,7 +56,7 @@ RULES = (
             row.option in OUTPUTS
             and row.kind in ("missing", "control", "outside", "half an argument")
         ),
-        most=60,
+        most=72,
     ),
     Rule(
         reason="a run, several runs and a cache may begin in an empty folder",
@@ -76,7 +76,7 @@ RULES = (
             )
             and row.kind == "zero"
         ),
-        most=19,
+        most=20,
     ),
     Rule(
         reason="a system prompt, a prefix and a text are any text; only a text may not be blank",
@@ -198,6 +198,11 @@ def box(given: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -
         ("weights", "orthogonalize", "tiny", "--direction", "run", "--out", "edited"),
         folder=folder,
     )
+    assert done.status == 0, done
+    for name in ("harmful", "harmless"):
+        (folder / f"{name}-other.txt").write_text(f"a {name} one\n" * 3 + f"one more {name} one\n")
+    fitted = ("--harmful", "harmful.txt", "--harmless", "harmless.txt", "--fpr", "0.5")
+    done = ended(("monitor", "fit", "run", *fitted, "--out", "monitor.safetensors"), folder=folder)
     assert done.status == 0, done
     made = Box(original=folder, folder=folder.parent / "cwd" / "a" / "box")
     made.renew()

@@ -16,13 +16,12 @@ from refusalscope.mechanism.attention_regions import (
     REGIONS,
     SuffixedPrompt,
     attention_by_region,
-    n_template_tokens,
     regions_of,
 )
 from refusalscope.mechanism.head_layout import measure_heads
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.miniature import build_miniature, miniature_config
-from refusalscope.models.prompts import Prompt
+from refusalscope.models.prompts import Prompt, n_template_tokens
 from refusalscope.models.trace import random_tokens
 
 SUFFIX = (50, 51, 52)

@@ -18,6 +18,7 @@ from refusalscope.cli import (
     imports,
     measures,
     mechanism,
+    monitor,
     organism,
     plan,
     report,
@@ -70,6 +71,7 @@ measures.register(app)
 mechanism.register(app)
 plan.register(app)
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(monitor.app, name="monitor")
 app.add_typer(organism.app, name="organism")
 app.add_typer(report.app, name="report")
 app.add_typer(weights.app, name="weights")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import get_args
 
 import torch
@@ -14,11 +13,10 @@ from refusalscope.engine.rows import engine_of, taken_off
 from refusalscope.errors import AnatomyError
 from refusalscope.mechanism.head_layout import HeadLayout
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.prompts import Prompt, PromptFormat
+from refusalscope.models.prompts import Prompt, n_template_tokens
 from refusalscope.results.mechanism_records import Region
 
 REGIONS: tuple[Region, ...] = get_args(Region)
-_PROBES = ("go", "Why?", "Stop.", "count to 7", 'say "hi"')
 _ROUNDING = 1e-3
 
 
@@ -28,13 +26,6 @@ class SuffixedPrompt:
 
     prompt: Prompt
     n_suffix: int = 0
-
-
-def n_template_tokens(prompt_format: PromptFormat) -> int:
-    """Tokens that stand before every instruction."""
-    encoded = [prompt_format.encode(probe).ids for probe in _PROBES]
-    columns = zip(*encoded, strict=False)
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
 def regions_of(suffixed: SuffixedPrompt, *, n_template: int) -> list[Region]:

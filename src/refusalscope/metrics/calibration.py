@@ -110,8 +110,44 @@ def _resampled(x: np.ndarray, y: np.ndarray) -> float | None:
     return None if fit is None else fit[0]
 
 
+def log_odds(score: Sequence[float], is_positive: Sequence[bool]) -> tuple[float, float] | None:
+    """Intercept and slope of the log-odds of being positive, were half of all so.
+
+    Platt scaling (1999) with both kinds weighing the same, by the fit of `best_cut`.
+
+    Returns:
+        None where all are of one kind, or positive ones do not have the higher score.
+    """
+    x, y = np.asarray(score, dtype=np.float64), np.asarray(is_positive, dtype=bool)
+    fit = None if y.all() or not y.any() else _newton(x, y)
+    if fit is None:
+        return None
+    slope = float(fit.beta[1]) / fit.scale
+    intercept = float(fit.beta[0]) - slope * fit.centre
+    return (intercept, slope) if math.isfinite(intercept) and math.isfinite(slope) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LogisticFit:
+    """Log-odds beta[0] + beta[1] * (x - centre) / scale."""
+
+    beta: np.ndarray
+    centre: float
+    scale: float
+    loss: float
+
+
 def _fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
-    """Threshold and loss by Newton's method; None where refusals have no higher metric."""
+    """Threshold and loss; None where refusals have no higher metric."""
+    fit = _newton(x, y)
+    if fit is None:
+        return None
+    value = fit.centre - fit.scale * float(fit.beta[0] / fit.beta[1])
+    return (value, fit.loss) if math.isfinite(value) else None
+
+
+def _newton(x: np.ndarray, y: np.ndarray) -> _LogisticFit | None:
+    """The fit by Newton's method; None where its slope is not above zero."""
     centre, scale = float(x.mean()), float(x.std())
     if scale == 0.0:
         return None
@@ -131,8 +167,7 @@ def _fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
         return None
     signed = np.where(y, 1.0, -1.0) * (design @ beta)
     loss = float((weight * np.logaddexp(0.0, -signed)).sum())
-    value = centre - scale * float(beta[0] / beta[1])
-    return (value, loss) if math.isfinite(value) else None
+    return _LogisticFit(beta=beta, centre=centre, scale=scale, loss=loss)
 
 
 def _sigmoid(z: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import hashlib
 import logging
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import takewhile
 
 from transformers import PreTrainedTokenizerBase
 
@@ -188,6 +189,13 @@ def kept_format(
         answer_prefix=kept.answer_prefix,
         day=kept.day,
     )
+
+
+def n_template_tokens(prompt_format: PromptFormat) -> int:
+    """Tokens that stand before every instruction."""
+    encoded = [prompt_format.encode(probe).ids for probe in _PROBES]
+    columns = zip(*encoded, strict=False)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
 def paper_format(
