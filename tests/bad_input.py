@@ -95,6 +95,7 @@ BASES: dict[str, dict[str, str]] = {
     "evaluate dose": {"RUN": "run", "--strength": "1"},
     "evaluate ladder": {"RUN": "run", "--rung": "baseline"},
     "evaluate over-refusal": {"RUN": "run"},
+    "evaluate recognition": {"RUN": "run"},
     "evaluate drift": {"RUN": "run"},
     "evaluate estimators": {"RUN": "run"},
     "evaluate finetune": {"RUN": "run", "--pairs": "pairs.json"},

@@ -35,6 +35,7 @@ OPTIONS = {
     "evaluate over-refusal": {
         *("RUN", "--borderline", "--json", "--n-borderline", "--trust-remote-code"),
     },
+    "evaluate recognition": {"RUN", "--json", "--trust-remote-code"},
     "evaluate drift": {"RUN", "--batch-size", "--json", "--trust-remote-code"},
     "evaluate finetune": {
         *("RUN", "--alpaca", "--batch-size", "--epochs", "--json", "--judge", "--judge-model"),

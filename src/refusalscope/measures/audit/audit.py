@@ -16,6 +16,7 @@ from refusalscope.measures.dose.record import Dose
 from refusalscope.measures.ladder.page import area_of, in_order
 from refusalscope.measures.ladder.record import Rung
 from refusalscope.measures.over_refusal.record import OverRefusal
+from refusalscope.measures.recognition.record import Recognition, RecognitionOptions
 from refusalscope.pipeline.measure import measure
 from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import has_no_direction
@@ -59,13 +60,14 @@ def audit(session: Session, options: AuditOptions) -> Audit:
     not_tested = dict(NEVER_TESTED)
     over = _first(_measured(session, "over-refusal", options.over_refusal(), OverRefusal))
     rungs = in_order(_measured(session, "ladder", options.ladder(), Rung))
-    dose = decoys = None
+    dose = decoys = knows = None
     if has_no_direction(session.any_run):
         why = "the run found no direction"
-        not_tested |= {"dose": why, "decoy check": why}
+        not_tested |= {"dose": why, "decoy check": why, "recognition of harm": why}
     else:
         dose = _first(_measured(session, "dose", options.dose(), Dose))
         decoys = _first(_measured(session, "decoys", options.decoys(), Decoys))
+        knows = _first(_measured(session, "recognition", RecognitionOptions(), Recognition))
     not_tested |= {f"rung {r.name}": r.lacking for r in rungs if r.lacking is not None}
     if decoys is not None:
         not_tested |= {f"rival {r.name}": r.lacking for r in decoys.rivals if r.lacking is not None}
@@ -81,7 +83,7 @@ def audit(session: Session, options: AuditOptions) -> Audit:
             weights_sha256=manifest.model.weights_sha256,
             architecture=manifest.model.architecture,
         ),
-        findings=findings(rungs, over, dose, decoys),
+        findings=findings(rungs, over, dose, decoys, knows),
         advice=advice(rungs, over, decoys),
         rungs=tuple(_rung(rung) for rung in rungs),
         rank_area=area_of(rungs),
@@ -90,7 +92,7 @@ def audit(session: Session, options: AuditOptions) -> Audit:
         else {row.dataset: row.refused for row in over.rows if row.category is None},
         dose={} if dose is None else {f"{p.strength:g}": p.refused for p in dose.points},
         decoys=None if decoys is None else tuple(one.name for one in missed(decoys)),
-        monitors=None,
+        monitors=None if knows is None else _monitors(knows),
         scan=None,
         not_tested=not_tested,
         versions=package_versions(),
@@ -102,7 +104,7 @@ def audit(session: Session, options: AuditOptions) -> Audit:
 
 def write_audit_page(folder: Path, record: Audit) -> None:
     """Write audit.html from the record and from what the measures left in the run's folder."""
-    shown = ("over-refusal", "ladder", "dose", "decoys")
+    shown = ("over-refusal", "ladder", "dose", "decoys", "recognition")
     sections = {}
     for kind in measures():
         if kind.name not in shown or kind.section is None:
@@ -122,6 +124,17 @@ def _measured(session: Session, name: str, options: Record, kind: type[R]) -> li
 
 def _first(records: Sequence[R]) -> R | None:
     return records[0] if records else None
+
+
+def _monitors(knows: Recognition) -> dict[str, object]:
+    """Harm read from activations, by where and in which state of the model."""
+    return {
+        f"{one.place}, {one.state}, probe fitted {one.fitted}": {
+            "layer": one.layer,
+            **one.separation.model_dump(mode="json"),
+        }
+        for one in knows.readings
+    }
 
 
 def _rung(rung: Rung) -> AuditRung:

@@ -8,6 +8,8 @@ from refusalscope.measures.dose.record import Dose
 from refusalscope.measures.ladder.page import area_of, rung_name
 from refusalscope.measures.ladder.record import PROMPT_RUNGS, Rung, rank_of
 from refusalscope.measures.over_refusal.record import BORDERLINE, OverRefusal
+from refusalscope.measures.recognition.page import verdict as what_knows
+from refusalscope.measures.recognition.record import Recognition
 from refusalscope.report.wording import number, percent, rate_in_full
 from refusalscope.results.records import Rate
 
@@ -26,7 +28,11 @@ def is_past(rung: Rung) -> bool:
 
 
 def findings(
-    rungs: Sequence[Rung], over: OverRefusal | None, dose: Dose | None, decoys: Decoys | None
+    rungs: Sequence[Rung],
+    over: OverRefusal | None,
+    dose: Dose | None,
+    decoys: Decoys | None,
+    knows: Recognition | None = None,
 ) -> tuple[str, ...]:
     """One sentence for each thing that was measured.
 
@@ -39,6 +45,7 @@ def findings(
         *_ranks(rungs),
         *_doses(dose),
         *([decoy_verdict(decoys)] if decoys is not None else []),
+        *([] if knows is None else [what_knows(knows)]),
         *_nonsense(rungs),
         *_control(rungs),
     )
