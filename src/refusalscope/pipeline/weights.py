@@ -21,7 +21,7 @@ from refusalscope.weights.checkpoint_plan import ModelFolder, quantization_of
 from refusalscope.weights.compare import compare_checkpoints
 from refusalscope.weights.scan import panel_row, scan_checkpoint
 from refusalscope.weights.scan_damage import missing_shards
-from refusalscope.weights.scan_panel import panel_of, read_panel, shipped_panel
+from refusalscope.weights.scan_panel import FEWEST, panel_of, read_panel, shipped_panel
 from refusalscope.weights.stream import orthogonalize_checkpoint
 from refusalscope.weights.verify import read_edit, verify_checkpoint
 
@@ -222,6 +222,12 @@ def build_panel(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"{twice[0]} is given twice; a panel counts each checkpoint once")
+    if len(names) < FEWEST:
+        raise InputError(
+            f"a panel of {len(names)} checkpoints says nothing; give at least {FEWEST} clean ones"
+        )
+    if os.path.lexists(out):
+        raise OutputError(f"{out} exists already; give the name of a file that does not exist")
     kinds = [_kind(source) for source in ordered]
     rows: list[PanelRow] = []
     with (progress or Silent()).stage("panel", len(ordered), unit="checkpoints") as advance:
@@ -230,8 +236,6 @@ def build_panel(
             rows.append(panel_row(source, kind=kind, position=position, seed=seed))
             advance(1)
     panel = panel_of(title, rows)
-    if os.path.lexists(out):
-        raise OutputError(f"{out} exists already; give the name of a file that does not exist")
     write_file(out, panel.to_json())
     return panel
 

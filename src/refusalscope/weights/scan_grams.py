@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from refusalscope.errors import NumericalError
 from refusalscope.models.residual_writer import PassedNorm
 from refusalscope.weights.checkpoint import Checkpoint
 from refusalscope.weights.checkpoint_plan import (
@@ -106,7 +107,12 @@ def plan_scan(examined: ExaminedCheckpoint) -> ScanPlan:
 def writer_grams(
     plan: ScanPlan, layer: int | None, *, progress: Callable[[float], None] | None = None
 ) -> dict[str, WriterGram]:
-    """What a layer can write, by kind of output; one tensor at a time is read."""
+    """What a layer can write, by kind of output; one tensor at a time is read.
+
+    Raises:
+        ModelLoadError: A tensor is not stored as plain numbers.
+        NumericalError: A tensor has NaN or infinite values.
+    """
     found: dict[str, WriterGram] = {}
     for part in plan.of(layer):
         weight = as_written(plan, part)
@@ -115,6 +121,11 @@ def writer_grams(
         if weight.shape[1] < 2:
             continue
         gram = _gram(weight)
+        if not bool(gram.isfinite().all()):
+            raise NumericalError(
+                f"{part.part.name} of {plan.checkpoint.folder} has NaN or infinite values: get the "
+                "checkpoint anew"
+            )
         gram /= median_energy(gram.diagonal())
         own = WriterGram(gram=_with_mean(plan, part, gram), n_columns=weight.shape[1])
         found[part.site] = found[part.site] + own if part.site in found else own

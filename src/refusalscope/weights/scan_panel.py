@@ -24,13 +24,14 @@ SUSPICIOUS, EDITED = 1.5, 3.0
 FEWEST = 4
 """Checkpoints of a panel: two a half."""
 _SIGNALS = ("joint", "whole", "site", "layer", "third_layer", "top")
-_SHIPPED = "scan_panel.json"
+SHIPPED = "scan_panel.json"
+"""The file of the panel that comes with the package."""
 
 
 def shipped_panel() -> ScanPanel:
     """The panel that comes with the package."""
-    text = (files("refusalscope.weights") / _SHIPPED).read_text(encoding="utf-8")
-    return ScanPanel.from_json(text, source=_SHIPPED)
+    text = (files("refusalscope.weights") / SHIPPED).read_text(encoding="utf-8")
+    return ScanPanel.from_json(text, source=SHIPPED)
 
 
 def read_panel(path: Path) -> ScanPanel:

@@ -49,9 +49,6 @@ def judge(measured: Measured, panel: ScanPanel, *, rounding: float, lone: list[s
         rounding: Energy that rounding puts back along a direction, over that of a direction.
         lone: Biases that only few layers have.
     """
-    thresholds = panel.thresholds
-    flagged = _flagged(measured, panel)
-    whole = [b for b in (measured.whole, measured.joint) if b is not None]
     return (
         _edit(measured, panel)
         or _suspicion(measured, panel, lone)
