@@ -44,7 +44,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PANEL = ROOT / "src" / "refusalscope" / "weights" / scan_panel.SHIPPED
 FAMILIES = ("llama3", "qwen2", "gemma", "yi", "llama2")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-STRENGTHS = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)
+STRENGTHS = (1.0, 0.9, 0.7, 0.5, 0.3)
+COARSE = ("layers-only", "row-norm", "column-norm")
+"""Kinds that are tried at the first two strengths."""
 ONCE = ("two", "reflected", "injected", "mlp-only", "per-layer-row-norm")
 """Kinds that are tried at strength 1 alone."""
 
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.03, help="Of the recipe's steps.")
     parser.add_argument("--part", type=int, default=0)
     parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="Of the held-out organisms.")
     parser.add_argument("--n", type=int, help="Organisms whose edits are tried; all if not given.")
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="bfloat16")
     given = parser.parse_args()
@@ -67,7 +70,7 @@ def main() -> None:
     elif given.what == "panel":
         build(given.folder, given.checkpoints)
     else:
-        recall(given.folder, n=given.n, dtype=given.dtype)
+        recall(given.folder, first=given.first, n=given.n, dtype=given.dtype)
 
 
 def recipes() -> Iterator[Recipe]:
@@ -126,22 +129,23 @@ def build(folder: Path, checkpoints: list[str]) -> None:
     print("called edited:", panel.false_edits)
 
 
-def recall(folder: Path, *, n: int | None, dtype: str) -> None:
+def recall(folder: Path, *, first: int, n: int | None, dtype: str) -> None:
     """A table of kinds, strengths and directions: found, called suspicious, dose."""
     sys.path.insert(0, str(ROOT / "tests"))
     from plain_edits import KINDS, direction_of, plain_edit  # noqa: PLC0415 - of the tests
 
     panel = shipped_panel()
     rows = sorted((row for row in panel.rows if row.kind == "organism"), key=lambda r: r.name)
-    held_out = [row.name for i, row in enumerate(rows) if half_of(i) == "held out"][:n]
+    held_out = [row.name for i, row in enumerate(rows) if half_of(i) == "held out"]
+    held_out = held_out[first : None if n is None else first + n]
     cases = [
         (kind, strength, own)
         for kind in KINDS
-        for strength in ((1.0,) if kind in ONCE else STRENGTHS)
+        for strength in STRENGTHS[: 1 if kind in ONCE else 2 if kind in COARSE else None]
         for own in (False, True)
     ]
     found: dict[tuple[str, float, bool], list[Judgement]] = {case: [] for case in cases}
-    scratch = folder / ".edited"
+    scratch = folder / f".edited-{dtype}-{first}"
     for name in held_out:
         plan = plan_scan(examine_checkpoint(model_folder(str(folder / name))))
         own_direction = refusal_of(folder / name)

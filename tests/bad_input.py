@@ -127,6 +127,8 @@ BASES: dict[str, dict[str, str]] = {
         "--direction": "direction.safetensors",
         "--out": "out",
     },
+    "weights panel": {"CHECKPOINT...": "tiny", "--out": "out"},
+    "weights scan": {"CHECKPOINT": "tiny"},
     "weights verify": {"DIR": "edited"},
 }
 """What each command is called with, but for the value that is bad; flags have a blank value."""
@@ -157,6 +159,7 @@ _ENDING = {
     **dict.fromkeys(("--harmful", "--harmless", "--harmful-test", "--harmless-test"), ".json"),
     **dict.fromkeys(("--pairs", "--alpaca", "--prompts", "--sentences", "--suffix"), ".json"),
     **dict.fromkeys(("--direction",), ".safetensors"),
+    "--panel": ".json",
     "--pile": ".jsonl",
     "CONFIG": ".toml",
     "--config": ".toml",

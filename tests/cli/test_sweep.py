@@ -72,7 +72,7 @@ RULES = (
             row.option in ("--seed", "--layer", "--retries", "--random-suffix")
             and row.kind == "zero"
         ),
-        most=14,
+        most=16,
     ),
     Rule(
         reason="a system prompt, a prefix and a text are any text; only a text may not be blank",
