@@ -7,7 +7,6 @@ import torch
 from plain_edits import KINDS, plain_edit
 from safetensors.torch import load_file, save_file
 from tiny_edits import save_miniature, with_tensors
-from tiny_runs import Caller
 from torch import Tensor
 
 from refusalscope.directions.direction import Direction
@@ -16,14 +15,12 @@ from refusalscope.organisms.organism import bundled_organism
 from refusalscope.pipeline.weights import add, model_folder, scan
 from refusalscope.results.scan_records import ScanRecord
 
-NOT_FOUND = ("reflected",)
 ONE, LAYERS = "edited along one direction", "edited per layer"
 VERDICTS = {
     **dict.fromkeys(("global", "layers-only", "band", "two", "row-norm", "column-norm"), ONE),
     **dict.fromkeys(("per-layer", "per-layer-row-norm"), LAYERS),
     "mlp-only": ONE,
-    "reflected": "nothing found",
-    "injected": "suspicious",
+    **dict.fromkeys(("reflected", "injected"), "nothing found"),
 }
 
 
@@ -133,18 +130,6 @@ def test_nan_is_one_line(tmp_path: Path) -> None:
     broken = with_tensors(clean, tmp_path / "broken", spoil, torch.float32)
     with pytest.raises(NumericalError, match=r"1\.mlp\.down_proj\.weight of .* has NaN"):
         scanned(broken)
-
-
-def test_the_command_prints_one_line_and_json(refusalscope: Caller, tmp_path: Path) -> None:
-    folder = plain_edit(bundled_organism(), tmp_path / "edited", "global")
-    called = refusalscope("weights", "scan", folder)
-    assert called.status == 0
-    assert called.out.startswith("edited along one direction: ")
-    assert "estimated dose 1.00" in called.out
-    called = refusalscope("weights", "scan", folder, "--base", "organism:llama3-aft", "--json")
-    record = ScanRecord.from_json(called.out, source="stdout")
-    assert record.base is not None
-    assert record.base.verdict.startswith("low-rank edit along one direction")
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ import torch
 from plain_edits import plain_edit
 from safetensors.torch import load_file, save_file
 from tiny_edits import INDEX, save_miniature
-from tiny_runs import Caller
 
 from refusalscope.organisms.organism import bundled_organism
 from refusalscope.pipeline.weights import model_folder, scan
@@ -48,10 +47,3 @@ def test_an_edit_that_reached_few_tensors_is_named_beside_its_base(tmp_path: Pat
     )
     whole = plain_edit(bundled_organism(), tmp_path / "whole", "global")
     assert scan(model_folder(str(whole)), base=model_folder("organism:llama3-aft")).damage == ()
-
-
-def test_a_folder_without_weights_stays_one_line(refusalscope: Caller, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    called = refusalscope("weights", "scan", tmp_path / "empty")
-    assert called.status == 2
-    assert "has no config.json" in called.line

@@ -3,11 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tiny_edits import miniature
-from tiny_runs import Caller
 
 from refusalscope.errors import InputError, RunFolderError
-from refusalscope.models.miniature import build_miniature, miniature_config
 from refusalscope.results.scan_records import PanelRow, ScanPanel, ScanSignals
 from refusalscope.weights.scan_panel import (
     half_of,
@@ -74,30 +71,6 @@ def test_the_panel_of_the_package_is_honest() -> None:
     assert again.false_positives == panel.false_positives
     assert panel.false_positives.rate == 0.0
     assert panel.false_positives.n == sum(r.half == "held out" for r in panel.rows)
-
-
-def test_a_panel_is_built_by_a_command_and_used(refusalscope: Caller, tmp_path: Path) -> None:
-    folders = []
-    for seed in range(4):
-        model = build_miniature(miniature_config("llama"), seed=seed)
-        folders.append(tmp_path / f"clean{seed}")
-        model.save_pretrained(folders[-1])
-    out = tmp_path / "panel.json"
-    called = refusalscope("weights", "panel", *folders, "--out", out, "--title", "miniatures")
-    assert called.status == 0, called
-    assert "4 checkpoints; of 2 held out" in called.out
-    panel = read_panel(out)
-    assert panel.title == "miniatures"
-    assert [r.half for r in panel.rows] == ["calibration", "held out"] * 2
-    miniature("llama").save_pretrained(tmp_path / "other")
-    called = refusalscope("weights", "scan", tmp_path / "other", "--panel", out, "--json")
-    assert '"panel": "miniatures"' in called.out
-    again = refusalscope("weights", "panel", *folders, "--out", out)
-    assert again.status == 2
-    assert "exists already" in again.line
-    twice = refusalscope("weights", "panel", *folders, folders[0], "--out", tmp_path / "other.json")
-    assert twice.status == 2
-    assert "is given twice" in twice.line
 
 
 def test_what_is_no_panel_is_one_line(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def test_the_dose_is_recovered_where_all_directions_had_the_same_energy(strength
 
 
 def test_two_directions_are_counted() -> None:
-    w = without(without(matrix(), unit(1)), unit(2))
+    other = unit(2) - (unit(2) @ unit(1)) * unit(1)
+    w = without(without(matrix(), unit(1)), other / other.norm())
     bottom = bottom_of(w @ w.T)
     assert bottom is not None
     assert bottom.n_directions == 2
