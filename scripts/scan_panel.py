@@ -25,7 +25,8 @@ from refusalscope.activations.moments import resid_pre_moments
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.models.chat_model import load_chat_model
 from refusalscope.organisms.fit import Fit
-from refusalscope.organisms.organism import read_organism
+from refusalscope.organisms.named import DEFAULT_ORGANISM
+from refusalscope.organisms.organism import bundled_organism, read_organism
 from refusalscope.organisms.train import Recipe, is_trained, train_organism
 from refusalscope.pipeline.weights import model_folder
 from refusalscope.results.files import write_file
@@ -104,18 +105,20 @@ def train(folder: Path, share: float, wanted: list[Recipe]) -> None:
 
 
 def build(folder: Path, checkpoints: list[str]) -> None:
-    """The package's panel: every organism of the folder, and what else is named.
+    """The package's panel: every organism of the folder, the bundled one, and what else is named.
 
     What was measured of a checkpoint is kept in the folder, as NAME.row.json.
     """
-    organisms = [path for path in sorted(folder.iterdir()) if (path / "organism.json").is_file()]
+    organisms = [path for path in folder.iterdir() if (path / "organism.json").is_file()]
+    named = {path.name: path for path in (*organisms, *map(Path, checkpoints))}
+    named[f"{DEFAULT_ORGANISM}-bundled"] = bundled_organism()
     rows: list[PanelRow] = []
-    for path in sorted((*organisms, *map(Path, checkpoints)), key=lambda path: path.name):
+    for name, path in sorted(named.items()):
         kind = "organism" if (path / "organism.json").is_file() else "model"
         position = sum(row.kind == kind for row in rows)
-        kept = folder / f"{path.name}.row.json"
+        kept = folder / f"{name}.row.json"
         if not kept.exists():
-            source = replace(model_folder(str(path)), name=path.name)
+            source = replace(model_folder(str(path)), name=name)
             write_file(kept, panel_row(source, kind=kind, position=position).to_json())
         row = PanelRow.from_json(kept.read_text(encoding="utf-8"), source=str(kept))
         rows.append(row.model_copy(update={"half": half_of(position)}))
@@ -147,12 +150,13 @@ def recall(folder: Path, *, first: int, n: int | None, dtype: str) -> None:
     found: dict[tuple[str, float, bool], list[Judgement]] = {case: [] for case in cases}
     scratch = folder / f".edited-{dtype}-{first}"
     for name in held_out:
-        plan = plan_scan(examine_checkpoint(model_folder(str(folder / name))))
-        own_direction = refusal_of(folder / name)
+        source = folder / name if (folder / name).exists() else bundled_organism()
+        plan = plan_scan(examine_checkpoint(model_folder(str(source))))
+        own_direction = refusal_of(source)
         for kind, strength, own in cases:
             direction = own_direction if own else direction_of(name, plan.width)
             plain_edit(
-                folder / name,
+                source,
                 scratch,
                 kind,
                 strength=strength,

@@ -28,7 +28,7 @@ def test_a_folder_without_weights_stays_one_line(refusalscope: Caller, tmp_path:
     (tmp_path / "empty").mkdir()
     called = refusalscope("weights", "scan", tmp_path / "empty")
     assert called.status == 2
-    assert "has no config.json" in called.line
+    assert "expected a saved model" in called.line
 
 
 def test_a_panel_is_built_by_a_command_and_used(refusalscope: Caller, tmp_path: Path) -> None:

@@ -137,8 +137,8 @@ def _along_one(
         )
     return Judgement(
         verdict="edited along one direction",
-        detail=f"{site or 'everything'} of all layers together cannot write along {_count(n)}, "
-        f"with a gap of {bottom.gap:.1e} to the next",
+        detail=f"{'all layers' if site is None else f'{site} of all layers'} together cannot write "
+        f"along {_count(n)}, with a gap of {bottom.gap:.1e} to the next",
         n_directions=n,
         energy=bottom.energy,
         agreement=_agreement(measured, flagged)[0] if flagged else None,
