@@ -157,6 +157,8 @@ BASES: dict[str, dict[str, str]] = {
         "--direction": "direction.safetensors",
         "--out": "out",
     },
+    "weights panel": {"CHECKPOINT...": "tiny", "--out": "out"},
+    "weights scan": {"CHECKPOINT": "tiny"},
     "weights verify": {"DIR": "edited"},
 }
 """What each command is called with, but for the value that is bad; flags have a blank value."""
@@ -189,6 +191,7 @@ _ENDING = {
     **dict.fromkeys(("--pairs", "--alpaca", "--prompts", "--sentences", "--suffix"), ".json"),
     **dict.fromkeys(("--direction", "MONITOR"), ".safetensors"),
     **dict.fromkeys(("--borderline", "--instructions"), ".jsonl"),
+    "--panel": ".json",
     "--pile": ".jsonl",
     "CONFIG": ".toml",
     "--config": ".toml",

@@ -206,6 +206,13 @@ OPTIONS = {
         *("MODEL", "--direction", "--json", "--keep-tied", "--layers", "--out"),
         *("--revision", "--seed", "--strength", "--trust-remote-code"),
     },
+    "weights panel": {
+        *("CHECKPOINT...", "--json", "--out", "--seed", "--title", "--trust-remote-code"),
+    },
+    "weights scan": {
+        *("CHECKPOINT", "--base", "--json", "--panel", "--revision", "--seed"),
+        "--trust-remote-code",
+    },
     "weights verify": {
         *("DIR", "--base", "--behaviour", "--json", "--seed", "--trust-remote-code"),
     },

@@ -76,7 +76,7 @@ RULES = (
             )
             and row.kind == "zero"
         ),
-        most=20,
+        most=21,
     ),
     Rule(
         reason="a system prompt, a prefix and a text are any text; only a text may not be blank",

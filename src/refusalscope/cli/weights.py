@@ -199,6 +199,83 @@ def compare(
 
 
 @app.command()
+def scan(
+    checkpoint: Annotated[str, typer.Argument(help="What may be edited: folder or hub id.")],
+    base: Annotated[
+        str | None, typer.Option(help="The original, where it is at hand: folder or hub id.")
+    ] = None,
+    panel: Annotated[
+        Path | None, typer.Option(help="File of `weights panel`; the package's if not given.")
+    ] = None,
+    revision: Revision = None,
+    seed: Seed = 0,
+    trust_remote_code: TrustRemoteCode = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for an edit along a direction without the original; nothing found never means clean."""
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.pipeline import weights
+
+    quiet_libraries()
+    found = weights.scan(
+        weights.model_folder(checkpoint, revision=revision, trust_remote_code=trust_remote_code),
+        base=None
+        if base is None
+        else weights.model_folder(base, trust_remote_code=trust_remote_code),
+        panel=panel,
+        seed=seed,
+        progress=Bars(),
+    )
+    line = f"{found.verdict}: {found.detail}"
+    if found.dose is not None:
+        line += f"; estimated dose {found.dose:.2f}"
+    line += "".join(f"; {words}" for words in (*found.damage, *found.notes))
+    if found.base is not None:
+        line += f"; beside the base: {found.base.verdict}"
+    rate = found.false_positives
+    line += (
+        f"; of {rate.n} clean checkpoints held out of the panel, {round(rate.rate * rate.n)} were "
+        f"called anything (95 % interval {rate.low:.2f} to {rate.high:.2f})"
+    )
+    _show(found.model_dump(mode="json"), line, as_json=as_json)
+
+
+@app.command()
+def panel(
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(help="Clean checkpoints: folders or hub ids.", metavar="CHECKPOINT..."),
+    ],
+    out: Annotated[Path, typer.Option(help="File to create.")],
+    title: Annotated[str, typer.Option(help="What the checkpoints are.")] = "own panel",
+    seed: Seed = 0,
+    trust_remote_code: TrustRemoteCode = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find from clean checkpoints when `weights scan` is to speak, and how often it is wrong."""
+    from refusalscope.cli.progress import Bars
+    from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.pipeline import weights
+
+    quiet_libraries()
+    found = weights.build_panel(
+        [weights.model_folder(one, trust_remote_code=trust_remote_code) for one in checkpoints],
+        out,
+        title=title,
+        seed=seed,
+        progress=Bars(),
+    )
+    rate, edits = found.false_positives, found.false_edits
+    line = (
+        f"{out}: {len(found.rows)} checkpoints; of {rate.n} held out "
+        f"{round(rate.rate * rate.n)} were called anything (95 % interval {rate.low:.2f} to "
+        f"{rate.high:.2f}), {round(edits.rate * edits.n)} edited"
+    )
+    _show(found.model_dump(mode="json"), line, as_json=as_json)
+
+
+@app.command()
 def adapter(
     model: Model,
     direction: Directions,

@@ -1,21 +1,27 @@
 """Edits of a model's weights: from what a user names to an edited folder, a check, a comparison."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from refusalscope.directions.direction import Direction, load_direction
-from refusalscope.errors import InputError
+from refusalscope.errors import InputError, OutputError
 from refusalscope.models.chat_model import local_folder
 from refusalscope.organisms.named import ORGANISM_PREFIX
-from refusalscope.organisms.organism import list_organisms, resolve_model
+from refusalscope.organisms.organism import list_organisms, read_organism, resolve_model
 from refusalscope.pipeline.behaviour import measure_behaviour
 from refusalscope.pipeline.context import Progress, Silent
 from refusalscope.results.compare_records import Comparison
 from refusalscope.results.edit_records import EditCheck, EditRecord
+from refusalscope.results.files import write_file
+from refusalscope.results.scan_records import PanelRow, ScanPanel, ScanRecord
 from refusalscope.weights.bias_addition import add_to_checkpoint
 from refusalscope.weights.checkpoint import open_checkpoint
-from refusalscope.weights.checkpoint_plan import ModelFolder
+from refusalscope.weights.checkpoint_plan import ModelFolder, quantization_of
 from refusalscope.weights.compare import compare_checkpoints
+from refusalscope.weights.scan import panel_row, scan_checkpoint
+from refusalscope.weights.scan_damage import missing_shards
+from refusalscope.weights.scan_panel import FEWEST, panel_of, read_panel, shipped_panel
 from refusalscope.weights.stream import orthogonalize_checkpoint
 from refusalscope.weights.verify import read_edit, verify_checkpoint
 
@@ -162,11 +168,96 @@ def compare(
         )
 
 
+def scan(
+    source: ModelFolder,
+    *,
+    base: ModelFolder | None = None,
+    panel: Path | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ScanRecord:
+    """Look for an edit in a checkpoint whose original nobody has, or beside the one that is given.
+
+    Args:
+        base: Compared with the checkpoint by `compare` as well.
+        panel: A file that `build_panel` wrote; the one of the package if None.
+
+    Raises:
+        ModelLoadError: `source` is no checkpoint of a decoder-only model, or `base` is not.
+        AnatomyError: The anatomy of the architecture does not add up.
+        RunFolderError: `panel` is not what its name says.
+    """
+    clean = shipped_panel() if panel is None else read_panel(panel)
+    whole = not missing_shards(source.folder) and quantization_of(source.folder) is None
+    comparison = None if base is None or not whole else compare(base, source, progress=progress)
+    with (progress or Silent()).stage("scan", _scanned(source.folder), unit="MB") as advance:
+        return scan_checkpoint(
+            source,
+            panel=clean,
+            comparison=comparison,
+            seed=seed,
+            progress=lambda n_bytes: advance(n_bytes / _MEGABYTE),
+        )
+
+
+def build_panel(
+    sources: Sequence[ModelFolder],
+    out: Path,
+    *,
+    title: str,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ScanPanel:
+    """Measure clean checkpoints, and write the thresholds that one half of them gives.
+
+    Organisms and other models are split into halves by themselves, every other one of their names
+    in order.
+
+    Raises:
+        InputError: Fewer than four checkpoints, or one of them twice.
+        OutputError: `out` exists already.
+    """
+    ordered = sorted(sources, key=_name)
+    names = [_name(source) for source in ordered]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"{twice[0]} is given twice; a panel counts each checkpoint once")
+    if len(names) < FEWEST:
+        raise InputError(
+            f"a panel of {len(names)} checkpoints says nothing; give at least {FEWEST} clean ones"
+        )
+    if os.path.lexists(out):
+        raise OutputError(f"{out} exists already; give the name of a file that does not exist")
+    kinds = [_kind(source) for source in ordered]
+    rows: list[PanelRow] = []
+    with (progress or Silent()).stage("panel", len(ordered), unit="checkpoints") as advance:
+        for number, (source, kind) in enumerate(zip(ordered, kinds, strict=True)):
+            position = kinds[:number].count(kind)
+            rows.append(panel_row(source, kind=kind, position=position, seed=seed))
+            advance(1)
+    panel = panel_of(title, rows)
+    write_file(out, panel.to_json())
+    return panel
+
+
+def _name(source: ModelFolder) -> str:
+    return source.name or str(source.folder)
+
+
+def _kind(source: ModelFolder) -> str:
+    return "model" if read_organism(source.folder) is None else "organism"
+
+
 def _bundled(source: str) -> Path | None:
     """The folder of organism:NAME; None for anything else."""
     name = source.removeprefix(ORGANISM_PREFIX)
     bundled = {row.name: Path(row.path) for row in list_organisms(())}
     return bundled.get(name) if source != name else None
+
+
+def _scanned(folder: Path) -> int:
+    """Of what can be read; of a damaged folder nothing is."""
+    return 0 if missing_shards(folder) or quantization_of(folder) else _megabytes(folder)
 
 
 def _megabytes(folder: Path) -> int:

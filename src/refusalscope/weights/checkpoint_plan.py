@@ -102,6 +102,8 @@ class CheckpointPlan:
     checkpoint has, and those that it needs once the unembedding is untied."""
     unembedding: str | None
     """The one of them that is an untied unembedding and is left as it is."""
+    gains: Mapping[str, str]
+    """The stored tensors of the norms' gains between tensors and stream, by parameter."""
 
     @property
     def parts(self) -> tuple[PlannedPart, ...]:
@@ -288,6 +290,7 @@ def plan_checkpoint(examined: ExaminedCheckpoint, what: Removal, *, untie: bool)
         ),
         copies=copies,
         unembedding=stored[head, 0][0].name if unties else None,
+        gains={gain: stored[gain, axis][0].name for gain, axis in gains},
     )
     _check(checkpoint, plan, what)
     return plan
@@ -333,12 +336,21 @@ def _warn_of_adapter(folder: Path) -> None:
 
 
 def _require_unquantized(folder: Path) -> None:
-    method = _quantization(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    method = quantization_of(folder)
     if method is not None:
         raise ModelLoadError(
             f"{folder} is quantized ({method}); weights are edited as plain numbers: edit the "
             "unquantized checkpoint, then quantize what comes out"
         )
+
+
+def quantization_of(folder: Path) -> str | None:
+    """How a checkpoint is quantized, as its config says; None where it says nothing of it."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return _quantization(config) if isinstance(config, dict) else None
 
 
 def _quantization(config: Mapping[str, Any]) -> str | None:
