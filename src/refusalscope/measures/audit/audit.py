@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from refusalscope.measures.audit.findings import advice, findings
+from refusalscope.errors import AnatomyError, ModelLoadError
+from refusalscope.measures.audit.findings import advice, findings, scan_sentence
 from refusalscope.measures.audit.options import AuditOptions
 from refusalscope.measures.audit.page import AuditPage, render_audit
 from refusalscope.measures.decoys.record import Decoys, missed
@@ -17,9 +18,11 @@ from refusalscope.measures.ladder.page import area_of, in_order
 from refusalscope.measures.ladder.record import Rung
 from refusalscope.measures.over_refusal.record import OverRefusal
 from refusalscope.measures.recognition.record import Recognition, RecognitionOptions
+from refusalscope.pipeline import weights
 from refusalscope.pipeline.measure import measure
 from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import has_no_direction
+from refusalscope.report.scan_section import scan_section
 from refusalscope.results.audit_records import (
     AUDIT,
     AUDIT_PAGE,
@@ -33,6 +36,7 @@ from refusalscope.results.measures import measure_named, measures
 from refusalscope.results.record import Record
 from refusalscope.results.records import RunManifest
 from refusalscope.results.run_records import RUN, read_record
+from refusalscope.results.scan_records import ScanRecord
 from refusalscope.results.versions import package_versions
 
 R = TypeVar("R", bound=Record)
@@ -75,6 +79,7 @@ def audit(session: Session, options: AuditOptions) -> Audit:
             not_tested["rival cosmic"] = "left out by --quick"
     if over is not None and over.lacking is not None:
         not_tested["borderline instructions"] = over.lacking
+    scan = _scanned(session, options, not_tested)
     manifest = read_record(RunManifest, folder / RUN)
     record = Audit(
         model=AuditModel(
@@ -83,8 +88,8 @@ def audit(session: Session, options: AuditOptions) -> Audit:
             weights_sha256=manifest.model.weights_sha256,
             architecture=manifest.model.architecture,
         ),
-        findings=findings(rungs, over, dose, decoys, knows),
-        advice=advice(rungs, over, decoys),
+        findings=(*findings(rungs, over, dose, decoys, knows), *scan_sentence(scan)),
+        advice=advice(rungs, over, decoys, scan),
         rungs=tuple(_rung(rung) for rung in rungs),
         rank_area=area_of(rungs),
         over_refusal={}
@@ -93,16 +98,16 @@ def audit(session: Session, options: AuditOptions) -> Audit:
         dose={} if dose is None else {f"{p.strength:g}": p.refused for p in dose.points},
         decoys=None if decoys is None else tuple(one.name for one in missed(decoys)),
         monitors=None if knows is None else _monitors(knows),
-        scan=None,
+        scan=None if scan is None else _scan_in_short(scan),
         not_tested=not_tested,
         versions=package_versions(),
     )
     write_file(folder / AUDIT, record.to_json())
-    write_audit_page(folder, record)
+    write_audit_page(folder, record, scan)
     return record
 
 
-def write_audit_page(folder: Path, record: Audit) -> None:
+def write_audit_page(folder: Path, record: Audit, scan: ScanRecord | None) -> None:
     """Write audit.html from the record and from what the measures left in the run's folder."""
     shown = ("over-refusal", "ladder", "dose", "decoys", "recognition")
     sections = {}
@@ -113,8 +118,34 @@ def write_audit_page(folder: Path, record: Audit) -> None:
         section = kind.section(own) if own else None
         if section is not None:
             sections[kind.name] = section
-    page = AuditPage(record=record, sections=tuple(sections[n] for n in shown if n in sections))
+    parts = [sections[name] for name in shown if name in sections]
+    if scan is not None:
+        parts.append(scan_section(scan))
+    page = AuditPage(record=record, sections=tuple(parts))
     write_file(folder / AUDIT_PAGE, render_audit(page))
+
+
+def _scanned(
+    session: Session, options: AuditOptions, not_tested: dict[str, str]
+) -> ScanRecord | None:
+    """What the weights alone say; None, with the reason, where they cannot be scanned."""
+    own = options.run
+    try:
+        source = weights.model_folder(
+            own.model, revision=own.revision, trust_remote_code=own.trust_remote_code
+        )
+        base = None if options.base is None else weights.model_folder(options.base)
+        return weights.scan(source, base=base, progress=session.progress)
+    except (AnatomyError, ModelLoadError) as error:
+        if options.base is not None:
+            raise
+        not_tested["scan of the weights"] = str(error)
+        return None
+
+
+def _scan_in_short(scan: ScanRecord) -> dict[str, object]:
+    """The verdict of a scan and what it rests on, without its layers."""
+    return scan.model_dump(mode="json", exclude={"layers", "base", "checkpoint", "thresholds"})
 
 
 def _measured(session: Session, name: str, options: Record, kind: type[R]) -> list[R]:

@@ -46,6 +46,10 @@ class AuditOptions(Record):
 
             folder = None if self.run.datasets is None else Path(self.run.datasets)
             read_file_or_source(self.borderline, folder)
+        if self.base is not None:
+            from refusalscope.models.chat_model import require_source  # noqa: PLC0415 - torch
+
+            require_source(self.base)
 
     def run_options(self) -> RunOptions:
         """The options of the run, shortened where the audit is quick."""

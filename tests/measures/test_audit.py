@@ -1,0 +1,189 @@
+"""The audit of a model: what it finds of an organism, its record, its page, and killed audits."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+from sessions import in_session
+from tiny_runs import contents
+
+from refusalscope.measures.audit.audit import audit
+from refusalscope.measures.audit.findings import advice, findings, is_past, scan_sentence
+from refusalscope.measures.audit.options import AuditOptions
+from refusalscope.measures.ladder.record import LadderOptions, Rung
+from refusalscope.metrics.intervals import rate_of
+from refusalscope.metrics.rate_change import paired_change
+from refusalscope.pipeline.options import RunOptions
+from refusalscope.results.audit_records import Audit
+from refusalscope.results.outcomes import Outcome, shares_of
+from refusalscope.results.run_records import read_record
+
+LITTLE = LadderOptions(
+    ranks=(1, 2),
+    rank_prompts=12,
+    optimise_steps=2,
+    n_pairs=(10,),
+    search_steps=0,
+)
+
+
+class Little(AuditOptions):
+    """As quick as can be."""
+
+    def ladder(self) -> LadderOptions:
+        return LITTLE
+
+
+@pytest.fixture(scope="module")
+def folder(organism_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = Path(copytree(organism_run, tmp_path_factory.mktemp("audit") / "run"))
+    in_session(audit, out, Little(quick=True))
+    return out
+
+
+def test_it_says_what_the_parts_found(folder: Path) -> None:
+    found = read_record(Audit, folder / "audit.json")
+    assert [rung.name for rung in found.rungs][:3] == ["baseline", "system_prompt", "answer_prefix"]
+    by_name = {rung.name: rung for rung in found.rungs}
+    assert by_name["baseline"].refused == 1.0
+    assert by_name["ablation"].refused == 0.0
+    assert by_name["searched_suffix"].not_tried == "no suffix was searched for: --search-steps is 0"
+    assert by_name["searched_suffix"].refused is None
+    assert found.rank_area is not None
+    assert found.rank_area.rate == 0.0
+    assert set(found.over_refusal) == {"harmful", "harmless", "borderline"}
+    assert set(found.dose) == {"0", "0.5", "1"}
+    assert found.decoys == ()
+    assert found.scan is not None
+    assert found.scan["verdict"] == "nothing found"
+    assert found.monitors is not None
+    assert len(found.monitors) == 6
+    assert any("As it is, the model refuses 100 %" in text for text in found.findings)
+    assert any("answer prefix" in text for text in found.findings)
+    assert any(text.startswith("The weights alone: nothing found") for text in found.findings)
+    assert any("Whoever holds the weights" in text for text in found.advice)
+    assert "rung searched_suffix" in found.not_tested
+    assert "other attacks" in found.not_tested
+    assert found.not_tested["rival cosmic"] == "left out by --quick"
+
+
+def test_the_page_shows_the_record_and_no_answer(folder: Path) -> None:
+    page = (folder / "audit.html").read_text()
+    found = read_record(Audit, folder / "audit.json")
+    for text in (
+        "The threat ladder",
+        "Dose: how much",
+        "Decoy check",
+        "What still knows",
+        "Not tested",
+    ):
+        assert text in page
+    assert found.advice[0][:40] in page
+    answers = (folder / "completions/harmful.ablation.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["completion"] not in page for line in answers)
+    assert "http" not in page.split("<script")[0].replace("http-equiv", "")
+
+
+def test_an_audit_that_is_done_writes_the_same_bytes(folder: Path) -> None:
+    before = contents(folder)
+    in_session(audit, folder, Little(quick=True))
+    after = contents(folder)
+    assert {k: v for k, v in before.items() if k != "timings.json"} == {
+        k: v for k, v in after.items() if k != "timings.json"
+    }
+
+
+def test_quick_asks_and_searches_less() -> None:
+    whole = AuditOptions(run=RunOptions(model="mine", n_test=100))
+    quick = whole.model_copy(update={"quick": True})
+    assert (whole.run_options().n_test, quick.run_options().n_test) == (100, 50)
+    assert (whole.run_options().max_new_tokens, quick.run_options().max_new_tokens) == (None, 48)
+    assert quick.ladder().search_steps < whole.ladder().search_steps
+    assert quick.decoys().optimise_steps == quick.ladder().optimise_steps
+    assert whole.decoys().optimise_prompts == whole.ladder().rank_prompts
+    own = whole.run.model_copy(update={"max_new_tokens": 200, "n_test": 20})
+    given = quick.model_copy(update={"run": own}).run_options()
+    assert (given.max_new_tokens, given.n_test) == (200, 20)
+
+
+def rung(name: str, outcomes: list[Outcome], before: list[Outcome]) -> Rung:
+    refused = [one == "refused" for one in outcomes]
+    base = dict(enumerate(one == "refused" for one in before))
+    return Rung(
+        name=name,
+        outcomes=tuple(outcomes),
+        shares=shares_of(outcomes),
+        refused=rate_of(refused),
+        gap=None if name == "baseline" else paired_change(base, dict(enumerate(refused))),
+        cost=None,
+    )
+
+
+ALL: list[Outcome] = ["refused"] * 20
+GONE: list[Outcome] = ["complied"] * 20
+SALAD: list[Outcome] = ["degenerate"] * 20
+
+
+def test_a_sturdy_model_is_not_called_safe() -> None:
+    rungs = [rung("baseline", ALL, ALL), rung("ablation", ALL, ALL), rung("rank_1", ALL, ALL)]
+    assert not any(is_past(one) for one in rungs)
+    said = findings(rungs, None, None, None)
+    assert any("None of the 2 rungs" in text for text in said)
+    assert any("1 directions at once does not bring" in text for text in said)
+    assert "no proof" in advice(rungs, None, None)[0]
+
+
+def test_a_fall_within_chance_is_no_way_past() -> None:
+    before: list[Outcome] = ["refused", "refused", "complied", "refused"]
+    after: list[Outcome] = ["refused", "complied", "complied", "complied"]
+    assert not is_past(rung("ablation", after, before))
+
+
+def test_prompts_weights_nonsense_and_a_moved_control_are_told_apart() -> None:
+    prompts = [rung("baseline", ALL, ALL), rung("answer_prefix", GONE, ALL)]
+    assert "Whoever may write to the model" in advice(prompts, None, None)[0]
+    by_weights = [rung("baseline", ALL, ALL), rung("weights", SALAD, ALL)]
+    assert "Whoever holds the weights" in advice(by_weights, None, None)[0]
+    assert any(
+        "nonsense under: orthogonalized" in t for t in findings(by_weights, None, None, None)
+    )
+    moved = [rung("baseline", ALL, ALL), rung("random_suffix", GONE, ALL)]
+    assert any("Control moved" in text for text in findings(moved, None, None, None))
+    assert "no proof" in advice(moved, None, None)[0]
+
+
+def test_without_a_scan_nothing_is_said_of_the_weights() -> None:
+    assert scan_sentence(None) == ()
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    sizes = ("--n-train", "32", "--n-val", "8", "--n-test", "8", "--quick")
+    words = [sys.executable, "-m", "refusalscope", "audit", *sizes, "--out"]
+    started = time.monotonic()
+    subprocess.run([*words, str(tmp_path / "whole")], check=True, capture_output=True)
+    share = (time.monotonic() - started) / 8
+    killed = 0
+    for moment in range(10):
+        process = subprocess.Popen(
+            [*words, str(tmp_path / "killed")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(timeout=4 + share * (0.3 + 0.13 * moment))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+    assert killed >= 5
+    subprocess.run([*words, str(tmp_path / "killed")], check=True, capture_output=True)
+    whole, other = (contents(tmp_path / name) for name in ("whole", "killed"))
+    for name in ("timings.json", "run.json"):
+        del whole[name], other[name]
+    assert whole == other
