@@ -10,7 +10,7 @@ from shutil import copytree
 
 import pytest
 from sessions import in_session
-from tiny_runs import contents
+from tiny_runs import results
 
 from refusalscope.measures.audit.audit import audit
 from refusalscope.measures.audit.findings import advice, findings, is_past, scan_sentence
@@ -24,10 +24,10 @@ from refusalscope.results.outcomes import Outcome, shares_of
 from refusalscope.results.run_records import read_record
 
 LITTLE = LadderOptions(
+    rungs=("baseline", "system_prompt", "answer_prefix", "searched_suffix", "ablation", "rank_1"),
     ranks=(1, 2),
-    rank_prompts=12,
-    optimise_steps=2,
-    n_pairs=(10,),
+    rank_prompts=8,
+    optimise_steps=1,
     search_steps=0,
 )
 
@@ -54,8 +54,7 @@ def test_it_says_what_the_parts_found(folder: Path) -> None:
     assert by_name["ablation"].refused == 0.0
     assert by_name["searched_suffix"].not_tried == "no suffix was searched for: --search-steps is 0"
     assert by_name["searched_suffix"].refused is None
-    assert found.rank_area is not None
-    assert found.rank_area.rate == 0.0
+    assert found.rank_area is None
     assert set(found.over_refusal) == {"harmful", "harmless", "borderline"}
     assert set(found.dose) == {"0", "0.5", "1"}
     assert found.decoys == ()
@@ -90,12 +89,9 @@ def test_the_page_shows_the_record_and_no_answer(folder: Path) -> None:
 
 
 def test_an_audit_that_is_done_writes_the_same_bytes(folder: Path) -> None:
-    before = contents(folder)
+    before = results(folder)
     in_session(audit, folder, Little(quick=True))
-    after = contents(folder)
-    assert {k: v for k, v in before.items() if k != "timings.json"} == {
-        k: v for k, v in after.items() if k != "timings.json"
-    }
+    assert results(folder) == before
 
 
 def test_quick_asks_and_searches_less() -> None:
@@ -183,7 +179,4 @@ def test_killed_at_ten_moments_it_ends_with_the_same_bytes(tmp_path: Path) -> No
             killed += 1
     assert killed >= 5
     subprocess.run([*words, str(tmp_path / "killed")], check=True, capture_output=True)
-    whole, other = (contents(tmp_path / name) for name in ("whole", "killed"))
-    for name in ("timings.json", "run.json"):
-        del whole[name], other[name]
-    assert whole == other
+    assert results(tmp_path / "whole") == results(tmp_path / "killed")

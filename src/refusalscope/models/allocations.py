@@ -84,7 +84,7 @@ class _FusedAttention(TorchFunctionMode):
         given = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             query, key, value = (
-                given.get(name, args[i] if i < len(args) else None)
+                args[i] if i < len(args) else given[name]
                 for i, name in enumerate(("query", "key", "value"))
             )
             return _like_attention(query, key, value)

@@ -183,8 +183,8 @@ def _size(model: PreTrainedModel) -> Size:
         active = active - n_routed + n_routed * n_taken // n_experts if known else None
     n_heads, width = getattr(config, "num_attention_heads", None), getattr(config, "head_dim", None)
     hidden = int(embedding.shape[1])
-    if isinstance(n_heads, int) and not isinstance(width, int):
-        width = hidden // n_heads
+    if not isinstance(width, int):
+        width = hidden // n_heads if isinstance(n_heads, int) else 0
     return Size(
         n_parameters=total,
         in_order=in_order,
