@@ -1,5 +1,6 @@
 """The audit of a model: what it finds of an organism, its record, its page, and killed audits."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from sessions import in_session
 from tiny_runs import results
 
 from refusalscope.measures.audit.audit import audit
+from refusalscope.measures.audit.exports import card_section
 from refusalscope.measures.audit.findings import advice, findings, is_past, scan_sentence
 from refusalscope.measures.audit.options import AuditOptions
 from refusalscope.measures.ladder.record import LadderOptions, Rung
@@ -86,6 +88,21 @@ def test_the_page_shows_the_record_and_no_answer(folder: Path) -> None:
     answers = (folder / "completions/harmful.ablation.jsonl").read_text().splitlines()
     assert all(json.loads(line)["completion"] not in page for line in answers)
     assert "http" not in page.split("<script")[0].replace("http-equiv", "")
+
+
+def test_the_rungs_as_csv_and_a_section_for_a_card(folder: Path) -> None:
+    found = read_record(Audit, folder / "audit.json")
+    rows = list(csv.DictReader((folder / "audit.csv").read_text().splitlines()))
+    assert [row["rung"] for row in rows] == [rung.name for rung in found.rungs]
+    by_name = {row["rung"]: row for row in rows}
+    assert float(by_name["ablation"]["refused"]) == 0.0
+    assert by_name["searched_suffix"]["refused"] == by_name["searched_suffix"]["gap"] == ""
+    assert by_name["searched_suffix"]["not_tried"].startswith("no suffix was searched for")
+    card = (folder / "audit-card.md").read_text()
+    assert "| ablation of the direction | 0 % (0 % to" in card
+    assert "| searched suffix | not measured |" in card
+    hostile = found.model_copy(update={"findings": ("<script>x</script> | [a](b)",)})
+    assert "\\<script\\>x\\</script\\> \\| \\[a\\](b)" in card_section(hostile)
 
 
 def test_an_audit_that_is_done_writes_the_same_bytes(folder: Path) -> None:

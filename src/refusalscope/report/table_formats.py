@@ -88,7 +88,7 @@ def table_markdown(table: PaperTable) -> str:
         "|" + "---|" * len(heads),
         *(_markdown_line((row.model, row.source, *row.cells)) for row in shown_rows(table)),
     ]
-    notes = [f"- {_escaped(note)}" for note in table.notes]
+    notes = [f"- {markdown_text(note)}" for note in table.notes]
     return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
 
 
@@ -147,10 +147,10 @@ def _cell(cell: TableValue | None, column: TableColumn, row: TableRow) -> str:
 
 
 def _markdown_line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
+    return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
 
 
-def _escaped(text: str) -> str:
+def markdown_text(text: str) -> str:
     """A text that Markdown shows as it is, on one line."""
     plain = visible_plain(text).replace("\n", " ")
     return "".join(f"\\{c}" if c in r"\`*_[]<>|#&" else c for c in plain)

@@ -10,6 +10,8 @@ from refusalscope.results.records import Rate
 
 AUDIT = "audit.json"
 AUDIT_PAGE = "audit.html"
+AUDIT_CSV = "audit.csv"
+AUDIT_CARD = "audit-card.md"
 
 
 class AuditCost(Record):

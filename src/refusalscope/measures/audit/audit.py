@@ -1,4 +1,4 @@
-"""The audit of a model: one run, the measures of its refusal, audit.json and audit.html.
+"""The audit of a model: one run, the measures of its refusal, audit.json, its page and exports.
 
 Each part is kept as it comes, so that an audit that was killed and is started again ends with the
 same files as one that was not. What a part took stands in timings.json.
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from refusalscope.errors import AnatomyError, ModelLoadError
+from refusalscope.measures.audit.exports import card_section, rungs_csv
 from refusalscope.measures.audit.findings import advice, findings, scan_sentence
 from refusalscope.measures.audit.options import AuditOptions
 from refusalscope.measures.audit.page import AuditPage, render_audit
@@ -25,6 +26,8 @@ from refusalscope.pipeline.stages import has_no_direction
 from refusalscope.report.scan_section import scan_section
 from refusalscope.results.audit_records import (
     AUDIT,
+    AUDIT_CARD,
+    AUDIT_CSV,
     AUDIT_PAGE,
     Audit,
     AuditCost,
@@ -103,6 +106,8 @@ def audit(session: Session, options: AuditOptions) -> Audit:
         versions=package_versions(),
     )
     write_file(folder / AUDIT, record.to_json())
+    write_file(folder / AUDIT_CSV, rungs_csv(record))
+    write_file(folder / AUDIT_CARD, card_section(record))
     write_audit_page(folder, record, scan)
     return record
 
