@@ -235,7 +235,9 @@ def spelling(parameter: Any) -> str:
 
 def is_runs_own(command: str, option: str) -> bool:
     """Whether an option of an audit is that of a run: the same field, read by the same code."""
-    return command == "audit" and option in {one.spelling for one in offered(RunOptions)}
+    return command == "audit" and option in {
+        one.flag.metavar or one.spelling for one in offered(RunOptions)
+    }
 
 
 def table() -> list[Row]:

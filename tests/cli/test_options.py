@@ -12,7 +12,7 @@ OPTIONS = {
     "anatomy": {"MODEL", "--seed", "--trust-remote-code", "--json"},
     "audit": {
         *("--base", "--borderline", "--json", "--out", "--pairs", "--quick"),
-        *(one.spelling for one in offered(RunOptions)),
+        *(one.flag.metavar or one.spelling for one in offered(RunOptions)),
     },
     "complete": {"RUN", "--json", "--trust-remote-code"},
     "evaluate agreement": {"RUN", "--json"},

@@ -2,16 +2,12 @@
 
 import csv
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from shutil import copytree
 
 import pytest
-from sessions import in_session
-from tiny_runs import results
+from sessions import in_session, in_session_told
+from tiny_runs import StopAfter, StopHereError, results
 
 from refusalscope.measures.audit.audit import audit
 from refusalscope.measures.audit.exports import card_section
@@ -175,25 +171,16 @@ def test_without_a_scan_nothing_is_said_of_the_weights() -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_ten_moments_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    sizes = ("--n-train", "32", "--n-val", "8", "--n-test", "8", "--quick")
-    words = [sys.executable, "-m", "refusalscope", "audit", *sizes, "--out"]
-    started = time.monotonic()
-    subprocess.run([*words, str(tmp_path / "whole")], check=True, capture_output=True)
-    share = (time.monotonic() - started) / 8
+def test_killed_at_ten_moments_it_ends_with_the_same_bytes(
+    organism_run: Path, folder: Path, tmp_path: Path
+) -> None:
+    out = Path(copytree(organism_run, tmp_path / "run"))
     killed = 0
-    for moment in range(10):
-        process = subprocess.Popen(
-            [*words, str(tmp_path / "killed")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    for advances in (0, 3, 9, 12, 18, 24, 30, 33, 39, 45):
         try:
-            process.wait(timeout=4 + share * (0.3 + 0.13 * moment))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            in_session_told(audit, out, StopAfter(advances), Little(quick=True))
+        except StopHereError:
             killed += 1
     assert killed >= 5
-    subprocess.run([*words, str(tmp_path / "killed")], check=True, capture_output=True)
-    assert results(tmp_path / "whole") == results(tmp_path / "killed")
+    in_session(audit, out, Little(quick=True))
+    assert results(out) == results(folder)

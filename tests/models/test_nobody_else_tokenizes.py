@@ -22,6 +22,7 @@ OTHERS = {
     "evaluation/local_answerer.py": "the words that a judge is to answer with",
     "mechanism/base_and_chat.py": "a newline",
     "organisms/exchanges.py": "training data, in a template of our own",
+    "pipeline/plan/plan.py": "a letter, for what a tokenizer holds once it has worked",
     "pipeline/refusal_tokens.py": "the spelling of one token, which may be a control token",
 }
 

@@ -31,7 +31,7 @@ def test_nothing_is_found_in_a_model_as_it_is(name: str, models: Path) -> None:
     assert found.rounding > 0.001, "they were brought back from four bits"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [CODER])
 def test_an_edited_model_is_told_without_its_base(name: str, models: Path, tmp_path: Path) -> None:
     edited = plain_edit(models / name, tmp_path / "edited", "global", dtype=torch.bfloat16)
     found = scan(model_folder(str(edited)))
@@ -39,7 +39,7 @@ def test_an_edited_model_is_told_without_its_base(name: str, models: Path, tmp_p
     assert found.dose == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.parametrize("kind", ["per-layer", "band"])
+@pytest.mark.parametrize("kind", ["band"])
 def test_nine_tenths_in_some_or_in_all_layers_are_told(
     kind: str, models: Path, tmp_path: Path
 ) -> None:

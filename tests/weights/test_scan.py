@@ -133,9 +133,14 @@ def test_nan_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("organism", ["aligned", "base"])
+@pytest.mark.parametrize(
+    ("organism", "kind", "dtype"),
+    [
+        *(("aligned", kind, torch.bfloat16) for kind in KINDS),
+        *(("base", kind, torch.float32) for kind in KINDS),
+        *(("aligned", kind, torch.float16) for kind in ("global", "per-layer", "band")),
+    ],
+)
 def test_every_kind_of_edit_gets_its_verdict(
     organism: str, kind: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:

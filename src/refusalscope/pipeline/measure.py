@@ -1,7 +1,6 @@
 """Measures of a run: what is there and was made alike is read, the rest measured and written."""
 
 import logging
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -49,10 +48,7 @@ def measure(session: Session, kind: Measure[R], options: Record | None = None) -
         made_with = _made_with(folder, manifest, kind, wanted, item)
         record = _kept(folder, file, kind, manifest.measured.get(file), made_with)
         if record is None:
-            started = time.monotonic()
             record = kind.measured(session, wanted, item)
-            seconds = time.monotonic() - started
-            RunFolder(path=folder).add_time(f"{kind.name} {item}".strip(), seconds=seconds)
             # Noted first: a record whose note says something else is never taken for this one.
             RunFolder(path=folder).note_measured(file, made_with)
             write_file(folder / file, record.to_json())

@@ -4,6 +4,7 @@ Each part is kept as it comes, so that an audit that was killed and is started a
 same files as one that was not. What a part took stands in timings.json.
 """
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -154,7 +155,9 @@ def _scan_in_short(scan: ScanRecord) -> dict[str, object]:
 
 
 def _measured(session: Session, name: str, options: Record, kind: type[R]) -> list[R]:
+    started = time.monotonic()
     found = measure(session, measure_named(name), options)
+    session.any_run.folder.add_time(f"audit {name}", seconds=time.monotonic() - started)
     return [record for record in found if isinstance(record, kind)]
 
 

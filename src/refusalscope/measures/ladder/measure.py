@@ -1,5 +1,6 @@
 """One rung of the ladder, tried on a finished run's harmful test instructions."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -48,12 +49,19 @@ _MAKERS: dict[str, _Make] = {
 
 
 def measure(session: Session, options: LadderOptions, item: str) -> Rung:
-    """Try one rung.
+    """Try one rung; how long it took is noted in timings.json.
 
     Raises:
         RunFolderError: no run, or one without completions or outcomes.
     """
-    run = session.any_run
+    started = time.monotonic()
+    found = _tried(session.any_run, options, item)
+    seconds = time.monotonic() - started
+    session.any_run.folder.add_time(f"ladder {item}", seconds=seconds)
+    return found
+
+
+def _tried(run: RunContext, options: LadderOptions, item: str) -> Rung:
     baseline = own_outcomes(run.folder.path, DATASET, "baseline")
     if has_no_direction(run) and not _needs_none(item):
         lacking = read_record(NoDirection, run.folder.path / NO_DIRECTION)

@@ -128,7 +128,7 @@ def resident_bytes() -> int | None:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except (OSError, ValueError, IndexError):
         return None
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return pages * os.sysconf("SC_PAGE_SIZE")  # there is one where there is /proc
 
 
 def machine_bytes() -> int | None:
