@@ -10,12 +10,14 @@ from bad_input import BASES, leaves, spelling
 from remote_code import save_with_code, times_run
 from tiny_edits import edit, random_vector
 from tiny_models import save_tiny
+from tiny_monitors import monitor
 from tiny_runs import NO_SENSE, SIZES, Caller, contents, instruction_files
 from typer.main import get_command
 
 from refusalscope.cli.main import app
 from refusalscope.directions.direction import load_direction
 from refusalscope.errors import RunFolderError
+from refusalscope.monitors.monitor import save_monitor
 
 
 def of_runs() -> list[str]:
@@ -72,6 +74,7 @@ def test_a_shared_run_folder_runs_no_code_without_the_flag(
     (tmp_path / "pairs.json").write_text('[{"instruction": "name a fruit", "output": "a pear"}]')
     if name == "report edit":
         edit(given / "tiny", tmp_path / "edited", load_direction(run).vector)
+    save_monitor(monitor(), tmp_path / "monitor.safetensors")
     base = {"RUN": "run"} if name == "report" else BASES[name]
     options = [f"{key}={value}" if value else key for key, value in base.items() if key[0] == "-"]
     before = contents(run)

@@ -20,6 +20,7 @@ from bad_input import (
     OUTPUTS,
     Row,
     copy_of,
+    is_runs_own,
     leaves,
     make_bad_files,
     snapshot,
@@ -56,7 +57,7 @@ RULES = (
             row.option in OUTPUTS
             and row.kind in ("missing", "control", "outside", "half an argument")
         ),
-        most=72,
+        most=76,
     ),
     Rule(
         reason="a run, several runs and a cache may begin in an empty folder",
@@ -76,7 +77,7 @@ RULES = (
             )
             and row.kind == "zero"
         ),
-        most=21,
+        most=22,
     ),
     Rule(
         reason="a system prompt, a prefix and a text are any text; only a text may not be blank",
@@ -230,7 +231,10 @@ def test_the_table_has_every_option_of_every_command() -> None:
     there = {(row.command, row.option) for row in ROWS}
     commands = dict(leaves(get_command(app)))
     options = {(name, spelling(p)) for name, command in commands.items() for p in command.params}
-    assert options - there == set()
+    assert {one for one in options - there if not is_runs_own(*one)} == set()
+    assert {option for name, option in options if is_runs_own(name, option)} <= {
+        option for name, option in there if name == "run"
+    }
     assert BASES.keys() == commands.keys()
     assert len(ROWS) >= 1500
     assert len(QUICK) >= 150

@@ -20,6 +20,7 @@ OF_THE_ENGINE = {
 ALLOWED = ("engine/", "generate/", "models/batches.py", "models/forward.py")
 OTHERS = {
     "mechanism/head_layout.py": "one pass over random tokens shows which heads there are",
+    "models/meta_model.py": "tensors without numbers: what a pass allocates is counted",
     "models/trace.py": "one pass over random tokens",
     "pipeline/behaviour.py": "an edited checkpoint against hooks, on one batch of random tokens",
     "weights/adapter.py": "an adapter against the edit, on one batch of random tokens",
