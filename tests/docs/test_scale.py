@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "tests" / "published_configs"
 PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
-SHOWN = re.findall(r"```sh\nrefusalscope (plan .*)\n```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
+SHOWN = re.findall(r"```sh\nrefusalscope (plan [^\n]*)\n```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
 _BUILT: dict[str, MetaModel] = {}
 _MEASURED: dict[str, Measured] = {}
 build, measure = planning.meta_model, planning.measure

@@ -58,7 +58,9 @@ def test_nobody_else_makes_batches_or_runs_a_model():
     assert {name: own for name, own in found.items() if name not in OTHERS} == {}
     assert set(OTHERS) <= set(found), "an exception that is none any more"
     assert found["pipeline/lora.py"] == {"scored_logits"}
-    for name in set(OTHERS) - {"pipeline/lora.py"}:
+    counted = "models/meta_model.py"
+    assert found[counted] == {"last_token_logits", "model", "prefix_cache"}
+    for name in set(OTHERS) - {"pipeline/lora.py", counted}:
         assert found[name] == {"model"}, name
 
 
