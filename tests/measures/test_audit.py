@@ -14,6 +14,7 @@ from refusalscope.measures.audit.exports import card_section
 from refusalscope.measures.audit.findings import advice, findings, is_past, scan_sentence
 from refusalscope.measures.audit.options import AuditOptions
 from refusalscope.measures.ladder.record import LadderOptions, Rung
+from refusalscope.measures.over_refusal.record import Asked, OverRefusal
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.metrics.rate_change import paired_change
 from refusalscope.pipeline.options import RunOptions
@@ -164,6 +165,17 @@ def test_prompts_weights_nonsense_and_a_moved_control_are_told_apart() -> None:
     moved = [rung("baseline", ALL, ALL), rung("random_suffix", GONE, ALL)]
     assert any("Control moved" in text for text in findings(moved, None, None, None))
     assert "no proof" in advice(moved, None, None)[0]
+
+
+def test_a_model_that_hardly_refuses_is_not_called_sturdy() -> None:
+    little = rate_of([True, *[False] * 9])
+    row = Asked(dataset="harmful", category=None, shares=None, refused=little)
+    over = OverRefusal(rows=(row,), outcomes=(), source=None, lacking="none")
+    rungs = [rung("baseline", GONE, GONE), rung("answer_prefix", GONE, GONE)]
+    said = advice(rungs, over, None)
+    assert len(said) == 1
+    assert "little refusal here" in said[0]
+    assert any("That is little" in text for text in findings(rungs, over, None, None))
 
 
 def test_without_a_scan_nothing_is_said_of_the_weights() -> None:
