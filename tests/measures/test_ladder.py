@@ -1,5 +1,6 @@
 """The threat ladder: which rungs there are, what each does to an organism, what the page says."""
 
+from itertools import pairwise
 from pathlib import Path
 from shutil import copytree
 
@@ -9,7 +10,7 @@ from safetensors.torch import load_file
 from sessions import in_session
 
 from refusalscope.directions.direction import load_direction
-from refusalscope.errors import InputError, OutputError
+from refusalscope.errors import InputError, OutputError, RunFolderError
 from refusalscope.measures.ladder.page import area_of, in_order, lines, section, summary
 from refusalscope.measures.ladder.record import Cost, LadderOptions, Rung, rungs_of
 from refusalscope.metrics.intervals import rate_of
@@ -76,7 +77,7 @@ def test_the_weights_do_what_ablation_does(rungs: dict[str, Rung]) -> None:
 
 
 def test_directions_are_orthonormal_and_begin_with_the_run_s(folder: Path) -> None:
-    basis = load_file(folder / "measures/ladder/directions.safetensors")["basis"]
+    basis = load_file(folder / "measures/ladder/directions.safetensors")["vectors"]
     torch.testing.assert_close(basis @ basis.T, torch.eye(3).double(), atol=1e-6, rtol=0)
     own = load_direction(folder).vector.double()
     assert float(basis[0] @ own / own.norm()) == pytest.approx(1.0)
@@ -111,7 +112,7 @@ def test_killed_at_every_rung_it_ends_with_the_same_bytes(
     from refusalscope.measures.ladder import removed
 
     wanted = KIND.options_of({**FEW, **SEARCH, "rungs": ("rank_3", "answer_prefix", "optimised")})
-    real = {ladder: ladder.outcomes_aside, removed: removed._write}
+    real = {ladder: ladder.outcomes_aside, removed: removed.keep_vectors}
     killed: list[str] = []
 
     def dies(name: str, function: object):
@@ -125,7 +126,7 @@ def test_killed_at_every_rung_it_ends_with_the_same_bytes(
         return wrapped
 
     monkeypatch.setattr(ladder, "outcomes_aside", dies("judged", real[ladder]))
-    monkeypatch.setattr(removed, "_write", dies("direction", real[removed]))
+    monkeypatch.setattr(removed, "keep_vectors", dies("direction", real[removed]))
     for _ in range(7):
         try:
             in_session(measure, out, KIND, wanted)
@@ -137,6 +138,46 @@ def test_killed_at_every_rung_it_ends_with_the_same_bytes(
         own, other = (base / "measures/ladder" / name for base in (out, folder))
         assert own.read_bytes() == other.read_bytes(), name
     assert not [*(out / "measures").rglob(".journal*")]
+
+
+def test_answers_of_another_setting_are_never_taken_over(
+    organism_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the answers and the record, then begun with another system prompt."""
+    out = Path(copytree(organism_run, tmp_path / "run"))
+
+    def dies(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    one, other = (
+        KIND.options_of({"rungs": ("system_prompt",), "system_prompt": text})
+        for text in ("Be brief.", "Be kind.")
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr("refusalscope.measures.ladder.measure.outcomes_aside", dies)
+        with pytest.raises(KeyboardInterrupt):
+            in_session(measure, out, KIND, one)
+    with pytest.raises(OutputError, match="other prompts or another edit"):
+        in_session(measure, out, KIND, other)
+    in_session(measure, out, KIND, one)
+
+
+def test_a_damaged_file_of_directions_is_one_line(folder: Path, tmp_path: Path) -> None:
+    out = Path(copytree(folder, tmp_path / "run"))
+    (out / "measures/ladder/rank_3.json").unlink()
+    (out / "measures/ladder/directions.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(RunFolderError, match="is no whole file of vectors"):
+        in_session(measure, out, KIND, OPTIONS)
+
+
+def test_what_a_direction_took_is_counted(rungs: dict[str, Rung]) -> None:
+    """Both kinds are read once; a gradient and three or four places are tried on eight prompts."""
+    costs = [rungs[f"rank_{k}"].cost for k in (1, 2, 3)]
+    steps = [
+        (b.forward - a.forward, b.backward - a.backward) for a, b in pairwise(costs) if a and b
+    ]
+    assert all(forward in (24 + 4 * 8, 24 + 5 * 8) for forward, _ in steps)
+    assert [backward for _, backward in steps] == [8, 8]
 
 
 def test_a_run_knows_its_files(folder: Path) -> None:

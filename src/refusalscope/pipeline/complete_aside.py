@@ -34,6 +34,7 @@ from refusalscope.results.run_records import (
 
 DATASET = "harmful"
 _SIGNS = "outcomes.json"
+_MADE_WITH = "made-with.txt"
 
 
 def complete_aside(
@@ -55,7 +56,8 @@ def complete_aside(
     instructions = run.sets[DATASET].instructions
     prompts = chat.encode([instruction.text for instruction in instructions])
     asked = Asked(dataset=DATASET, instructions=instructions, prompts=tuple(prompts))
-    return answer_aside(run, chat, folder, asked, interventions, name=name)
+    key = _key(run, asked, name, None)
+    return _written(run, chat, folder, asked, interventions, name=name, key=key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,23 +74,51 @@ def answer_aside(
     chat: ChatModel,
     folder: Path,
     asked: Asked,
-    interventions: Mapping[Condition, Intervention | None],
     *,
     name: str,
     edit: object = None,
 ) -> list[Completion]:
-    """The answers under each condition, read where they are in `folder`, else written there.
+    """The model's answers, read where they are in `folder`, else written there.
 
-    They are kept as they come: a measurement that is killed loses a batch.
+    The folder says what its answers were made with, so that those of another prompt or another
+    edit, which a killed measurement left, are never taken for these.
 
     Args:
         name: What the progress display says.
-        edit: What else was done to the model, as plain data: answers that were begun with another
-            edit are not gone on with.
+        edit: What was done to the model, as plain data.
 
     Raises:
         RunFolderError: a file that is there lacks completions, or is of other instructions.
+        OutputError: what is there was made with another prompt or another edit.
     """
+    key = _key(run, asked, name, edit)
+    path = folder / _MADE_WITH
+    if path.is_file() and path.read_text("utf-8") != key:
+        raise OutputError(
+            f"{folder} holds answers that were made with other prompts or another edit; move it "
+            f"away to write them anew"
+        )
+    write_file(path, key)
+    return _written(run, chat, folder, asked, {"baseline": None}, name=name, key=key)
+
+
+def _key(run: RunContext, asked: Asked, name: str, edit: object) -> str:
+    """Digest of all that answers depend on beside the run."""
+    prompts = [prompt.ids for prompt in asked.prompts]
+    return stage_key(name, prompts, generation_options(run).max_new_tokens, edit)
+
+
+def _written(
+    run: RunContext,
+    chat: ChatModel,
+    folder: Path,
+    asked: Asked,
+    interventions: Mapping[Condition, Intervention | None],
+    *,
+    name: str,
+    key: str,
+) -> list[Completion]:
+    """The answers under each condition; they are kept as they come, and a kill loses a batch."""
     instructions, dataset = asked.instructions, asked.dataset
     paths = {condition: folder / f"{dataset}.{condition}.jsonl" for condition in interventions}
     if all(path.is_file() for path in paths.values()):
@@ -102,7 +132,6 @@ def answer_aside(
     ]
     options = generation_options(run)
     planned = plan(chat, jobs, interventions=interventions, options=options)
-    key = stage_key(name, [prompt.ids for prompt in asked.prompts], options.max_new_tokens, edit)
     journal = journal_in(folder, key)
     with run.progress.stage(name, len(jobs), unit="completions") as advance:
         found = journaled(planned, journal, lambda: by_transformers(chat), progress=advance)

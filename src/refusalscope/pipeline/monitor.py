@@ -1,6 +1,5 @@
 """`refusalscope monitor`: fit a monitor on a run's model, and score instructions by it."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,11 +117,6 @@ def score_instructions(
     found = _scored(monitor, rows, scores)
     write_file(out, "".join(row.to_line() for row in found))
     return found
-
-
-def file_digest(monitor_file: Path) -> str:
-    """SHA-256 of a monitor's file."""
-    return hashlib.sha256(monitor_file.read_bytes()).hexdigest()
 
 
 def _scored(

@@ -17,11 +17,11 @@ from refusalscope.monitors.monitor import Monitor, load_monitor
 from refusalscope.monitors.score import require_same_shape, score_prompts
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.instructions import InstructionSet
-from refusalscope.pipeline.monitor import file_digest, require_free
+from refusalscope.pipeline.monitor import require_free
 from refusalscope.pipeline.monitor_sets import EvaluationSets, evaluation_sets
 from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import conditions
-from refusalscope.results.files import write_file
+from refusalscope.results.files import sha256_file, write_file
 from refusalscope.results.mechanism_folder import SUFFIX_SEARCH
 from refusalscope.results.mechanism_records import SuffixSearch
 from refusalscope.results.monitor_records import (
@@ -79,7 +79,7 @@ def evaluate_monitor(
     scores = _scores(run, monitor, sets, suffix)
     record = MonitorEvaluation(
         monitor=monitor.facts,
-        monitor_sha256=file_digest(monitor_file),
+        monitor_sha256=sha256_file(monitor_file),
         run=run.chat.name,
         weights_sha256=run.chat.weights_sha256,
         suffix=None if suffix is None else suffix.text,

@@ -1,22 +1,19 @@
 """The optimised direction of a run: trained once, and kept beside the run's own."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from refusalscope.errors import CannotTryError
 from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.kept_vectors import keep_vectors, kept_vectors
 from refusalscope.pipeline.run_folder import stage_key
 from refusalscope.pipeline.stages import chosen_direction
 from refusalscope.pipeline.training import kept_training
-from refusalscope.results.files import write_file
 from refusalscope.selection.optimised import optimise_direction
 
 OPTIMISED = "measures/optimised.safetensors"
@@ -55,8 +52,11 @@ def optimised_direction(run: RunContext, *, steps: int, n_prompts: int) -> OwnOp
     vector, (_, layer) = chosen_direction(run)
     harmful, harmless = first_training(run, n_prompts)
     key = stage_key("optimised", vector.tolist(), steps, n_prompts, _BATCH)
-    found = _read(run, key)
-    if found is None:
+    path = run.folder.path / OPTIMISED
+    kept = kept_vectors(path, key=key)
+    if kept is not None:
+        found = kept[0]
+    else:
         with run.progress.stage("optimise", steps, unit="steps") as advance:
             trained = optimise_direction(
                 run.chat,
@@ -70,9 +70,7 @@ def optimised_direction(run: RunContext, *, steps: int, n_prompts: int) -> OwnOp
                 progress=advance,
             )
         found = trained.vector
-        metadata = {"refusalscope": json.dumps({"schema": 1, "key": key})}
-        data = save({"direction": found.contiguous()}, metadata=metadata)
-        write_file(run.folder.path / OPTIMISED, data)
+        keep_vectors(path, found, key=key)
     n_backward = steps * _passes(harmful, harmless)
     return OwnOptimised(
         vector=found,
@@ -84,12 +82,3 @@ def optimised_direction(run: RunContext, *, steps: int, n_prompts: int) -> OwnOp
 
 def _passes(harmful: Sequence[Prompt], harmless: Sequence[Prompt]) -> int:
     return min(_BATCH, len(harmful)) + 2 * min(_BATCH, len(harmless))
-
-
-def _read(run: RunContext, key: str) -> Float[Tensor, " d_model"] | None:
-    path = run.folder.path / OPTIMISED
-    if not path.is_file():
-        return None
-    with safe_open(path, framework="pt") as file:
-        facts = json.loads((file.metadata() or {}).get("refusalscope", "{}"))
-        return file.get_tensor("direction") if facts.get("key") == key else None

@@ -7,7 +7,14 @@ from refusalscope.pipeline.context import Progress, RunContext
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import load
 from refusalscope.results.record import canonical_json
-from refusalscope.results.run_records import RUN, read_run
+from refusalscope.results.records import NoDirection
+from refusalscope.results.run_records import (
+    DIRECTION,
+    NO_DIRECTION,
+    RUN,
+    read_if_there,
+    read_run,
+)
 
 
 def require_same(path: Path, *facts: tuple[str, object, object]) -> None:
@@ -27,34 +34,40 @@ def require_same(path: Path, *facts: tuple[str, object, object]) -> None:
             )
 
 
-def reopen(
-    folder: Path,
-    *,
-    progress: Progress,
-    trust_remote_code: bool = False,
-    needs_direction: bool = True,
-) -> RunContext:
+def reopen(folder: Path, *, progress: Progress, trust_remote_code: bool = False) -> RunContext:
     """Load the model and instructions of a run that has a direction.
 
     Args:
         trust_remote_code: Whether whoever asks consents to run code that comes with the model.
-        needs_direction: Refuse a run that has none.
 
     Raises:
         RunFolderError: not a run, one without a direction, or its model is no longer what it was.
         RefusalscopeError: any other of its kinds; see `pipeline.run.load`.
     """
+    own_options(folder, trust_remote_code=trust_remote_code)
+    require_direction(folder)
+    return reopen_any(folder, progress=progress, trust_remote_code=trust_remote_code)
+
+
+def reopen_any(folder: Path, *, progress: Progress, trust_remote_code: bool) -> RunContext:
+    """The same of a run that need not have a direction; see `reopen`."""
     options = own_options(folder, trust_remote_code=trust_remote_code)
-    records = read_run(folder)
-    if needs_direction and records.no_direction is not None:
-        raise RunFolderError(
-            f"{folder} has no direction to measure with: {records.no_direction.text}"
-        )
-    if needs_direction and records.direction is None:
+    return load(options, folder, progress=progress)
+
+
+def require_direction(folder: Path) -> None:
+    """Refuse a run without a direction, and say why it has none.
+
+    Raises:
+        RunFolderError: it has none.
+    """
+    lacking = read_if_there(NoDirection, folder / NO_DIRECTION)
+    if lacking is not None:
+        raise RunFolderError(f"{folder} has no direction to measure with: {lacking.text}")
+    if not (folder / DIRECTION).is_file():
         raise RunFolderError(
             f"{folder} has no direction yet; find it with: refusalscope select {folder}"
         )
-    return load(options, folder, progress=progress)
 
 
 def own_options(folder: Path, *, trust_remote_code: bool) -> RunOptions:

@@ -9,10 +9,9 @@ from pathlib import Path
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.folder_lock import only_writer
 from refusalscope.pipeline.options import RunOptions
-from refusalscope.pipeline.reopen import reopen
+from refusalscope.pipeline.reopen import own_options, reopen_any, require_direction
 from refusalscope.pipeline.run import do_stages, load
 from refusalscope.pipeline.run_folder import kept_manifest
-from refusalscope.pipeline.stages import has_no_direction
 from refusalscope.results.run_records import RUN
 
 
@@ -32,9 +31,8 @@ class Session:
     progress: Progress = field(default_factory=Silent)
     trust_remote_code: bool = False
     server_key: str | None = field(default=None, repr=False)
-    _opened: RunContext | None = field(default=None, repr=False)
 
-    @cached_property
+    @property
     def run(self) -> RunContext:
         """The run with its model and instructions.
 
@@ -42,26 +40,22 @@ class Session:
             RunFolderError: not a run, one without a direction, or its model is not what it was.
             RefusalscopeError: any other of its kinds; see `pipeline.run.load`.
         """
-        if self._opened is not None and not has_no_direction(self._opened):
-            return self._opened
-        return reopen(self.folder, progress=self.progress, trust_remote_code=self.trust_remote_code)
+        if "any_run" not in self.__dict__:
+            own_options(self.folder, trust_remote_code=self.trust_remote_code)
+        require_direction(self.folder)
+        return self.any_run
 
     @cached_property
     def any_run(self) -> RunContext:
-        """The run with its model and instructions, also where it has no direction.
+        """The run, also where it has no direction; loaded once.
 
         Raises:
             RunFolderError: not a run, or its model is not what it was.
             RefusalscopeError: any other of its kinds; see `pipeline.run.load`.
         """
-        if self._opened is None:
-            self._opened = reopen(
-                self.folder,
-                progress=self.progress,
-                trust_remote_code=self.trust_remote_code,
-                needs_direction=False,
-            )
-        return self._opened
+        return reopen_any(
+            self.folder, progress=self.progress, trust_remote_code=self.trust_remote_code
+        )
 
 
 @contextmanager
@@ -89,7 +83,7 @@ def start_session(
     with only_writer(out):
         run = load(options, out, progress=session.progress)
         do_stages(run)
-        session._opened = run
+        session.any_run = run
         yield session
 
 

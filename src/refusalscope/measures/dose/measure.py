@@ -83,7 +83,6 @@ def _outcomes(
             run.chat,
             folder,
             asked,
-            {"baseline": None},
             name=f"strength {strength:g}",
             edit=[strength, basis.tolist()],
         )

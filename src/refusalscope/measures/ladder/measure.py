@@ -103,9 +103,7 @@ def _answered(
     asked = Asked(dataset=DATASET, instructions=instructions, prompts=prompts)
     under: AbstractContextManager[None] = made.around() if made.around else nullcontext()
     with under:
-        rows = answer_aside(
-            run, made.chat, own, asked, {"baseline": None}, name=item, edit=made.key
-        )
+        rows = answer_aside(run, made.chat, own, asked, name=item, edit=made.key)
     return outcomes_aside(run, own, rows, prompts)
 
 

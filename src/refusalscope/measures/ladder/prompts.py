@@ -28,7 +28,6 @@ from refusalscope.results.mechanism_records import SuffixSearch
 from refusalscope.results.run_records import read_record
 
 _NOTHING = Cost(prompts=0, forward=0, backward=0)
-_SEARCH = "search.json"
 _TOP_K = 32
 _ENOUGH = 0.01
 
@@ -75,25 +74,30 @@ def with_searched_suffix(run: RunContext, options: LadderOptions, own: Path) -> 
     """
     if not options.search_steps:
         raise CannotTryError("no suffix was searched for: --search-steps is 0")
-    if (own / _SEARCH).is_file():
-        found = read_record(SuffixSearch, own / _SEARCH)
+    settings = SearchOptions(
+        n_tokens=options.suffix_tokens,
+        steps=options.search_steps,
+        candidates=options.search_candidates,
+        top_k=_TOP_K,
+        enough=_ENOUGH,
+        seed=run.options.seed,
+    )
+    vector, _ = chosen_direction(run)
+    kept = kept_indices(run, "harmful_train")
+    key = stage_key("ladder search", repr(settings), options.search_prompts, vector.tolist())[:16]
+    path = own / f"search-{key}.json"
+    if path.is_file():
+        found = read_record(SuffixSearch, path)
     else:
-        settings = SearchOptions(
-            n_tokens=options.suffix_tokens,
-            steps=options.search_steps,
-            candidates=options.search_candidates,
-            top_k=_TOP_K,
-            enough=_ENOUGH,
-            seed=run.options.seed,
-        )
-        vector, _ = chosen_direction(run)
-        key = stage_key("ladder search", repr(settings), options.search_prompts, vector.tolist())
-        kept = kept_indices(run, "harmful_train")
-        journal = own / f"{SEARCH_JOURNAL}{key[:16]}.jsonl"
         found = journaled_search(
-            run, vector, kept, settings, n_prompts=options.search_prompts, journal=journal
+            run,
+            vector,
+            kept,
+            settings,
+            n_prompts=options.search_prompts,
+            journal=own / f"{SEARCH_JOURNAL}{key}.jsonl",
         )
-        write_file(own / _SEARCH, found.to_json())
+        write_file(path, found.to_json())
         remove_search_journals(own)
     n_steps = len(found.steps) - 1
     n_tried = sum(step.n_tried for step in found.steps)
@@ -101,8 +105,8 @@ def with_searched_suffix(run: RunContext, options: LadderOptions, own: Path) -> 
     return Made(
         chat=run.chat,
         cost=Cost(
-            prompts=found.n_prompts,
-            forward=found.n_prompts * (n_tried + n_steps),
+            prompts=len(kept),
+            forward=2 * len(kept) + found.n_prompts * (n_tried + n_steps),
             backward=found.n_prompts * n_steps,
         ),
         detail=f"a suffix of {found.n_tokens} tokens after {n_steps} steps of search on "

@@ -1,14 +1,13 @@
 """Rungs that take directions out of the stream: several one after the other, or a trained one."""
 
-import json
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from refusalscope.activations.difference_in_means import difference_in_means
@@ -22,12 +21,13 @@ from refusalscope.interventions.intervention import Intervention
 from refusalscope.measures.ladder.made import Made, direction_cost
 from refusalscope.measures.ladder.record import Cost, LadderOptions
 from refusalscope.metrics.refusal_metric import refusal_metric
+from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.choose import limits_of
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.kept_vectors import keep_vectors, kept_vectors
 from refusalscope.pipeline.optimised import first_training, optimised_direction
 from refusalscope.pipeline.run_folder import stage_key
 from refusalscope.pipeline.stages import candidates_of, chosen_direction
-from refusalscope.results.files import write_file
 from refusalscope.selection.scorer import Candidate
 from refusalscope.selection.select import layer_limit
 
@@ -49,22 +49,19 @@ def without_directions(run: RunContext, options: LadderOptions, rank: int, own: 
     Raises:
         CannotTryError: nothing is left to be removed.
     """
-    basis, places = _removed(run, options, rank, own / "directions.safetensors")
-    n_new = rank - 1
-    n_prompts = _n_prompts(run, options)
-    each = n_prompts + (_LEADS + 4) * _TRIED_ON
+    found = _removed(run, options, rank, own / "directions.safetensors")
     first = direction_cost(run)
     return Made(
         chat=run.chat,
         cost=Cost(
             prompts=first.prompts,
-            forward=first.forward + n_new * each,
-            backward=n_new * _TRIED_ON,
+            forward=first.forward + sum(found.forward[:rank]),
+            backward=sum(found.backward[:rank]),
         ),
         detail=f"{rank} directions removed at once, each read from the model without those before",
-        around=partial(without_span, run.chat.model, run.chat.anatomy, basis[:rank]),
-        key=[rank, _digest(basis[:rank])],
-        places=tuple(places[:rank]),
+        around=partial(without_span, run.chat.model, run.chat.anatomy, found.basis[:rank].float()),
+        key=[rank, found.basis[:rank].tolist()],
+        places=tuple(found.places[:rank]),
     )
 
 
@@ -88,58 +85,79 @@ def with_optimised(run: RunContext, options: LadderOptions, _own: Path) -> Made:
         detail=f"a direction after {options.optimise_steps} steps of gradient descent from the "
         f"run's, removed; cosine with it {found.cosine:.3f}",
         around=partial(without_span, run.chat.model, run.chat.anatomy, basis),
-        key=_digest(found.vector),
+        key=found.vector.tolist(),
         places=(place,),
     )
 
 
-def _n_prompts(run: RunContext, options: LadderOptions) -> int:
-    return sum(len(own) for own in first_training(run, options.rank_prompts))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Removed:
+    """Directions in the order in which they were found.
 
-
-def _removed(
-    run: RunContext, options: LadderOptions, rank: int, path: Path
-) -> tuple[Float[Tensor, "rank d_model"], list[Candidate]]:
-    """An orthonormal basis of the directions, in the order in which they were found.
-
-    What was found for a lower rank is in the file and is gone on with.
+    Attributes:
+        basis: Orthonormal, in float64.
+        forward: Forward passes of one prompt that each took beyond what the run had done.
+        backward: Backward passes.
     """
-    vector, place = chosen_direction(run)
-    key = stage_key("ladder rank", vector.tolist(), options.rank_prompts)
-    basis = torch.nn.functional.normalize(vector.double(), dim=0)[None]
-    places = [place]
-    known = _read(path, key)
-    if known is not None:
-        basis, places = known
+
+    basis: Float[Tensor, "rank d_model"]
+    places: tuple[Candidate, ...]
+    forward: tuple[int, ...]
+    backward: tuple[int, ...]
+
+
+def _removed(run: RunContext, options: LadderOptions, rank: int, path: Path) -> _Removed:
+    """At least `rank` directions; what was found for a lower rank is in the file and gone on with.
+
+    Raises:
+        CannotTryError: the stream is narrower, or no further direction can be read.
+    """
     if rank > run.chat.d_model:
         raise CannotTryError(
             f"the residual stream is {run.chat.d_model} wide; {rank} directions cannot be removed"
         )
-    while len(basis) < rank:
-        with run.progress.stage(f"direction {len(basis) + 1}", None, unit="prompts"):
-            new, place = _next_direction(run, options, basis.float())
-        new = new.double()
-        new -= basis.T @ (basis @ new)
-        basis = torch.cat([basis, torch.nn.functional.normalize(new, dim=0)[None]])
-        places.append(place)
-        _write(path, key, basis, places)
-    return basis.float(), places
-
-
-def _next_direction(
-    run: RunContext, options: LadderOptions, basis: Float[Tensor, "rank d_model"]
-) -> tuple[Float[Tensor, " d_model"], Candidate]:
-    """The difference of means, without what is removed already, whose removal does most."""
-    chat = run.chat
+    vector, place = chosen_direction(run)
+    key = stage_key("ladder rank", vector.tolist(), options.rank_prompts)
+    kept = kept_vectors(path, key=key)
+    if kept is None:
+        unit = torch.nn.functional.normalize(vector.double(), dim=0)
+        found = _Removed(basis=unit[None], places=(place,), forward=(0,), backward=(0,))
+    else:
+        basis, facts = kept
+        places = tuple((int(position), int(layer)) for position, layer in facts["places"])
+        counts = (tuple(map(int, facts[name])) for name in ("forward", "backward"))
+        forward, backward = counts
+        found = _Removed(basis=basis, places=places, forward=forward, backward=backward)
+    if len(found.basis) >= rank:
+        return found
     harmful, harmless = first_training(run, options.rank_prompts)
+    while len(found.basis) < rank:
+        number = len(found.basis) + 1
+        with run.progress.stage(f"direction {number}", None, unit="prompts"):
+            found = _with_next(run, found, harmful, harmless)
+        keep_vectors(
+            path,
+            found.basis,
+            key=key,
+            places=found.places,
+            forward=found.forward,
+            backward=found.backward,
+        )
+    return found
+
+
+def _with_next(
+    run: RunContext, before: _Removed, harmful: Sequence[Prompt], harmless: Sequence[Prompt]
+) -> _Removed:
+    """With the difference of means whose removal, beside what is removed already, does most."""
+    chat = run.chat
     limits = limits_of(run.study, candidates_of(run).facts)
-    _, own = chosen_direction(run)
     some = harmful[:_TRIED_ON]
 
     def metric(logits: Tensor) -> Tensor:
         return refusal_metric(logits, run.refusal_tokens)
 
-    with without_span(chat.model, chat.anatomy, basis):
+    with without_span(chat.model, chat.anatomy, before.basis.float()):
         moments = [
             resid_pre_moments(chat, prompts, batch_size=run.options.batch_size)
             for prompts in (harmful, harmless)
@@ -147,7 +165,7 @@ def _next_direction(
         vectors = difference_in_means(harmful=moments[0].means, harmless=moments[1].means)
         vectors[:, math.ceil(layer_limit(chat.n_layers, limits)) :] = 0
         estimates = first_order(chat, some, vectors, metric, batch_size=_BATCH).ablated
-        leads = _leads(vectors, estimates, own)
+        leads = _leads(vectors, estimates, before.places[0])
         found = {
             place: refusal_metrics(
                 chat,
@@ -160,7 +178,15 @@ def _next_direction(
             for place in leads
         }
     best = min(found, key=lambda place: (found[place], place))
-    return vectors[best], best
+    new = vectors[best] - before.basis.T @ (before.basis @ vectors[best])
+    unit = torch.nn.functional.normalize(new, dim=0)
+    n_forward = len(harmful) + len(harmless) + (1 + len(leads)) * len(some)
+    return _Removed(
+        basis=torch.cat([before.basis, unit[None]]),
+        places=(*before.places, best),
+        forward=(*before.forward, n_forward),
+        backward=(*before.backward, len(some)),
+    )
 
 
 def _leads(
@@ -186,27 +212,3 @@ def _leads(
             "can be read; give other instructions"
         )
     return leads
-
-
-def _digest(vectors: Tensor) -> str:
-    return stage_key("vectors", vectors.flatten().tolist())
-
-
-def _read(path: Path, key: str) -> tuple[Float[Tensor, "rank d_model"], list[Candidate]] | None:
-    """What was found before with the same prompts; None where nothing was."""
-    if not path.is_file():
-        return None
-    with safe_open(path, framework="pt") as file:
-        facts = json.loads((file.metadata() or {}).get("refusalscope", "{}"))
-        if facts.get("key") != key:
-            return None
-        basis = file.get_tensor("basis")
-    places = [(int(position), int(layer)) for position, layer in facts["places"]]
-    return basis, places
-
-
-def _write(
-    path: Path, key: str, basis: Float[Tensor, "rank d_model"], places: list[Candidate]
-) -> None:
-    facts = {"schema": 1, "key": key, "places": places}
-    write_file(path, save({"basis": basis}, metadata={"refusalscope": json.dumps(facts)}))

@@ -64,7 +64,7 @@ def _answered(run: RunContext, given: Sequence[Instruction]) -> tuple[Outcome | 
     prompts = run.chat.encode([one.text for one in given])
     asked = Questions(dataset=BORDERLINE, instructions=given, prompts=prompts)
     folder = run.folder.path / FOLDER / "over-refusal" / "answers"
-    rows = answer_aside(run, run.chat, folder, asked, {"baseline": None}, name=BORDERLINE)
+    rows = answer_aside(run, run.chat, folder, asked, name=BORDERLINE)
     return outcomes_aside(run, folder, rows, prompts)
 
 
