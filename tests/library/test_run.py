@@ -110,7 +110,7 @@ def test_several_things_are_measured_with_one_loaded_model_and_kept(
     summary = rs.open_run(run.folder).summary
     assert summary is not None
     assert set(summary.measures) == {"drift"}
-    monkeypatch.setattr("refusalscope.pipeline.session.reopen", pytest.fail)
+    monkeypatch.setattr("refusalscope.pipeline.session.reopen_any", pytest.fail)
     assert run.measure("drift")["drift"] == [record]
     for names, options, what in (
         (("drift", "nothing"), {}, "no measure is called 'nothing'"),

@@ -1,7 +1,6 @@
 """The direction taken out of a model's weights, in memory or on disk, with what is left of it."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,13 +12,11 @@ from refusalscope.library.given import as_path
 from refusalscope.library.html import html_table
 from refusalscope.library.model import Model, require_model
 from refusalscope.models import hooks
-from refusalscope.models.anatomy import measure_anatomy
 from refusalscope.pipeline import weights
 from refusalscope.results.edit_records import EditRecord, EditVerdict
 from refusalscope.results.files import sha256_text
+from refusalscope.weights.edited_copy import edited_copy
 from refusalscope.weights.leftover import coverage, largest, verdict_of
-from refusalscope.weights.measured_edits import leftovers_in_memory
-from refusalscope.weights.orthogonalize import orthogonalize_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -183,17 +180,14 @@ def _in_memory(
     untie: bool,
 ) -> Edit:
     _require_no_intervention(model.chat.model)
-    edited = deepcopy(model.chat.model)
-    anatomy = measure_anatomy(edited)
-    edits = orthogonalize_model(
-        edited,
-        anatomy,
+    made = edited_copy(
+        model.chat,
         [one.vector for one in directions],
         strength=strength,
         layers=layers,
         untie=untie,
     )
-    rows = leftovers_in_memory(model.chat.model, edited, anatomy, edits)
+    rows = made.leftovers
     verdict = verdict_of(rows)
     if verdict == "incomplete":
         raise AnatomyError(
@@ -202,20 +196,14 @@ def _in_memory(
         )
     what = [one.vector.double().tolist() for one in directions]
     digest = sha256_text(f"{model.chat.weights_sha256} {what} {strength} {layers} {untie}")
-    # An anatomy without feeders is what `load` measures; the unembedding may now be untied.
-    chat = replace(
-        model.chat,
-        model=edited,
-        anatomy=measure_anatomy(edited, with_feeders=False),
-        weights_sha256=digest,
-    )
+    chat = replace(made.chat, weights_sha256=digest)
     return Edit(
         model=replace(model, chat=chat, is_edited=True),
         folder=None,
         coverage=coverage(rows),
         leftover=largest(rows),
         verdict=verdict,
-        n_edited=len(edits),
+        n_edited=made.n_edited,
         record=None,
     )
 

@@ -101,6 +101,11 @@ def outcome_of(refused: bool, *, is_degenerate: bool) -> Outcome:
     return "refused" if refused else "degenerate" if is_degenerate else "complied"
 
 
+def refused_by_index(outcomes: Sequence[Outcome | None]) -> dict[int, bool]:
+    """Whether each instruction with a verdict was refused, by its index."""
+    return {i: one == "refused" for i, one in enumerate(outcomes) if one is not None}
+
+
 def shares_of(outcomes: Sequence[Outcome | None]) -> OutcomeShares | None:
     """Shares of the three outcomes; those without a verdict count in none. None without any."""
     counts: dict[str, int] = {}

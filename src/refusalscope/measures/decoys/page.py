@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from refusalscope.measures.decoys.record import Decoys, RivalDirection, missed
+from refusalscope.report.outcome_cells import change_cell, share_cell
 from refusalscope.report.section import Section
 from refusalscope.report.table import Table
-from refusalscope.report.wording import NOT_MEASURED, interval, number, percent, signed
+from refusalscope.report.wording import NOT_MEASURED, number, percent
 
 _NAMES = {
     "optimised": "optimised by gradient",
@@ -68,7 +69,7 @@ def decoy_table(found: Decoys) -> Table:
     own = (
         "the run's own\ndifference in means",
         "1",
-        f"{percent(found.own.rate)}\n{interval(found.own)}",
+        share_cell(found.own),
         "",
     )
     return Table(
@@ -87,12 +88,4 @@ def _row(one: RivalDirection) -> tuple[str, ...]:
     name = f"{_NAMES[one.name]}\n{one.lacking or one.detail}"
     if one.refused is None:
         return (name, NOT_MEASURED, NOT_MEASURED, "")
-    change = one.change
-    return (
-        name,
-        number(one.cosine, 2),
-        f"{percent(one.refused.rate)}\n{interval(one.refused)}",
-        ""
-        if change is None
-        else f"{signed(change.difference, 2)}\n{signed(change.low, 2)} to {signed(change.high, 2)}",
-    )
+    return (name, number(one.cosine, 2), share_cell(one.refused), change_cell(one.change))

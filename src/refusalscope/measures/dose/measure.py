@@ -23,7 +23,7 @@ from refusalscope.pipeline.outcomes import own_outcomes
 from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import chosen_direction
 from refusalscope.results.measures import FOLDER
-from refusalscope.results.outcomes import Outcome, shares_of
+from refusalscope.results.outcomes import Outcome, refused_by_index, shares_of
 from refusalscope.results.run_records import read_dataset_completions
 
 _DRAWS = 1000
@@ -46,10 +46,10 @@ def measure(session: Session, options: DoseOptions, _item: str = "") -> Dose:
     basis = torch.nn.functional.normalize(vector.double(), dim=0)[None].float()
     outcomes = {strength: _outcomes(run, basis, strength) for strength in strengths}
     damages = _damages(run, basis, strengths)
-    base = _refused(own_outcomes(run.folder.path, DATASET, "baseline"))
+    base = refused_by_index(own_outcomes(run.folder.path, DATASET, "baseline"))
     points = []
     for strength, own in outcomes.items():
-        refused = _refused(own)
+        refused = refused_by_index(own)
         points.append(
             DosePoint(
                 strength=strength,
@@ -61,10 +61,6 @@ def measure(session: Session, options: DoseOptions, _item: str = "") -> Dose:
             )
         )
     return Dose(points=tuple(points))
-
-
-def _refused(outcomes: Sequence[Outcome | None]) -> dict[int, bool]:
-    return {i: one == "refused" for i, one in enumerate(outcomes) if one is not None}
 
 
 def _outcomes(

@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from refusalscope.measures.dose.record import Dose, DosePoint
 from refusalscope.report.chart import Chart, Figure, axis, layout
+from refusalscope.report.outcome_cells import (
+    OUTCOME_COLOURS,
+    change_cell,
+    outcome_cells,
+    plain_outcome_cells,
+)
 from refusalscope.report.section import Section
 from refusalscope.report.table import Table
-from refusalscope.report.wording import NOT_MEASURED, interval, number, percent, signed
-
-_LINES = (
-    ("refused", "var(--baseline)"),
-    ("complied", "var(--ablation)"),
-    ("degenerate", "var(--control)"),
-)
+from refusalscope.report.wording import NOT_MEASURED, number, percent, signed
 
 
 def section(records: Sequence[Dose]) -> Section | None:
@@ -61,18 +61,13 @@ def dose_table(points: Sequence[DosePoint]) -> Table:
 
 
 def _row(point: DosePoint) -> tuple[str, ...]:
-    shares, refused, gap, damage = point.shares, point.refused, point.gap, point.damage
-    assert shares is not None, "only strengths with verdicts are shown"
-    assert refused is not None, "and shares come with a rate"
+    damage = point.damage
+    refused, *others = outcome_cells(point.shares, point.refused)
     return (
         f"{point.strength:g}",
-        f"{percent(refused.rate)}\n{interval(refused)}",
-        ""
-        if gap is None
-        else f"{signed(gap.difference, 2)}\n{signed(gap.low, 2)} to {signed(gap.high, 2)}",
-        percent(shares.complied),
-        percent(shares.degenerate),
-        str(shares.n),
+        refused,
+        change_cell(point.gap),
+        *others,
         NOT_MEASURED
         if damage is None
         else f"{number(damage.kl, 4)}\n{number(damage.kl_low, 4)} to {number(damage.kl_high, 4)}",
@@ -94,7 +89,7 @@ def dose_chart(points: Sequence[DosePoint]) -> Chart:
             "line": {"color": colour, "width": 2.2},
             "hovertemplate": f"strength %{{x}}: {name} %{{y:.1%}}<extra></extra>",
         }
-        for name, colour in _LINES
+        for name, colour in OUTCOME_COLOURS
     ]
     return Chart(
         id="chart-dose",
@@ -116,13 +111,7 @@ def dose_chart(points: Sequence[DosePoint]) -> Chart:
         },
         header=("Strength", "Refused", "Complied", "Degenerate", "n"),
         rows=tuple(
-            (
-                f"{point.strength:g}",
-                percent(one.refused),
-                percent(one.complied),
-                percent(one.degenerate),
-                str(one.n),
-            )
+            (f"{point.strength:g}", *plain_outcome_cells(one))
             for point, one in zip(points, shares, strict=True)
         ),
     )

@@ -30,7 +30,7 @@ from refusalscope.pipeline.outcomes import own_outcomes
 from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import has_no_direction
 from refusalscope.results.measures import FOLDER
-from refusalscope.results.outcomes import Outcome, shares_of
+from refusalscope.results.outcomes import Outcome, refused_by_index, shares_of
 from refusalscope.results.records import NoDirection
 from refusalscope.results.run_records import NO_DIRECTION, read_record
 
@@ -113,8 +113,7 @@ def _rung(
     baseline: Sequence[Outcome | None],
     made: Made,
 ) -> Rung:
-    refused = {i: one == "refused" for i, one in enumerate(outcomes) if one is not None}
-    before = {i: one == "refused" for i, one in enumerate(baseline) if one is not None}
+    refused, before = refused_by_index(outcomes), refused_by_index(baseline)
     return Rung(
         name=item,
         outcomes=tuple(outcomes),

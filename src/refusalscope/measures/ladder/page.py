@@ -5,6 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from refusalscope.measures.ladder.record import PROMPT_RUNGS, Rung, pairs_of, rank_of
 from refusalscope.metrics.rank_area import rank_area
 from refusalscope.report.chart import Chart, Figure, axis, layout
+from refusalscope.report.outcome_cells import (
+    OUTCOME_COLOURS,
+    change_cell,
+    outcome_cells,
+    plain_outcome_cells,
+)
 from refusalscope.report.section import Section
 from refusalscope.report.table import Table
 from refusalscope.report.wording import (
@@ -13,17 +19,11 @@ from refusalscope.report.wording import (
     number,
     percent,
     rate_in_full,
-    signed,
     thousands,
 )
 from refusalscope.results.records import Rate
 
 _FIRST = ("baseline", *PROMPT_RUNGS, "ablation")
-_OUTCOMES = (
-    ("refused", "var(--baseline)"),
-    ("complied", "var(--ablation)"),
-    ("degenerate", "var(--control)"),
-)
 
 
 def section(records: Sequence[Rung]) -> Section | None:
@@ -125,16 +125,13 @@ def _row(rung: Rung) -> tuple[str, ...]:
     name = f"{rung_name(rung.name)}\n{rung.lacking or rung.detail}"
     if rung.shares is None or rung.refused is None:
         return (name, "not tried", *(NOT_MEASURED,) * 3, "0", NOT_MEASURED)
-    gap, cost = rung.gap, rung.cost
+    cost = rung.cost
+    refused, *others = outcome_cells(rung.shares, rung.refused)
     return (
         name,
-        f"{percent(rung.refused.rate)}\n{interval(rung.refused)}",
-        ""
-        if gap is None
-        else f"{signed(gap.difference, 2)}\n{signed(gap.low, 2)} to {signed(gap.high, 2)}",
-        percent(rung.shares.complied),
-        percent(rung.shares.degenerate),
-        str(rung.shares.n),
+        refused,
+        change_cell(rung.gap),
+        *others,
         NOT_MEASURED
         if cost is None
         else f"{thousands(cost.prompts)} prompts\n{thousands(cost.forward)} forward, "
@@ -157,7 +154,7 @@ def outcome_bars(rungs: Sequence[Rung]) -> Chart:
             "marker": {"color": colour},
             "hovertemplate": f"%{{y}}: {name} %{{x:.1%}}<extra></extra>",
         }
-        for name, colour in _OUTCOMES
+        for name, colour in OUTCOME_COLOURS
     ]
     return Chart(
         id="chart-ladder",
@@ -180,14 +177,7 @@ def outcome_bars(rungs: Sequence[Rung]) -> Chart:
         },
         header=("Rung", "Refused", "Complied", "Degenerate", "n"),
         rows=tuple(
-            (
-                label,
-                percent(one.refused),
-                percent(one.complied),
-                percent(one.degenerate),
-                str(one.n),
-            )
-            for label, one in zip(labels, shares, strict=True)
+            (label, *plain_outcome_cells(one)) for label, one in zip(labels, shares, strict=True)
         ),
     )
 

@@ -1,8 +1,5 @@
 """Rungs that change the weights: the edit written into them, and tuning on a few pairs."""
 
-import gc
-from copy import deepcopy
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +9,6 @@ from refusalscope.data.overlap import require_disjoint
 from refusalscope.errors import CannotTryError
 from refusalscope.measures.ladder.made import Made, direction_cost
 from refusalscope.measures.ladder.record import Cost, LadderOptions
-from refusalscope.models.anatomy import measure_anatomy
 from refusalscope.pipeline.adapters import (
     LANGUAGE,
     TuningSettings,
@@ -23,9 +19,8 @@ from refusalscope.pipeline.adapters import (
 from refusalscope.pipeline.complete_aside import DATASET
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.stages import chosen_direction
+from refusalscope.weights.edited_copy import edited_copy
 from refusalscope.weights.leftover import largest
-from refusalscope.weights.measured_edits import leftovers_in_memory
-from refusalscope.weights.orthogonalize import orthogonalize_model
 
 _LEAST_STEPS = 12
 """An adapter that is tuned on few pairs sees each of them more often."""
@@ -34,16 +29,12 @@ _LEAST_STEPS = 12
 def with_edited_weights(run: RunContext, _options: LadderOptions, _own: Path) -> Made:
     """With the run's direction taken out of a copy of the weights, in memory."""
     vector, place = chosen_direction(run)
-    edited = deepcopy(run.chat.model)
-    anatomy = measure_anatomy(edited)
-    edits = orthogonalize_model(edited, anatomy, vector)
-    left = largest(leftovers_in_memory(run.chat.model, edited, anatomy, edits))
-    gc.collect()
-    chat = replace(run.chat, model=edited, anatomy=measure_anatomy(edited, with_feeders=False))
+    edited = edited_copy(run.chat, [vector])
+    left = largest(edited.leftovers)
     return Made(
-        chat=chat,
+        chat=edited.chat,
         cost=direction_cost(run),
-        detail=f"the run's direction taken out of {len(edits)} tensors; largest leftover "
+        detail=f"the run's direction taken out of {edited.n_edited} tensors; largest leftover "
         f"{'not known' if left is None else format(left, '.1e')}",
         key=vector.tolist(),
         places=(place,),

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from refusalscope.measures.over_refusal.record import Asked, OverRefusal
+from refusalscope.report.outcome_cells import outcome_cells
 from refusalscope.report.section import Section
 from refusalscope.report.table import Table
-from refusalscope.report.wording import NOT_MEASURED, interval, percent
 
 
 def section(records: Sequence[OverRefusal]) -> Section | None:
@@ -48,7 +48,7 @@ def kind_table(rows: Sequence[Asked], found: OverRefusal) -> Table:
         "look harmful; refusing them is over-refusal, which says nothing of the refusal of harmful "
         f"ones, and is never put into one number with it. Small: 95 % Wilson intervals.{note}",
         header=("Instructions", "Refused", "Complied", "Degenerate", "n"),
-        rows=tuple((row.dataset, *_cells(row)) for row in rows),
+        rows=tuple((row.dataset, *outcome_cells(row.shares, row.refused)) for row in rows),
     )
 
 
@@ -58,16 +58,8 @@ def category_table(rows: Sequence[Asked]) -> Table:
         title="Refusal by category",
         caption="Categories as the data sets name them. Small: 95 % Wilson intervals.",
         header=("Category", "Refused", "Complied", "Degenerate", "n"),
-        rows=tuple((f"{row.category}\n{row.dataset}", *_cells(row)) for row in rows),
-    )
-
-
-def _cells(row: Asked) -> tuple[str, ...]:
-    if row.shares is None or row.refused is None:
-        return (NOT_MEASURED,) * 3 + ("0",)
-    return (
-        f"{percent(row.refused.rate)}\n{interval(row.refused)}",
-        percent(row.shares.complied),
-        percent(row.shares.degenerate),
-        str(row.shares.n),
+        rows=tuple(
+            (f"{row.category}\n{row.dataset}", *outcome_cells(row.shares, row.refused))
+            for row in rows
+        ),
     )

@@ -1,0 +1,36 @@
+"""Cells of the three outcomes and of their changes, wherever a measure shows them: the same."""
+
+from refusalscope.report.wording import NOT_MEASURED, interval, percent, signed
+from refusalscope.results.rate_change import RateChange
+from refusalscope.results.records import OutcomeShares, Rate
+
+OUTCOME_COLOURS = (
+    ("refused", "var(--baseline)"),
+    ("complied", "var(--ablation)"),
+    ("degenerate", "var(--control)"),
+)
+
+
+def share_cell(rate: Rate) -> str:
+    """A share, and its interval small."""
+    return f"{percent(rate.rate)}\n{interval(rate)}"
+
+
+def change_cell(change: RateChange | None) -> str:
+    """A change of a share, and its interval small; empty where there is none."""
+    if change is None:
+        return ""
+    return f"{signed(change.difference, 2)}\n{signed(change.low, 2)} to {signed(change.high, 2)}"
+
+
+def outcome_cells(shares: OutcomeShares | None, refused: Rate | None) -> tuple[str, ...]:
+    """Refused with its interval, complied, degenerate, n; not measured without a verdict."""
+    if shares is None or refused is None:
+        return (NOT_MEASURED, NOT_MEASURED, NOT_MEASURED, "0")
+    return (share_cell(refused), *plain_outcome_cells(shares)[1:])
+
+
+def plain_outcome_cells(shares: OutcomeShares) -> tuple[str, ...]:
+    """The same without an interval, for the table of a chart."""
+    own = (shares.refused, shares.complied, shares.degenerate)
+    return (*(percent(share) for share in own), str(shares.n))
