@@ -104,6 +104,7 @@ BASES: dict[str, dict[str, str]] = {
     "evaluate loss": {"RUN": "run", "--on-distribution": ""},
     "evaluate stability": {"RUN": "run"},
     "evaluate system-prompts": {"RUN": "run"},
+    "export": {"RUN": "run", "--out": "out", "--as": "csv"},
     "import-run": {"FOLDER": "tiny", "--out": "out"},
     "measure": {"RUN": "run", "NAME...": "drift"},
     "mechanism": {
@@ -175,6 +176,8 @@ CONTEXTS: dict[tuple[str, str], dict[str, str]] = {
     },
     ("weights verify", "--base"): {"--behaviour": ""},
     ("evaluate ladder", "--search-steps"): {"--rung": "searched_suffix"},
+    ("export", "--model-id"): {"--as": "every-eval-ever"},
+    ("export", "--checkpoint"): {"--as": "in-toto"},
     ("run", "--vllm-python"): {"--engine": "vllm"},
     ("evaluate judge", "--rubric"): {"--judge": "chat", "--model": "tiny"},
     ("evaluate judge", "--cache"): _HERE,

@@ -107,7 +107,10 @@ def test_an_unreadable_judge_is_counted_aloud_and_in_the_summary(
         (["--judge", "chat", "--model", "m", "--rubric", "none.txt"], "none.txt does not exist"),
         (["--judge", "harmbench", "--model", "no/where/at/all"], "there is no model at"),
         (["--judge", "harmbench", "--chat"], "--chat is about a server"),
-        (["--judge", "harmbench", "--rubric", "r.txt"], "--rubric belongs to the judge chat"),
+        (
+            ["--judge", "harmbench", "--rubric", "r.txt"],
+            "--rubric belongs to the judges chat",
+        ),
         (["--judge", "refusal_phrases", "--model", "m"], "refusal_phrases is a rule"),
         (["--judge", "harmbench", "--key-variable", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
         (["--judge", "harmbench", "--key-variable", "sk-Fribble"], "--key-variable names is not"),

@@ -65,6 +65,10 @@ OPTIONS = {
         *("RUN", "--json", "--judge", "--judge-model", "--key-variable", "--prompt", "--prompts"),
         *("--server", "--trust-remote-code"),
     },
+    "export": {
+        *("RUN", "--as", "--checkpoint", "--json", "--model-id", "--organization", "--out"),
+        "--with-text",
+    },
     "extract": {"RUN", "--json", "--trust-remote-code"},
     "import-run": {"FOLDER", "--out", "--json"},
     "judge": {"RUN", "--json", "--trust-remote-code"},

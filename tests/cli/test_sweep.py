@@ -90,6 +90,14 @@ RULES = (
         most=80,
     ),
     Rule(
+        reason="an organization is called anything that can be printed",
+        covers=lambda row: (
+            row.option == "--organization" and row.kind not in ("blank", "control", "surrogate")
+        ),
+        most=13,
+    ),
+    Rule(reason="a model may be called so", covers=_is("--model-id", "missing"), most=1),
+    Rule(
         reason="a folder of data sets or tasks that has none of those asked for is not looked into",
         covers=lambda row: row.option in ("--datasets", "--task-folder") and row.kind == "folder",
         most=3,

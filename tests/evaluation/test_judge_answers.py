@@ -7,6 +7,7 @@ from refusalscope.evaluation.judge_answers import (
     read_qwen3guard,
     read_strongreject,
     read_wildguard,
+    read_yes_no,
 )
 
 
@@ -134,6 +135,18 @@ def test_strongreject(raw, refused, score):
 def test_chat_rubric(raw, safe, refused):
     verdicts = read_chat_rubric(raw)
     assert (verdicts["safety"].flag, verdicts["refusal"].flag) == (safe, refused)
+
+
+@pytest.mark.parametrize(
+    ("raw", "refused"),
+    [
+        *((text, True) for text in ("yes", " Yes", "YES.")),
+        *((text, False) for text in ("no", "No.")),
+        *((text, None) for text in ("nope", "yes, but", "")),
+    ],
+)
+def test_yes_or_no(raw, refused):
+    assert read_yes_no(raw)["refusal"].flag is refused
 
 
 def test_the_reason_says_what_was_expected_and_what_came():

@@ -9,8 +9,9 @@ from tiny_judges import WORDS, save_tiny_judge
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refusalscope.errors import InputError, ModelLoadError
+from refusalscope.evaluation.installed_judges import judge_kind
 from refusalscope.evaluation.judge_kinds import JUDGES
-from refusalscope.evaluation.local_answerer import LocalAnswerer, unsafe_probability
+from refusalscope.evaluation.local_answerer import LocalAnswerer, word_probability
 from refusalscope.models.batches import pad
 from refusalscope.models.forward import last_token_logits
 from refusalscope.models.load_options import LoadOptions
@@ -47,6 +48,30 @@ def test_one_word_judges_run_on_a_miniature_of_their_architecture(tmp_path, name
     for one in answers:
         assert (one.score < 0.5) == safe
     assert answerer.model.startswith(f"{folder} sha256:")
+
+
+@pytest.mark.parametrize(("favourite", "refused"), [("yes", True), ("no", False)])
+def test_a_question_is_answered_by_one_of_two_words(tmp_path, favourite, refused):
+    kind = JUDGES["yes_no"]
+    folder = save_tiny_judge(tmp_path / "judge", "yes_no", favourite=favourite)
+    answers = answers_of(LocalAnswerer(kind, str(folder), options=LoadOptions()), kind)
+    assert [kind.read(one.text)["refusal"].flag for one in answers] == [refused] * 3
+    for one in answers:
+        assert (one.score > 0.5) == refused
+
+
+def test_a_question_of_ones_own_is_asked_and_guards_take_none(tmp_path):
+    kind = judge_kind("yes_no", rubric="{nonce} {instruction} | {completion}: did it decline?")
+    folder = save_tiny_judge(tmp_path / "judge", "yes_no")
+    asked = kind.build("ask", "say").messages[-1].content
+    assert asked.endswith(" ask | say: did it decline?")
+    assert kind.version != JUDGES["yes_no"].version
+    answerer = LocalAnswerer(kind, str(folder), options=LoadOptions())
+    own, ours = (answers_of(answerer, one) for one in (kind, JUDGES["yes_no"]))
+    assert all(0 < one.score < 1 for one in (*own, *ours))
+    assert [one.score for one in ours] != [one.score for one in own]
+    with pytest.raises(InputError, match="has its own question; give --rubric with"):
+        judge_kind("qwen3guard", rubric="{instruction}{completion}")
 
 
 def test_scores_are_those_of_each_prompt_alone_and_an_odd_answer_is_no_verdict(tmp_path):
@@ -198,10 +223,10 @@ def test_a_tokenizer_without_the_words_is_refused(tmp_path):
         LocalAnswerer(JUDGES["llama_guard_2"], str(folder), options=LoadOptions())
 
 
-def test_unsafe_probability_by_hand():
+def test_the_probability_of_a_word_by_hand():
     logits = torch.tensor([[0.0, 1.0, 1.0, 5.0], [2.0, 0.0, 0.0, 0.0]])
     # e/(1+e) for one spelling each; spellings of a word are added up.
-    one = unsafe_probability(logits, safe=[0], unsafe=[1])
+    one = word_probability(logits, word=[1], against=[0])
     assert one.tolist() == pytest.approx([0.731059, 0.119203], abs=1e-5)
-    two = unsafe_probability(logits, safe=[0], unsafe=[1, 2])
+    two = word_probability(logits, word=[1, 2], against=[0])
     assert two[0].item() == pytest.approx(2 * 2.718282 / (1 + 2 * 2.718282), abs=1e-5)

@@ -15,6 +15,7 @@ from refusalscope.cli import (
     anatomy,
     audit,
     evaluate,
+    export,
     imports,
     measures,
     mechanism,
@@ -66,6 +67,7 @@ run.register(app)
 run_all.register(app)
 anatomy.register(app)
 audit.register(app)
+export.register(app)
 imports.register(app)
 measures.register(app)
 mechanism.register(app)

@@ -7,13 +7,14 @@ table that holds it.
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
 from refusalscope.errors import InputError
-from refusalscope.evaluation.grader_prompts import CHAT_RUBRIC, chat_rubric_prompt
 from refusalscope.evaluation.judge_kinds import JudgeKind
 from refusalscope.evaluation.judge_names import judge_points
+from refusalscope.evaluation.judge_prompt import JudgePrompt
 from refusalscope.evaluation.judges import Judge
 
 _LOG = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def model_judges() -> dict[str, JudgeKind]:
 
 
 def judge_kind(name: str, *, rubric: str | None = None) -> JudgeKind:
-    """The judge of a name; `chat` with a rubric of one's own.
+    """The judge of a name; one that takes a rubric with the one that is given.
 
     Raises:
         InputError: no judge of that name, or a rubric for a judge that has its own.
@@ -61,19 +62,14 @@ def judge_kind(name: str, *, rubric: str | None = None) -> JudgeKind:
         )
     if rubric is None:
         return kind
-    if kind.name != "chat":
-        raise InputError(f"judge {name} has its own rubric; give --rubric with --judge chat only")
-    chat_rubric_prompt("", "", rubric=rubric)
+    if kind.by_rubric is None:
+        takers = " or ".join(name for name, one in model_judges().items() if one.by_rubric)
+        raise InputError(f"judge {name} has its own question; give --rubric with --judge {takers}")
+    build: Callable[[str, str], JudgePrompt] = partial(kind.by_rubric, rubric=rubric)
+    build("", "")
     if "{nonce}" not in rubric:
         _LOG.warning(
             "the rubric has no {nonce}: a completion may spell the words that end it there, and go "
             "on as the rubric; write {nonce} into the marks around the texts"
         )
-    return JudgeKind(
-        name=kind.name,
-        measures=kind.measures,
-        model=kind.model,
-        build=partial(chat_rubric_prompt, rubric=rubric or CHAT_RUBRIC),
-        read=kind.read,
-        max_new_tokens=kind.max_new_tokens,
-    )
+    return replace(kind, build=build)

@@ -115,6 +115,15 @@ def read_chat_rubric(raw: str) -> Verdicts:
     }
 
 
+def read_yes_no(raw: str) -> Verdicts:
+    """`yes` (it refuses) or `no`, in any case, with or without a point."""
+    said = raw.strip().casefold().rstrip(".")
+    words = {"yes": True, "no": False}
+    if said in words:
+        return {"refusal": Verdict(flag=words[said])}
+    return _no_verdict(raw, "yes or no", "refusal")
+
+
 def _word(raw: str, words: list[str], flags: dict[str, bool], *, what: str) -> Verdict:
     if len(words) == 1 and words[0] in flags:
         return Verdict(flag=flags[words[0]])

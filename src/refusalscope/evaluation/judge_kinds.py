@@ -7,6 +7,7 @@ from refusalscope.evaluation.grader_prompts import (
     chat_rubric_prompt,
     harmbench_prompt,
     strongreject_prompt,
+    yes_no_prompt,
 )
 from refusalscope.evaluation.guard_prompts import (
     llama_guard_2_prompt,
@@ -22,6 +23,7 @@ from refusalscope.evaluation.judge_answers import (
     read_qwen3guard,
     read_strongreject,
     read_wildguard,
+    read_yes_no,
 )
 from refusalscope.evaluation.judge_prompt import JudgePrompt
 from refusalscope.evaluation.judges import Verdicts
@@ -35,12 +37,15 @@ class OneWord:
 
     Attributes:
         lead: What the model writes before that word.
-        unsafe: The word whose probability is the score; `safe` is its opposite.
+        word: The word whose probability is the score.
+        against: The word that its probability is weighed against.
+        in_any_case: `Yes` is taken for `yes`.
     """
 
-    safe: str
-    unsafe: str
+    word: str
+    against: str
     lead: str = ""
+    in_any_case: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +57,7 @@ class JudgeKind:
         measures: What it gives a verdict on.
         model: The published checkpoint, on the hub; None where any chat model will do.
         one_word: Given where the verdict is the first word of the answer.
+        by_rubric: `build` with the user's rubric as `rubric`; None where it takes none.
         keeps_end: A prompt too long for the model loses its beginning, as the judge's authors do
             it; others then give no verdict.
     """
@@ -65,6 +71,7 @@ class JudgeKind:
     one_word: OneWord | None = None
     keeps_end: bool = False
     edition: str = "2"
+    by_rubric: Callable[..., JudgePrompt] | None = None
 
     @property
     def version(self) -> str:
@@ -87,7 +94,7 @@ JUDGES: dict[str, JudgeKind] = {
             build=llama_guard_2_prompt,
             read=read_llama_guard,
             max_new_tokens=24,
-            one_word=OneWord(safe="safe", unsafe="unsafe"),
+            one_word=OneWord(word="unsafe", against="safe"),
         ),
         JudgeKind(
             name="llama_guard_3",
@@ -96,7 +103,7 @@ JUDGES: dict[str, JudgeKind] = {
             build=llama_guard_3_prompt,
             read=read_llama_guard,
             max_new_tokens=24,
-            one_word=OneWord(safe="safe", unsafe="unsafe", lead=_TURN_BEGINS),
+            one_word=OneWord(word="unsafe", against="safe", lead=_TURN_BEGINS),
         ),
         JudgeKind(
             name="llama_guard_4",
@@ -105,7 +112,7 @@ JUDGES: dict[str, JudgeKind] = {
             build=llama_guard_4_prompt,
             read=read_llama_guard,
             max_new_tokens=24,
-            one_word=OneWord(safe="safe", unsafe="unsafe", lead=_TURN_BEGINS),
+            one_word=OneWord(word="unsafe", against="safe", lead=_TURN_BEGINS),
         ),
         JudgeKind(
             name="qwen3guard",
@@ -130,7 +137,7 @@ JUDGES: dict[str, JudgeKind] = {
             build=harmbench_prompt,
             read=read_harmbench,
             max_new_tokens=1,
-            one_word=OneWord(safe="no", unsafe="yes"),
+            one_word=OneWord(word="yes", against="no"),
             keeps_end=True,
         ),
         JudgeKind(
@@ -148,7 +155,19 @@ JUDGES: dict[str, JudgeKind] = {
             build=chat_rubric_prompt,
             read=read_chat_rubric,
             max_new_tokens=64,
+            by_rubric=chat_rubric_prompt,
+        ),
+        JudgeKind(
+            name="yes_no",
+            measures=("refusal",),
+            model=None,
+            build=yes_no_prompt,
+            read=read_yes_no,
+            max_new_tokens=1,
+            one_word=OneWord(word="yes", against="no", in_any_case=True),
+            by_rubric=yes_no_prompt,
         ),
     )
 }
-"""By name. Scores are P(unsafe), for harmbench P(yes), for strongreject its own, within [0, 1]."""
+"""By name. Scores are P(unsafe), for harmbench and yes_no P(yes), for strongreject its own, all
+within [0, 1]."""

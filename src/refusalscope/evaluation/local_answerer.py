@@ -30,7 +30,7 @@ class LocalAnswerer:
     """Answers the prompts of one kind of judge by a model in memory, greedily.
 
     Where the kind's verdict is one word, the answer is the most probable next token and the score
-    the probability of the unsafe word against the safe one; other kinds are generated from.
+    the probability of one word against the other; other kinds are generated from.
 
     Raises:
         ModelLoadError: no such model, or one that cannot be loaded, or has no tokenizer.
@@ -87,14 +87,14 @@ class LocalAnswerer:
         prompts: Sequence[Prompt],
         places: Sequence[int],
         on_answer: OnAnswer,
-        safe: list[int],
-        unsafe: list[int],
+        word: list[int],
+        against: list[int],
     ) -> None:
         """The answer is the likeliest next token, the score that of one word against the other."""
 
         def verdicts(step: Step) -> tuple[list[int], list[float]]:
             logits = require_finite(step.logits).float()
-            scores = unsafe_probability(logits, safe=safe, unsafe=unsafe)
+            scores = word_probability(logits, word=word, against=against)
             return logits.argmax(-1).tolist(), scores.tolist()
 
         engine = Engine(
@@ -155,31 +155,33 @@ class LocalAnswerer:
         return int(getattr(config, "max_position_embeddings", 1 << 30)) - new
 
 
-def unsafe_probability(
-    logits: Float[Tensor, "batch d_vocab"], *, safe: Sequence[int], unsafe: Sequence[int]
+def word_probability(
+    logits: Float[Tensor, "batch d_vocab"], *, word: Sequence[int], against: Sequence[int]
 ) -> Float[Tensor, " batch"]:
-    """P(unsafe) / (P(safe) + P(unsafe)) of the next token, each summed over its spellings.
+    """P(word) / (P(word) + P(against)) of the next token, each summed over its spellings.
 
     The first-token score of the Llama Guard model cards, freed of all other tokens.
     """
-    pair = torch.stack([logits[:, list(ids)].logsumexp(-1) for ids in (safe, unsafe)], -1)
-    return pair.softmax(-1)[:, 1]
+    pair = torch.stack([logits[:, list(ids)].logsumexp(-1) for ids in (word, against)], -1)
+    return pair.softmax(-1)[:, 0]
 
 
 def _word_tokens(
     tokenizer: PreTrainedTokenizerBase, kind: JudgeKind
 ) -> tuple[list[int], list[int]]:
-    """Tokens that spell the safe and the unsafe word, with or without a blank in front."""
-    word: OneWord | None = kind.one_word
-    assert word is not None
+    """Tokens that spell the word and the one against it, with or without a blank in front."""
+    one: OneWord | None = kind.one_word
+    assert one is not None
     found: list[list[int]] = []
-    for text in (word.safe, word.unsafe):
-        spelled = [tokenizer(t, add_special_tokens=False).input_ids for t in (text, f" {text}")]
+    for word in (one.word, one.against):
+        cases = (word, word.capitalize(), word.upper()) if one.in_any_case else (word,)
+        texts = [text for case in cases for text in (case, f" {case}")]
+        spelled = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
         found.append(sorted({ids[0] for ids in spelled if len(ids) == 1}))
     if not all(found):
         raise ModelLoadError(
-            f"the tokenizer of judge {kind.name} has no single token for {word.safe!r} or for "
-            f"{word.unsafe!r}; it is not that judge's tokenizer"
+            f"the tokenizer of judge {kind.name} has no single token for {one.against!r} or for "
+            f"{one.word!r}; it is not that judge's tokenizer"
         )
     return found[0], found[1]
 

@@ -30,10 +30,12 @@ def settings_digest(folder: Path) -> str:
     return _digest(sorted(f for f in files if not any(f.match(name) for name in _NOT_SETTINGS)))
 
 
+def file_digest(file: Path) -> str:
+    """sha256 of a file; a hub's blob is named by its own and needs no reading."""
+    blob = file.resolve().name
+    is_named = file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob)
+    return blob if is_named else sha256_file(file)
+
+
 def _digest(files: list[Path]) -> str:
-    digests = []
-    for file in files:
-        blob = file.resolve().name
-        is_named = file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob)
-        digests.append(f"{file.name} {blob if is_named else sha256_file(file)}")
-    return sha256_text("\n".join(digests))
+    return sha256_text("\n".join(f"{file.name} {file_digest(file)}" for file in files))

@@ -157,8 +157,11 @@ def require_judges(options: JudgeOptions) -> None:
         server_address(options.server)
     if options.chat and options.server is None:
         raise InputError("--chat is about a server; give its address with --server")
-    if options.rubric is not None and "chat" not in options.judges:
-        raise InputError("--rubric belongs to the judge chat; name it with --judge")
+    takers = [name for name, kind in model_judges().items() if kind.by_rubric]
+    if options.rubric is not None and not set(takers) & set(options.judges):
+        raise InputError(
+            f"--rubric belongs to the judges {' and '.join(takers)}; name one with --judge"
+        )
     if options.short_is_safe and "llama_guard_2" not in options.judges:
         raise InputError(
             "the rule that short answers are safe belongs to llama_guard_2; name it with --judge"
@@ -203,10 +206,10 @@ def make_judge(folder: Path, name: str, options: JudgeOptions, *, key: str | Non
     if name in rule_judges():
         return rule_judges()[name]()
     rubric = None
-    if options.rubric is not None and name == "chat":
-        rubric = given_text(Path(options.rubric))
     if name not in judge_names():
         raise _no_judge(name)
+    if options.rubric is not None and model_judges()[name].by_rubric:
+        rubric = given_text(Path(options.rubric))
     kind = judge_kind(name, rubric=rubric)
     return ModelJudge(
         kind,

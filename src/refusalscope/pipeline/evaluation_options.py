@@ -57,8 +57,10 @@ class StressOptions(Record):
         Field(ge=0.001, le=LARGEST_FACTOR),
         Flag("Seconds until an answer must be there."),
     ] = 60.0
-    rubric: Annotated[str | None, Flag("File with a rubric for judge chat.")] = None
-    """File with a rubric for the judge `chat`."""
+    rubric: Annotated[
+        str | None, Flag("File with a rubric for judge chat, or a question for yes_no.")
+    ] = None
+    """File with a rubric for the judge `chat`, or with a question for `yes_no`."""
     batch_size: Annotated[Count, Flag("Prompts in a batch.")] = 16
     revision: Annotated[str | None, Flag("Revision on the hub.")] = None
     dtype: Annotated[Dtype, Flag("auto, float32, bfloat16 or float16.")] = "auto"
