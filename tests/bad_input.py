@@ -174,7 +174,10 @@ CONTEXTS: dict[tuple[str, str], dict[str, str]] = {
             *("tasks", "task-folder"),
         )
     },
-    ("weights verify", "--base"): {"--behaviour": ""},
+    **{
+        ("weights verify", option): {"--behaviour": ""}
+        for option in ("--base", "--harmful", "--n-harmful")
+    },
     ("evaluate ladder", "--search-steps"): {"--rung": "searched_suffix"},
     ("export", "--model-id"): {"--as": "every-eval-ever"},
     ("export", "--checkpoint"): {"--as": "in-toto"},

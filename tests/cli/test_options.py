@@ -218,7 +218,8 @@ OPTIONS = {
         "--trust-remote-code",
     },
     "weights verify": {
-        *("DIR", "--base", "--behaviour", "--json", "--seed", "--trust-remote-code"),
+        *("DIR", "--base", "--behaviour", "--harmful", "--json", "--n-harmful", "--seed"),
+        "--trust-remote-code",
     },
 }
 

@@ -129,6 +129,11 @@ def verify(
     behaviour: Annotated[
         bool, typer.Option("--behaviour", help="Also run it beside the hooked original.")
     ] = False,
+    harmful: Annotated[
+        str | None,
+        typer.Option(help="With --behaviour: instructions that both are asked; an organism's own."),
+    ] = None,
+    n_harmful: Annotated[int, typer.Option(help="How many of them, at most.")] = 50,
     base: Annotated[
         str | None, typer.Option(help="The original; the one in edit.json if not given.")
     ] = None,
@@ -138,13 +143,20 @@ def verify(
 ) -> None:
     """Measure an edited checkpoint anew; exit status 1 where it is not what it says."""
     from refusalscope.cli.quiet import quiet_libraries
+    from refusalscope.errors import InputError
     from refusalscope.pipeline import weights
+    from refusalscope.pipeline.edit_refusal import AskedOfAnEdit
+    from refusalscope.report.wording import rate_in_full
 
     quiet_libraries()
+    asked = AskedOfAnEdit(harmful=harmful, n=n_harmful)
+    if harmful is not None and not behaviour:
+        raise InputError("--harmful is what is asked with --behaviour; give both")
     check = weights.verify(
         weights.model_folder(folder, trust_remote_code=trust_remote_code),
         behaviour=behaviour,
         base=base,
+        asked=asked,
         seed=seed,
     )
     line = f"{folder}: {check.verdict}"
@@ -159,6 +171,13 @@ def verify(
             f"; logits {check.behaviour.logit_difference:.1e} from those of the hooked original "
             f"(tolerance {check.behaviour.tolerance:.1e}, the hooks move them by "
             f"{check.behaviour.logit_effect:.1e})"
+        )
+    if check.refusal is not None:
+        change = check.refusal.change
+        line += (
+            f"; refuses {rate_in_full(check.refusal.edited)} of harmful instructions, the original "
+            f"{rate_in_full(check.refusal.original)}: {change.difference:+.2f} "
+            f"[{change.low:+.2f}, {change.high:+.2f}]"
         )
     _show(check.model_dump(mode="json"), line, as_json=as_json)
     if check.verdict not in ("complete", "partial as asked"):

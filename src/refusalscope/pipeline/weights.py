@@ -11,6 +11,7 @@ from refusalscope.organisms.named import ORGANISM_PREFIX
 from refusalscope.organisms.organism import list_organisms, read_organism, resolve_model
 from refusalscope.pipeline.behaviour import measure_behaviour
 from refusalscope.pipeline.context import Progress, Silent
+from refusalscope.pipeline.edit_refusal import AskedOfAnEdit, refusal_of_edit
 from refusalscope.results.compare_records import Comparison
 from refusalscope.results.edit_records import EditCheck, EditRecord
 from refusalscope.results.files import write_file
@@ -26,6 +27,7 @@ from refusalscope.weights.stream import orthogonalize_checkpoint
 from refusalscope.weights.verify import read_edit, verify_checkpoint
 
 _MEGABYTE = 1e6
+_NOT_ASKED = "refusal was not measured: name a file of harmful instructions with --harmful"
 _DIGITS = 9
 """Of the number of a layer, at most."""
 
@@ -127,13 +129,23 @@ def add(
 
 
 def verify(
-    folder: ModelFolder, *, behaviour: bool = False, base: str | None = None, seed: int = 0
+    folder: ModelFolder,
+    *,
+    behaviour: bool = False,
+    base: str | None = None,
+    asked: AskedOfAnEdit | None = None,
+    seed: int = 0,
 ) -> EditCheck:
     """Check an edited folder from its files, and its behaviour where asked.
 
+    A small leftover says that a direction is gone, not that refusal is: some defences leave the
+    behaviour and move the direction. So the behaviour has how much both refuse, too.
+
     Args:
-        behaviour: Load the edited model and the original, and compare logits on random tokens.
+        behaviour: Load the edited model and the original, compare logits on random tokens, and ask
+            both harmful instructions.
         base: The original; the one that the record names if None.
+        asked: Which instructions; None for those of an organism's language.
     """
     check = verify_checkpoint(
         folder,
@@ -146,7 +158,13 @@ def verify(
     found = measure_behaviour(folder, base=base, seed=seed)
     failed = found.must_agree and not found.agrees
     verdict = "incomplete" if failed and check.verdict != "altered" else check.verdict
-    return check.model_copy(update={"behaviour": found, "verdict": verdict})
+    model = read_edit(folder.folder).model
+    source, revision = (model.source, model.revision) if base is None else (base, None)
+    original = local_folder(resolve_model(source), revision)
+    refusal = refusal_of_edit(folder, base=original, asked=asked or AskedOfAnEdit(), seed=seed)
+    notes = check.notes if refusal else (*check.notes, _NOT_ASKED)
+    update = {"behaviour": found, "verdict": verdict, "refusal": refusal, "notes": notes}
+    return check.model_copy(update=update)
 
 
 def compare(

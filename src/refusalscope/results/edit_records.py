@@ -4,7 +4,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from refusalscope.results.rate_change import RateChange
 from refusalscope.results.record import Record
+from refusalscope.results.records import Rate
 
 EDIT = "edit.json"
 EditVerdict = Literal["complete", "partial as asked", "incomplete", "altered", "not measured"]
@@ -167,6 +169,16 @@ class Behaviour(Record):
     """Largest |r.x| / |r||x| in the residual stream of the edited model."""
 
 
+class EditRefusal(Record):
+    """How much the edited model and its original refuse of the same harmful instructions."""
+
+    judge: str
+    edited: Rate
+    original: Rate
+    change: RateChange
+    """From the original, paired."""
+
+
 class EditCheck(Record):
     """What `weights verify` finds."""
 
@@ -181,3 +193,5 @@ class EditCheck(Record):
     notes: tuple[str, ...] = ()
     """What was not measured, and why."""
     behaviour: Behaviour | None
+    refusal: EditRefusal | None = None
+    """None where it was not asked for, or no harmful instruction was at hand."""
