@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/refusalscope run --out runs/demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not gpu"
+	scripts/test
 
 check: $(VENV)/.installed-dev $(VENV)/.installed-docs
 	scripts/check

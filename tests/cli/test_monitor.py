@@ -52,6 +52,38 @@ def evaluate(call: Caller, run: Path, files: dict[str, Path], *words: str | Path
     return call("monitor", "evaluate", "m.safetensors", run, *given, *out, *words)
 
 
+def test_borderline_instructions_are_fitted_on_and_set_the_threshold(
+    refusalscope: Caller, finished: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    assert fit(refusalscope, finished, files).status == 0
+    plain = {
+        own.name: own.n_kept for own in load_monitor(tmp_path / "m.safetensors").facts.fitted_on
+    }
+    (tmp_path / "m.safetensors").unlink()
+    called = fit(refusalscope, finished, files, "--borderline", files["borderline"])
+    assert called.status == 0, called
+    facts = load_monitor(tmp_path / "m.safetensors").facts
+    # 24 are divided into a half, a tenth and the rest.
+    more = {"harmless_train": 12, "harmless_val": 2, "threshold": 10}
+    assert {own.name: own.n_kept for own in facts.fitted_on} == {
+        name: n + more.get(name, 0) for name, n in plain.items()
+    }
+    assert facts.n_threshold == plain["threshold"] + 10
+    assert facts.is_threshold_apart
+    # Those that it was fitted on are not there to measure it on.
+    seen = evaluate(refusalscope, finished, files, "--borderline", files["borderline"])
+    assert seen.status == 2
+    assert "measure it on others" in seen.err
+
+
+def test_only_an_organism_has_borderline_instructions_of_its_own(
+    refusalscope: Caller, finished: Path, files: dict[str, Path]
+) -> None:
+    called = fit(refusalscope, finished, files, "--borderline", "language")
+    assert called.status == 2
+    assert "--borderline language is of an organism" in called.err
+
+
 @pytest.mark.parametrize("kind", OTHER_KINDS)
 def test_every_kind_is_fitted(
     refusalscope: Caller, finished: Path, files: dict[str, Path], kind: str, tmp_path: Path

@@ -99,8 +99,18 @@ OPTIONS = {
         *("--suffix", "--trust-remote-code"),
     },
     "monitor fit": {
-        *("RUN", "--fpr", "--harmful", "--harmless", "--hold-out", "--json", "--kind", "--layer"),
-        *("--n-threshold", "--n-train", "--n-val", "--no-ablated", "--out", "--site", "--token"),
+        *("RUN", "--borderline", "--fpr", "--harmful", "--harmless", "--hold-out", "--json"),
+        *(
+            "--kind",
+            "--layer",
+            "--n-threshold",
+            "--n-train",
+            "--n-val",
+            "--no-ablated",
+            "--out",
+            "--site",
+            "--token",
+        ),
         *("--trust-remote-code", "--window"),
     },
     "monitor score": {

@@ -59,6 +59,22 @@ def test_kinds_held_out_are_found_before_and_after_ablation(folder: Path, tmp_pa
     assert baseline.borderline.n_harmless == 300
 
 
+def test_borderline_instructions_are_told_apart_where_some_were_fitted_on(
+    folder: Path, tmp_path: Path
+) -> None:
+    plain = measured(folder, tmp_path)
+    (tmp_path / "m.safetensors").unlink()
+    (tmp_path / "found.json").unlink()
+    fitted = measured(folder, tmp_path, borderline="language")
+    flagged = [one.conditions[0].own_threshold.borderline for one in (plain, fitted)]
+    assert flagged[0] is not None and flagged[1] is not None
+    assert flagged[0].rate > 0.5  # words of harmful requests are flagged
+    assert flagged[1].rate < 0.1
+    for condition in fitted.conditions:
+        assert rate(condition) >= 0.9
+    assert fitted.conditions[0].borderline is not None
+
+
 def test_ablation_blinds_what_reads_the_direction(folder: Path, tmp_path: Path) -> None:
     baseline, ablation = measured(folder, tmp_path, kind="projection").conditions
     assert rate(baseline) >= 0.9

@@ -292,7 +292,9 @@ def _facts(
         threshold=0.0,
         fpr=options.fpr,
         n_threshold=len(sets.threshold.instructions),
-        is_threshold_apart=sets.threshold.instructions != sets.harmless_val.instructions,
+        is_threshold_apart=set(sets.threshold.instructions).isdisjoint(
+            sets.harmless_val.instructions
+        ),
         platt=None,
         penalty=fitted.choice.penalty,
         is_ablated=options.ablated and options.kind != "projection",

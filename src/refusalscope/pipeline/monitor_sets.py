@@ -24,6 +24,8 @@ _VAL_SHARE = 0.2
 _MOST_BORDERLINE = 100 * len(BORDERLINE_FORMS)
 """A language has not many more questions about the objects of one role."""
 _OWN = "the organism's language"
+LANGUAGE = "language"
+"""What stands for an organism's own borderline instructions, where a file may be given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,8 @@ def fit_sets(run: RunContext, options: MonitorFitOptions) -> FitSets:
         sets = _of_language(run.language, options, seed=run.options.seed)
     else:
         sets = _of_run(run, options)
+    if options.borderline is not None:
+        sets = _with_borderline(sets, run, options.borderline, options)
     sets = _without(sets, options.hold_out)
     needed, found = least_harmless(options.fpr), len(sets.threshold.instructions)
     if found < needed:
@@ -121,9 +125,7 @@ def evaluation_sets(
     if options.borderline is not None:
         hard = _sampled(_read("borderline", options.borderline), n, seed=seed)
     elif language is not None and options.harmful is None:
-        rows = borderline(language, n=min(n, _MOST_BORDERLINE), seed=seed)
-        texts = tuple(Instruction(row.instruction, row.form) for row in rows)
-        hard = InstructionSet(name="borderline", source=_OWN, n_read=len(texts), instructions=texts)
+        hard = _borderline(language, n, "test", seed=seed)
     sets = EvaluationSets(harmful=harmful, harmless=harmless, borderline=hard)
     require_disjoint({own.name: list(own.instructions) for own in sets.all})
     for own in sets.all:
@@ -182,6 +184,56 @@ def _of_run(run: RunContext, options: MonitorFitOptions) -> FitSets:
         harmful_val=harmful_val,
         harmless_val=harmless_val,
         threshold=_part(harmless_val, "threshold", 0, None),
+    )
+
+
+def _with_borderline(
+    sets: FitSets, run: RunContext, given: str, options: MonitorFitOptions
+) -> FitSets:
+    """Harmless sets with borderline instructions among them: weights and threshold see both.
+
+    A file is divided into half for the weights, a tenth to choose by, and the rest for the
+    threshold, in an order of its texts.
+    """
+    if given == LANGUAGE:
+        if run.language is None:
+            raise InputError(
+                f"--borderline {LANGUAGE} is of an organism, and {run.chat.name} is none; give a "
+                "file of harmless instructions that look harmful"
+            )
+        train = _borderline(run.language, options.n_train, "train", seed=run.options.seed)
+        other = _borderline(run.language, 2 * options.n_val, "val", seed=run.options.seed)
+        n_val = options.n_val
+    else:
+        every = _read("borderline", given)
+        every = _sampled(every, len(every.instructions), seed=run.options.seed)
+        n_train, n_val = len(every.instructions) // 2, max(1, len(every.instructions) // 10)
+        train, other = _part(every, "borderline", 0, n_train), _part(every, "", n_train, None)
+    parts = {
+        "harmless_train": train,
+        "harmless_val": _part(other, "borderline", 0, n_val),
+        "threshold": _part(other, "borderline", n_val, None),
+    }
+    joined = {name: _joined(getattr(sets, name), more) for name, more in parts.items()}
+    sets = replace(sets, **joined)
+    ours = {own.name: list(own.instructions) for own in (sets.harmful_train, sets.harmful_val)}
+    require_disjoint({**ours, "borderline": [*train.instructions, *other.instructions]})
+    return sets
+
+
+def _borderline(language: Language, n: int, role: Role, *, seed: int) -> InstructionSet:
+    rows = borderline(language, n=min(n, _MOST_BORDERLINE), seed=seed, role=role)
+    texts = tuple(Instruction(row.instruction, row.form) for row in rows)
+    return InstructionSet(name="borderline", source=_OWN, n_read=len(texts), instructions=texts)
+
+
+def _joined(own: InstructionSet, more: InstructionSet) -> InstructionSet:
+    return replace(
+        own,
+        source=f"{own.source}; {more.source}, borderline",
+        n_read=own.n_read + len(more.instructions),
+        instructions=(*own.instructions, *more.instructions),
+        warnings=(*own.warnings, *more.warnings),
     )
 
 

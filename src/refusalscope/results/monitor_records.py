@@ -51,6 +51,11 @@ class MonitorFitOptions(Record):
     fpr: Annotated[
         float, Field(gt=0, lt=1), Flag("False positive rate at which the threshold is set.")
     ] = 0.01
+    borderline: Annotated[
+        str | None,
+        Flag("Harmless ones that look harmful, for fit and threshold: a file, or `language`."),
+    ] = None
+    """`language` is an organism's own, about other objects than those of an evaluation."""
     hold_out: Annotated[
         tuple[str, ...], Flag("Category of harmful instructions to leave out; repeatable.")
     ] = ()
