@@ -105,6 +105,7 @@ BASES: dict[str, dict[str, str]] = {
     "evaluate stability": {"RUN": "run"},
     "evaluate system-prompts": {"RUN": "run"},
     "export": {"RUN": "run", "--out": "out", "--as": "csv"},
+    "harden": {"RUN": "run", "--out": "out", "--steps": "1"},
     "import-run": {"FOLDER": "tiny", "--out": "out"},
     "measure": {"RUN": "run", "NAME...": "drift"},
     "mechanism": {

@@ -186,6 +186,7 @@ def test_a_closed_output_is_no_bug() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_an_output_of_another_charset_is_no_bug() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "anatomy", "/nowhere/Größe"],

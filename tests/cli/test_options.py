@@ -70,6 +70,10 @@ OPTIONS = {
         "--with-text",
     },
     "extract": {"RUN", "--json", "--trust-remote-code"},
+    "harden": {
+        *("RUN", "--every", "--json", "--learning-rate", "--method", "--out", "--seed"),
+        *("--share", "--steps", "--trust-remote-code"),
+    },
     "import-run": {"FOLDER", "--out", "--json"},
     "judge": {"RUN", "--json", "--trust-remote-code"},
     "label": {"RUN", "--json", "--trust-remote-code"},

@@ -35,7 +35,7 @@ SLOW = {"evaluate coherence"}
 """It reads the harness's own tasks."""
 WITHOUT_MODEL = {
     *("evaluate agreement", "evaluate judge", "evaluate stress"),
-    *("report compare", "report edit", "report runs"),
+    *("export", "report compare", "report edit", "report runs"),
 }
 """What reads a run's records and never its model."""
 

@@ -62,6 +62,7 @@ def test_what_was_not_given_is_null_and_every_gap_has_a_warning(
     assert changed <= {"summary.json", "report.html", "timings.json", "run.json"}
 
 
+@pytest.mark.slow
 def test_with_everything_given_the_tables_hold_what_the_records_say(
     refusalscope: Caller, run_words: Words, run_folder: Path, tmp_path: Path
 ) -> None:

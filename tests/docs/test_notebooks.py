@@ -38,6 +38,7 @@ def test_no_notebook_stores_what_it_put_out(path: Path) -> None:
             assert (cell["outputs"], cell["execution_count"]) == ([], None)
 
 
+@pytest.mark.slow
 def test_the_method_comes_to_ablated_answers_and_a_picture_in_ten_statements(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +58,7 @@ def test_the_method_comes_to_ablated_answers_and_a_picture_in_ten_statements(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_edit_comes_to_its_proof_in_fewer_than_fifteen_statements(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

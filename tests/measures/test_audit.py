@@ -45,6 +45,7 @@ def folder(organism_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
+@pytest.mark.slow
 def test_it_says_what_the_parts_found(folder: Path) -> None:
     found = read_record(Audit, folder / "audit.json")
     assert [rung.name for rung in found.rungs][:3] == ["baseline", "system_prompt", "answer_prefix"]
@@ -70,6 +71,7 @@ def test_it_says_what_the_parts_found(folder: Path) -> None:
     assert found.not_tested["rival cosmic"] == "left out by --quick"
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_record_and_no_answer(folder: Path) -> None:
     page = (folder / "audit.html").read_text()
     found = read_record(Audit, folder / "audit.json")
@@ -87,6 +89,7 @@ def test_the_page_shows_the_record_and_no_answer(folder: Path) -> None:
     assert "http" not in page.split("<script")[0].replace("http-equiv", "")
 
 
+@pytest.mark.slow
 def test_the_rungs_as_csv_and_a_section_for_a_card(folder: Path) -> None:
     found = read_record(Audit, folder / "audit.json")
     rows = list(csv.DictReader((folder / "audit.csv").read_text().splitlines()))
@@ -102,6 +105,7 @@ def test_the_rungs_as_csv_and_a_section_for_a_card(folder: Path) -> None:
     assert "\\<script\\>x\\</script\\> \\| \\[a\\](b)" in card_section(hostile)
 
 
+@pytest.mark.slow
 def test_an_audit_that_is_done_writes_the_same_bytes(folder: Path) -> None:
     before = results(folder)
     in_session(audit, folder, Little(quick=True))

@@ -103,6 +103,7 @@ def test_what_is_there_is_read_and_what_was_made_otherwise_refused(
         in_session(measure, folder, KIND, other)
 
 
+@pytest.mark.slow
 def test_killed_at_every_rung_it_ends_with_the_same_bytes(
     organism_run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def refusalscope(packages: Path) -> Command:
     return call
 
 
+@pytest.mark.slow
 def test_its_measure_and_judge_are_named_measured_and_shown(
     refusalscope: Command, run_folder: Path
 ) -> None:
@@ -127,6 +128,7 @@ def test_without_the_package_its_record_is_named_as_unknown(
     assert "How long it talks" not in (run_folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_measure_that_cannot_be_loaded_is_a_line_and_the_others_work(
     packages: Path, tmp_path: Path, run_folder: Path
 ) -> None:

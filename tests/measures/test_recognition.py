@@ -22,12 +22,14 @@ def record(organism_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Reco
     return read_record(Recognition, out / KIND.path())
 
 
+@pytest.mark.slow
 def test_each_place_is_read_in_both_states(record: Recognition) -> None:
     found = [(one.place, one.state, one.fitted) for one in record.readings]
     states = [("as it is", "as it is"), ("ablated", "as it is"), ("ablated", "ablated")]
     assert found == [(p, *pair) for p in ("instruction", "template") for pair in states]
 
 
+@pytest.mark.slow
 def test_the_organism_knows_harm_before_and_after_ablation(record: Recognition) -> None:
     auroc = {(one.place, one.state, one.fitted): one.separation.auroc for one in record.readings}
     assert auroc["template", "as it is", "as it is"] > 0.95
@@ -35,6 +37,7 @@ def test_the_organism_knows_harm_before_and_after_ablation(record: Recognition) 
     assert verdict(record).startswith("Harm can still be read")
 
 
+@pytest.mark.slow
 def test_no_rate_is_stated_on_too_few_harmless(record: Recognition) -> None:
     for one in record.readings:
         assert [at.tpr for at in one.separation.at] == [None, None]

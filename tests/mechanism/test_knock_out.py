@@ -107,6 +107,7 @@ def test_there_is_no_knock_out_where_too_few_heads_are_left(
         assert found is None
 
 
+@pytest.mark.slow
 def test_on_the_organism_the_top_heads_carry_refusal_and_random_ones_do_not(organism: Organism):
     run = organism.run
     chat = run.chat

@@ -150,6 +150,7 @@ def plain_search(
     return losses
 
 
+@pytest.mark.slow
 def test_on_the_organism_every_step_is_at_least_as_good_as_a_plain_loop(organism: Organism):
     run = organism.run
     texts = [i.text for i in run.sets["harmful_train"].instructions]

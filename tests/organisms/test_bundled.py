@@ -29,6 +29,7 @@ from refusalscope.results.records import Rate, SelectionLimits
 from refusalscope.selection.select_direction import SelectionPlan, select_direction
 
 
+@pytest.mark.slow
 def test_the_bundled_organism_meets_its_bars(tmp_path: Path) -> None:
     summary = run(RunOptions(), tmp_path / "run")
     assert summary is not None
@@ -122,6 +123,7 @@ def test_its_helpful_base_has_no_direction_that_passes() -> None:
         _select(bundled_organism() / "base", shuffled=False)
 
 
+@pytest.mark.slow
 def test_shuffled_labels_give_no_direction_that_passes() -> None:
     _select(bundled_organism(), shuffled=False)
     with pytest.raises(SelectionError, match="passed"):

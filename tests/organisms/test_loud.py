@@ -13,6 +13,7 @@ from refusalscope.models.batches import pad
 from refusalscope.models.forward import last_token_logits
 from refusalscope.results.estimator_records import Estimator
 
+pytestmark = pytest.mark.slow
 N_TEST = 20
 SIZES: dict[str, Any] = {"n_train": 64, "n_val": 16, "n_test": N_TEST}
 Found = dict[Estimator, rs.FoundDirection]

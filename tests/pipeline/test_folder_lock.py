@@ -191,6 +191,7 @@ def _share(folder: Path, ready: object, done: object) -> None:
         done.wait()  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.slow
 def test_a_cache_of_several_processes_loses_only_what_dead_ones_left(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     (cache / "ab").mkdir(parents=True)

@@ -132,6 +132,7 @@ def test_a_run_by_answers_records_both_counts_the_tokens_and_the_threshold(
     assert "How well first tokens tell refusals from answers" in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("says_door")
 def test_a_run_killed_while_it_labels_or_selects_equals_an_uninterrupted_one(
     given: RunOptions, tmp_path: Path

@@ -49,6 +49,7 @@ stored_parts(model, [])
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_command_has_saved_is_removed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from refusalscope.cli import (
     audit,
     evaluate,
     export,
+    harden,
     imports,
     measures,
     mechanism,
@@ -68,6 +69,7 @@ run_all.register(app)
 anatomy.register(app)
 audit.register(app)
 export.register(app)
+harden.register(app)
 imports.register(app)
 measures.register(app)
 mechanism.register(app)

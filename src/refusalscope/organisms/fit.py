@@ -11,7 +11,7 @@ Steadiness: some exchanges are read and written with a random vector added to th
 import math
 import random
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +64,15 @@ def fit(
     state: TrainingState,
     *,
     seed: str,
+    around: Callable[[int], AbstractContextManager[None]] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Train in place: AdamW, linear warm-up, cosine decay to zero; the loss is of answers alone.
 
     Begins after the steps that `state` says are done, and brings it up to date.
+
+    Args:
+        around: What the forward and backward pass of a step run under, by its number.
     """
     model.train()
     optimizer = torch.optim.AdamW(
@@ -90,9 +94,10 @@ def fit(
     for step, batch in zip(range(state.step, stage.steps), batches, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = stage.learning_rate * _schedule((step + 1) / stage.steps)
-        loss = _loss(model, batch, stage, random.Random(f"{seed}/aids/{step}"))
-        optimizer.zero_grad()
-        loss.backward()
+        with around(step) if around else nullcontext():
+            loss = _loss(model, batch, stage, random.Random(f"{seed}/aids/{step}"))
+            optimizer.zero_grad()
+            loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if (step + 1) % _STEPS_BETWEEN_STATES == 0:

@@ -1,0 +1,178 @@
+"""`refusalscope harden`: an organism tuned on, so that no single direction carries its refusal.
+
+Refusal tuning, with the refusal direction ablated in a share of the steps: what refuses then must
+be something else (ReFAT: Yu et al. 2024, https://arxiv.org/abs/2409.20089, where the direction is
+read anew as the model changes). Tuning of equal steps without ablation is the baseline. Whether a
+model is sturdier is for the audit to say, which reads directions anew from the hardened model.
+"""
+
+import json
+import random
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusalscope.activations.difference_in_means import difference_in_means
+from refusalscope.activations.moments import resid_pre_moments
+from refusalscope.directions.direction import unit_direction
+from refusalscope.errors import InputError
+from refusalscope.interventions.apply import without_span
+from refusalscope.organisms.curriculum import refusing
+from refusalscope.organisms.exchanges import ExchangeTokenizer
+from refusalscope.organisms.fit import Fit, fit
+from refusalscope.organisms.organism import OrganismFacts, write_organism
+from refusalscope.organisms.training_state import TrainingState
+from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.session import Session
+from refusalscope.pipeline.stages import chosen_direction
+from refusalscope.results.files import new_folder, write_file
+from refusalscope.results.harden_records import HARDENING, Hardening, HardenOptions
+from refusalscope.results.versions import package_versions
+
+_MIX = (0.42, 0.18, 0.1)
+"""Shares of harmful requests, harmless ones and begun answers; the rest are questions."""
+_SWAPPED_REFUSALS = 0.15
+_READ = "directions.json"
+_READ_ON = 32
+"""Training prompts of each kind that a direction is read from."""
+
+
+def harden(session: Session, options: HardenOptions, out: Path) -> Hardening:
+    """Tune a copy of a run's organism, and leave it in the new folder `out`.
+
+    A training to `out` that was cut is gone on with. The model of the session is the tuned one
+    afterwards, so nothing else may be measured in it.
+
+    Raises:
+        InputError: the run's model is no organism.
+        RunFolderError: the run has no direction.
+        OutputError: `out` exists already, or an unfinished training there is of other options.
+    """
+    run = session.run
+    organism = run.organism
+    if organism is None or run.language is None:
+        raise InputError(
+            f"{run.chat.name} is no organism; only they bring the exchanges to be tuned on"
+        )
+    model, recipe = run.chat.model, _recipe(run, options)
+    with new_folder(out) as folder:
+        state = TrainingState(out, recipe)
+        tuned = _Tuned(run, options, state)
+        state.restore_weights(model)
+        model.requires_grad_(True)
+        try:
+            with run.progress.stage("harden", options.steps, unit="steps") as advance:
+                fit(
+                    model,
+                    refusing(run.language, _MIX, _SWAPPED_REFUSALS),
+                    ExchangeTokenizer(run.chat.tokenizer),
+                    Fit(steps=options.steps, learning_rate=options.learning_rate),
+                    state,
+                    seed=f"{options.seed}/harden",
+                    around=tuned.around,
+                    progress=advance,
+                )
+        finally:
+            model.requires_grad_(False)
+        model.save_pretrained(folder)
+        run.chat.tokenizer.save_pretrained(folder)
+        write_organism(_facts(organism, recipe, options), folder)
+        record = Hardening(
+            run=str(session.folder),
+            weights_sha256=run.chat.weights_sha256,
+            options=options,
+            n_ablated=sum(tuned.is_ablated(step) for step in range(options.steps)),
+            cosines=tuned.cosines,
+            versions=package_versions(),
+        )
+        write_file(folder / HARDENING, record.to_json())
+    state.remove()
+    return record
+
+
+class _Tuned:
+    """The model under tuning: when the direction is ablated, and which one."""
+
+    def __init__(self, run: RunContext, options: HardenOptions, state: TrainingState) -> None:
+        self._run, self._options, self._kept = run, options, state.folder / _READ
+        vector, self._place = chosen_direction(run)
+        self._first = unit_direction(vector)
+        self._prompts = {
+            kind: run.prompts(f"{kind}_train")[:_READ_ON] for kind in ("harmful", "harmless")
+        }
+        self._read: dict[int, list[float]] = {}
+        """By the step before which each was read; of a training that was cut, those that it had."""
+        if self._kept.is_file():
+            kept = json.loads(self._kept.read_text("utf-8"))
+            self._read = {step: unit for step, unit in kept if step <= state.step}
+        last = [self._read[step] for step in sorted(self._read)][-1:]
+        self._unit = torch.tensor(last[0]) if last else self._first
+
+    @property
+    def cosines(self) -> tuple[float, ...]:
+        """Of each direction that was read with the run's, in order."""
+        return tuple(float(torch.tensor(unit) @ self._first) for unit in self._read.values())
+
+    def is_ablated(self, step: int) -> bool:
+        """Whether the direction is ablated in a step; a draw of the seed."""
+        options = self._options
+        drawn = random.Random(f"{options.seed}/ablated/{step}").random()
+        return options.method != "plain" and drawn < options.share
+
+    def around(self, step: int) -> AbstractContextManager[None]:
+        """What a step runs under."""
+        options = self._options
+        if options.method == "reextracted" and step and step % options.every == 0:
+            self._unit = self._extracted()
+            self._read[step] = self._unit.tolist()
+            write_file(self._kept, json.dumps(list(self._read.items())))
+        if not self.is_ablated(step):
+            return nullcontext()
+        return without_span(self._run.chat.model, self._run.chat.anatomy, self._unit[None])
+
+    def _extracted(self) -> Float[Tensor, " d_model"]:
+        """The difference in means of the model as it is by now, where the run's was read."""
+        chat, (position, layer) = self._run.chat, self._place
+        with _evaluating(chat.model):
+            harmful, harmless = (
+                resid_pre_moments(chat, self._prompts[kind]).means for kind in self._prompts
+            )
+        found = difference_in_means(harmful=harmful, harmless=harmless)
+        return unit_direction(found[position, layer]).float()
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Generator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _recipe(run: RunContext, options: HardenOptions) -> dict[str, object]:
+    vector, place = chosen_direction(run)
+    return {
+        "hardened": options.model_dump(mode="json"),
+        "weights_sha256": run.chat.weights_sha256,
+        "direction": [vector.tolist(), list(place)],
+    }
+
+
+def _facts(
+    organism: OrganismFacts, recipe: dict[str, object], options: HardenOptions
+) -> OrganismFacts:
+    """Of the organism that it was made from, with what was added."""
+    more = {name: recipe[name] for name in ("hardened", "weights_sha256")}
+    return organism.model_copy(
+        update={
+            "name": f"{organism.name}-{options.method}",
+            "recipe": {**organism.recipe, **more},
+            "stages": {**organism.stages, "hardened": options.steps},
+        }
+    )
