@@ -65,6 +65,7 @@ def fit(
     *,
     seed: str,
     around: Callable[[int], AbstractContextManager[None]] | None = None,
+    beside: Callable[[int, TrainingBatch], Float[Tensor, ""] | None] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Train in place: AdamW, linear warm-up, cosine decay to zero; the loss is of answers alone.
@@ -73,6 +74,7 @@ def fit(
 
     Args:
         around: What the forward and backward pass of a step run under, by its number.
+        beside: A loss to add to that of the answers, asked for after the forward pass of a step.
     """
     model.train()
     optimizer = torch.optim.AdamW(
@@ -96,6 +98,8 @@ def fit(
             group["lr"] = stage.learning_rate * _schedule((step + 1) / stage.steps)
         with around(step) if around else nullcontext():
             loss = _loss(model, batch, stage, random.Random(f"{seed}/aids/{step}"))
+            more = beside(step, batch) if beside else None
+            loss = loss if more is None else loss + more
             optimizer.zero_grad()
             loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

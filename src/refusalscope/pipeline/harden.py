@@ -2,15 +2,18 @@
 
 Refusal tuning, with the refusal direction ablated in a share of the steps: what refuses then must
 be something else (ReFAT: Yu et al. 2024, https://arxiv.org/abs/2409.20089, where the direction is
-read anew as the model changes). Tuning of equal steps without ablation is the baseline. Whether a
-model is sturdier is for the audit to say, which reads directions anew from the hardened model.
+read anew as the model changes). Tuning of equal steps without ablation is the baseline. `backup`
+makes a second direction that takes over where the first is gone, and is not seen where it is not.
+Whether a model is sturdier is for the audit to say, which reads directions anew from it.
 """
 
+import copy
 import json
 import random
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,8 +24,9 @@ from refusalscope.activations.moments import resid_pre_moments
 from refusalscope.directions.direction import unit_direction
 from refusalscope.errors import InputError
 from refusalscope.interventions.apply import without_span
+from refusalscope.models.hooks import observe_inputs
 from refusalscope.organisms.curriculum import refusing
-from refusalscope.organisms.exchanges import ExchangeTokenizer
+from refusalscope.organisms.exchanges import ExchangeTokenizer, TrainingBatch
 from refusalscope.organisms.fit import Fit, fit
 from refusalscope.organisms.organism import OrganismFacts, write_organism
 from refusalscope.organisms.training_state import TrainingState
@@ -74,6 +78,7 @@ def harden(session: Session, options: HardenOptions, out: Path) -> Hardening:
                     state,
                     seed=f"{options.seed}/harden",
                     around=tuned.around,
+                    beside=tuned.beside,
                     progress=advance,
                 )
         finally:
@@ -109,6 +114,10 @@ class _Tuned:
         if self._kept.is_file():
             kept = json.loads(self._kept.read_text("utf-8"))
             self._read = {step: unit for step, unit in kept if step <= state.step}
+        self._frozen = None
+        if options.method == "backup":
+            self._frozen = copy.deepcopy(run.chat.model).eval()
+        self._seen: list[Tensor] = []
         last = [self._read[step] for step in sorted(self._read)][-1:]
         self._unit = torch.tensor(last[0]) if last else self._first
 
@@ -130,9 +139,36 @@ class _Tuned:
             self._unit = self._extracted()
             self._read[step] = self._unit.tolist()
             write_file(self._kept, json.dumps(list(self._read.items())))
-        if not self.is_ablated(step):
-            return nullcontext()
-        return without_span(self._run.chat.model, self._run.chat.anatomy, self._unit[None])
+        if self.is_ablated(step):
+            return without_span(self._run.chat.model, self._run.chat.anatomy, self._unit[None])
+        return nullcontext() if self._frozen is None else self._watched(self._run.chat.model)
+
+    def beside(self, step: int, batch: TrainingBatch) -> Float[Tensor, ""] | None:
+        """How far what is read of the prompts has moved from the untuned model, over its spread.
+
+        Mean over layers of the mean squared difference over the variance, at every token of the
+        prompts. None in steps under ablation, and for methods that keep nothing.
+        """
+        if self._frozen is None or self.is_ablated(step):
+            return None
+        ours = self._seen
+        with torch.no_grad(), self._watched(self._frozen):
+            self._frozen(input_ids=batch.input_ids, use_cache=False)
+        is_prompt = torch.arange(batch.input_ids.shape[1]) <= batch.last_prompt[:, None]
+        moved = [
+            (own[is_prompt] - kept[is_prompt]).square().mean() / kept[is_prompt].var()
+            for own, kept in zip(ours, self._seen, strict=True)
+        ]
+        return self._options.keep * torch.stack(moved).mean()
+
+    @contextmanager
+    def _watched(self, model: torch.nn.Module) -> Generator[None]:
+        """Keep what enters every layer but the first, and the last norm, of one forward pass."""
+        self._seen = []
+        backbone: Any = model.get_decoder()  # pyright: ignore[reportCallIssue]
+        places = [*backbone.layers[1:], backbone.norm]
+        with observe_inputs([(module, self._seen.append) for module in places]):
+            yield
 
     def _extracted(self) -> Float[Tensor, " d_model"]:
         """The difference in means of the model as it is by now, where the run's was read."""

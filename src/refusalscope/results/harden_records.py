@@ -9,9 +9,9 @@ from refusalscope.results.numbers import Count, CountOrZero
 from refusalscope.results.record import Record
 
 HARDENING = "hardening.json"
-HardenMethod = Literal["plain", "ablated", "reextracted"]
+HardenMethod = Literal["plain", "ablated", "reextracted", "backup"]
 """What a model is tuned under: nothing; the run's direction ablated; the direction that the model
-has by then ablated."""
+has by then ablated; the run's ablated, and what is read of a prompt kept as it was otherwise."""
 
 
 class HardenOptions(Record):
@@ -19,13 +19,16 @@ class HardenOptions(Record):
 
     method: Annotated[
         HardenMethod,
-        Flag("plain, ablated (the run's direction) or reextracted (the one it has by then)."),
+        Flag("plain, ablated (the run's direction), reextracted (its own by then), or backup."),
     ] = "reextracted"
     steps: Annotated[Count, Flag("Steps of tuning.")] = 400
     learning_rate: Annotated[float, Field(gt=0, lt=1), Flag("At its highest.")] = 5e-4
     share: Annotated[
         float, Field(ge=0, le=1), Flag("Share of the steps with the direction ablated.")
     ] = 0.5
+    keep: Annotated[
+        float, Field(ge=0), Flag("Weight of keeping what is read as it was, for backup.")
+    ] = 3.0
     every: Annotated[Count, Flag("Steps between two extractions, for reextracted.")] = 50
     seed: Annotated[CountOrZero, Flag("Of the draws.")] = 0
 
