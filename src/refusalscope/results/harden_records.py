@@ -21,14 +21,14 @@ class HardenOptions(Record):
         HardenMethod,
         Flag("plain, ablated (the run's direction), reextracted (its own by then), or backup."),
     ] = "reextracted"
-    steps: Annotated[Count, Flag("Steps of tuning.")] = 400
+    steps: Annotated[Count, Flag("Steps of tuning.")] = 600
     learning_rate: Annotated[float, Field(gt=0, lt=1), Flag("At its highest.")] = 5e-4
     share: Annotated[
         float, Field(ge=0, le=1), Flag("Share of the steps with the direction ablated.")
     ] = 0.5
     keep: Annotated[
         float, Field(ge=0), Flag("Weight of keeping what is read as it was, for backup.")
-    ] = 3.0
+    ] = 5.0
     every: Annotated[Count, Flag("Steps between two extractions, for reextracted.")] = 50
     seed: Annotated[CountOrZero, Flag("Of the draws.")] = 0
 
