@@ -116,6 +116,8 @@ def test_quick_asks_and_searches_less() -> None:
     whole = AuditOptions(run=RunOptions(model="mine", n_test=100))
     quick = whole.model_copy(update={"quick": True})
     assert (whole.run_options().n_test, quick.run_options().n_test) == (100, 50)
+    assert (whole.run_options().n_train, quick.run_options().n_train) == (128, 64)
+    assert (whole.run_options().n_val, quick.run_options().n_val) == (32, 24)
     assert (whole.run_options().max_new_tokens, quick.run_options().max_new_tokens) == (None, 48)
     assert quick.ladder().search_steps < whole.ladder().search_steps
     assert quick.decoys().optimise_steps == quick.ladder().optimise_steps

@@ -13,6 +13,9 @@ from refusalscope.results.record import Record
 
 QUICK_TESTS = 50
 """Test instructions of each kind, at most, in a quick audit."""
+QUICK_TRAIN, QUICK_VAL = 64, 24
+"""Training and validation instructions of each kind, at most, in a quick audit: on the real model
+here 64 gave the direction of all (`measure stability`)."""
 QUICK_TOKENS = 48
 """Tokens of an answer, at most, where nothing else is asked for."""
 
@@ -59,6 +62,8 @@ class AuditOptions(Record):
         tokens = None if is_organism else QUICK_TOKENS
         return self.run.model_copy(
             update={
+                "n_train": min(self.run.n_train, QUICK_TRAIN),
+                "n_val": min(self.run.n_val, QUICK_VAL),
                 "n_test": min(self.run.n_test, QUICK_TESTS),
                 "max_new_tokens": self.run.max_new_tokens or tokens,
             }
