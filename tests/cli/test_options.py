@@ -71,7 +71,7 @@ OPTIONS = {
     },
     "extract": {"RUN", "--json", "--trust-remote-code"},
     "harden": {
-        *("RUN", "--every", "--json", "--learning-rate", "--method", "--out", "--seed"),
+        *("RUN", "--every", "--json", "--keep", "--learning-rate", "--method", "--out", "--seed"),
         *("--share", "--steps", "--trust-remote-code"),
     },
     "import-run": {"FOLDER", "--out", "--json"},
