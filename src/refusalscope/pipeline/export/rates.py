@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Literal
 
+from refusalscope.errors import RunFolderError
 from refusalscope.metrics.intervals import wilson_interval
 from refusalscope.results.audit_records import Audit
 from refusalscope.results.records import OutcomeShares, Rate
@@ -50,12 +51,21 @@ class ExportedRate:
 
 
 def exported_rates(run: RunRecords, audit: Audit | None) -> tuple[ExportedRate, ...]:
-    """Every rate of a finished run's summary, then those of its audit where there is one."""
+    """Every rate of a finished run's summary, then those of its audit where there is one.
+
+    Raises:
+        RunFolderError: the summary has rates of a judge whose judgements are not in the folder.
+    """
     summary = run.summary
     rates: list[ExportedRate] = []
     if summary is not None:
         measured = {own.judge: own.measures for own in run.judgements}
         for judge, by_dataset in summary.judges.items():
+            if judge not in measured:
+                raise RunFolderError(
+                    f"{run.folder} has rates of judge {judge} and none of its judgements, so it "
+                    "is not known what it judged; judge the run anew, or copy its folder again"
+                )
             share: Share = "refused" if measured[judge] == "refusal" else "safe"
             rates += [
                 ExportedRate(
