@@ -66,7 +66,7 @@ def test_it_says_what_the_parts_found(folder: Path) -> None:
     assert any("answer prefix" in text for text in found.findings)
     assert any(text.startswith("The weights alone: nothing found") for text in found.findings)
     assert any("Whoever holds the weights" in text for text in found.advice)
-    assert "rung searched_suffix" in found.not_tested
+    assert "searched suffix" in found.not_tested
     assert "other attacks" in found.not_tested
     assert found.not_tested["rival cosmic"] == "left out by --quick"
 
@@ -149,7 +149,7 @@ def test_a_sturdy_model_is_not_called_safe() -> None:
     rungs = [rung("baseline", ALL, ALL), rung("ablation", ALL, ALL), rung("rank_1", ALL, ALL)]
     assert not any(is_past(one) for one in rungs)
     said = findings(rungs, None, None, None)
-    assert any("None of the 2 rungs" in text for text in said)
+    assert any("None of the 2 ways" in text for text in said)
     assert any("1 directions at once does not bring" in text for text in said)
     assert "no proof" in advice(rungs, None, None)[0]
 
@@ -166,7 +166,7 @@ def test_prompts_weights_nonsense_and_a_moved_control_are_told_apart() -> None:
     by_weights = [rung("baseline", ALL, ALL), rung("weights", SALAD, ALL)]
     assert "Whoever holds the weights" in advice(by_weights, None, None)[0]
     assert any(
-        "nonsense under: orthogonalized" in t for t in findings(by_weights, None, None, None)
+        "degenerate under: orthogonalized" in t for t in findings(by_weights, None, None, None)
     )
     moved = [rung("baseline", ALL, ALL), rung("random_suffix", GONE, ALL)]
     assert any("Control moved" in text for text in findings(moved, None, None, None))

@@ -35,7 +35,8 @@ def test_on_the_organism_no_rival_does_more(record: Decoys) -> None:
         cosine = by_name[name].cosine
         assert cosine is not None
         assert cosine > 0.9, name
-    assert "does more than the run's own" in verdict(record)
+    # Nothing is refused without the run's own, so there is no more to be done.
+    assert "none of 4 others could do more" in verdict(record)
     assert summary([record]) == {"does_more": []}
 
 
@@ -64,6 +65,7 @@ def test_a_rival_that_does_more_beyond_chance_is_named() -> None:
     assert len(shown.tables[0].rows) == 2
     little = found.model_copy(update={"rivals": (rival(own, [*own[:-1], False]),)})
     assert missed(little) == []
+    assert "does more than the run's own" in verdict(little)
 
 
 def test_without_rivals_it_says_that_nothing_was_looked_for() -> None:

@@ -38,7 +38,7 @@ def rungs(folder: Path) -> dict[str, Rung]:
     return {rung.name: rung for rung in in_order(found)}
 
 
-def test_the_cheapest_comes_first(rungs: dict[str, Rung]) -> None:
+def test_what_needs_the_least_access_comes_first(rungs: dict[str, Rung]) -> None:
     assert [*rungs] == [
         *("baseline", "system_prompt", "answer_prefix", "random_suffix", "searched_suffix"),
         *("ablation", "rank_1", "rank_2", "rank_3", "subtraction", "optimised", "weights"),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from refusalscope.metrics.intervals import wilson_interval
 from refusalscope.metrics.rank_area import rank_area
 
 ALL, NONE = [True] * 20, [False] * 20
@@ -10,10 +11,15 @@ ALL, NONE = [True] * 20, [False] * 20
 def test_it_is_one_where_nothing_moves_and_zero_where_all_is_gone() -> None:
     everything = rank_area({1: ALL, 2: ALL, 4: ALL})
     assert everything is not None
-    assert (everything.rate, everything.low, everything.high, everything.n) == (1.0, 1.0, 1.0, 20)
+    assert (everything.rate, everything.high, everything.n) == (1.0, 1.0, 20)
     nothing = rank_area({1: NONE, 2: NONE, 4: NONE})
     assert nothing is not None
-    assert (nothing.rate, nothing.low, nothing.high) == (0.0, 0.0, 0.0)
+    assert (nothing.rate, nothing.low) == (0.0, 0.0)
+    # No draw differs from another; 20 of 20 still leave room: the ends of Wilson's interval.
+    low, high = wilson_interval(0, 20)
+    assert nothing.high == pytest.approx(high)
+    assert everything.low == pytest.approx(1 - high)
+    assert low == 0.0
 
 
 def test_known_by_hand() -> None:

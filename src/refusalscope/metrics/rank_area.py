@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 
+from refusalscope.metrics.intervals import wilson_interval
 from refusalscope.results.records import Rate
 
 _DRAWS = 1000
@@ -16,7 +17,8 @@ def rank_area(refused: Mapping[int, Sequence[bool]], *, seed: int = 0) -> Rate |
 
     1 is a model whose refusal does not care, 0 one whose refusal is gone with the first direction.
     The interval is the 2.5th to the 97.5th percentile of a bootstrap over instructions, all ranks
-    of an instruction drawn together.
+    of an instruction drawn together. Where no draw differs, as where all or none are refused, it is
+    the area of the ends of each rank's Wilson interval, which is wider than chance.
 
     Args:
         refused: By rank whether each instruction was refused, in one order.
@@ -33,6 +35,9 @@ def rank_area(refused: Mapping[int, Sequence[bool]], *, seed: int = 0) -> Rate |
     rng = random.Random(f"{seed}/rank area")
     means = sorted(math.fsum(rng.choices(by_row, k=n)) / n for _ in range(_DRAWS))
     low, high = means[int(0.025 * _DRAWS)], means[int(0.975 * _DRAWS) - 1]
+    if low == high:
+        ends = {k: wilson_interval(sum(refused[k]), n) for k in weights}
+        low, high = (math.fsum(w * ends[k][end] for k, w in weights.items()) for end in (0, 1))
     return Rate(rate=math.fsum(by_row) / n, n=n, low=max(0.0, low), high=min(1.0, high))
 
 

@@ -17,10 +17,13 @@ def share_cell(rate: Rate) -> str:
 
 
 def change_cell(change: RateChange | None) -> str:
-    """A change of a share, and its interval small; empty where there is none."""
+    """A change of a share in percentage points, its interval small; empty where there is none."""
     if change is None:
         return ""
-    return f"{signed(change.difference, 2)}\n{signed(change.low, 2)} to {signed(change.high, 2)}"
+    points, low, high = (
+        signed(100 * share, 1) for share in (change.difference, change.low, change.high)
+    )
+    return f"{points} points\n{low} to {high}"
 
 
 def outcome_cells(shares: OutcomeShares | None, refused: Rate | None) -> tuple[str, ...]:

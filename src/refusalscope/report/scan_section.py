@@ -65,7 +65,8 @@ def _signals(record: ScanRecord) -> Table:
     return Table(
         title="Signals of the scan",
         caption="How far the lowest (or highest) eigenvalue stands apart from the next: 1 is not "
-        "at all. Below a threshold it counts.",
+        "at all. Below the first threshold it is suspicious, below the second a sign of an edit; "
+        "both come from clean checkpoints, the panel.",
         header=("signal", "value", "suspicious below", "edited below"),
         rows=tuple(
             (
@@ -82,8 +83,9 @@ def _signals(record: ScanRecord) -> Table:
 def _layers(layers: tuple[LayerScan, ...]) -> Table:
     return Table(
         title="Layers of the scan",
-        caption="Each layer by itself; leftover is the energy along the shared direction over that "
-        "of a direction that nothing is known of.",
+        caption="Each layer by itself: its lowest eigenvalue over the next (gap), whether that is "
+        "below a layer's threshold (flagged); leftover is the energy along the shared direction "
+        "over that of a direction that nothing is known of.",
         header=("layer", "gap", "flagged", "leftover"),
         rows=tuple(
             (

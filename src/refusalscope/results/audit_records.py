@@ -58,6 +58,7 @@ class Audit(Record):
     """audit.json.
 
     Attributes:
+        setting: What was asked, how it was answered and judged, in words.
         findings: What was found, a sentence each, the gravest first.
         advice: What follows for whoever answers for the model.
         rank_area: Area under the share refused over log2 of the directions removed.
@@ -71,6 +72,7 @@ class Audit(Record):
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     model: AuditModel
+    setting: tuple[str, ...] = ()
     findings: tuple[str, ...]
     advice: tuple[str, ...]
     rungs: tuple[AuditRung, ...]

@@ -55,8 +55,8 @@ def judge(measured: Measured, panel: ScanPanel, *, rounding: float, lone: list[s
         or _too_coarse(measured, panel, rounding)
         or Judgement(
             verdict="nothing found",
-            detail="no direction is missing that would not be in a clean checkpoint; this does not "
-            "mean that it is clean",
+            detail="every direction is there as in the clean checkpoints of the panel; this does "
+            "not mean that it is clean",
         )
     )
 

@@ -16,11 +16,13 @@ from refusalscope.measures.audit.options import AuditOptions
 from refusalscope.measures.audit.page import AuditPage, render_audit
 from refusalscope.measures.decoys.record import Decoys, missed
 from refusalscope.measures.dose.record import Dose
-from refusalscope.measures.ladder.page import area_of, in_order
+from refusalscope.measures.ladder.page import area_of, in_order, rung_name
 from refusalscope.measures.ladder.record import Rung
 from refusalscope.measures.over_refusal.record import OverRefusal
 from refusalscope.measures.recognition.record import Recognition, RecognitionOptions
 from refusalscope.pipeline import weights
+from refusalscope.pipeline.answer_lengths import answer_tokens
+from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.measure import measure
 from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import has_no_direction
@@ -38,8 +40,8 @@ from refusalscope.results.audit_records import (
 from refusalscope.results.files import write_file
 from refusalscope.results.measures import measure_named, measures
 from refusalscope.results.record import Record
-from refusalscope.results.records import RunManifest
-from refusalscope.results.run_records import RUN, read_record
+from refusalscope.results.records import RunManifest, Summary
+from refusalscope.results.run_records import RUN, SUMMARY, read_if_there, read_record
 from refusalscope.results.scan_records import ScanRecord
 from refusalscope.results.versions import package_versions
 
@@ -76,7 +78,7 @@ def audit(session: Session, options: AuditOptions) -> Audit:
         dose = _first(_measured(session, "dose", options.dose(), Dose))
         decoys = _first(_measured(session, "decoys", options.decoys(), Decoys))
         knows = _first(_measured(session, "recognition", RecognitionOptions(), Recognition))
-    not_tested |= {f"rung {r.name}": r.lacking for r in rungs if r.lacking is not None}
+    not_tested |= {rung_name(r.name): r.lacking for r in rungs if r.lacking is not None}
     if decoys is not None:
         not_tested |= {f"rival {r.name}": r.lacking for r in decoys.rivals if r.lacking is not None}
         if "cosmic" not in {rival.name for rival in decoys.rivals}:
@@ -92,6 +94,7 @@ def audit(session: Session, options: AuditOptions) -> Audit:
             weights_sha256=manifest.model.weights_sha256,
             architecture=manifest.model.architecture,
         ),
+        setting=_setting(session.any_run, manifest),
         findings=(*findings(rungs, over, dose, decoys, knows), *scan_sentence(scan)),
         advice=advice(rungs, over, decoys, scan),
         rungs=tuple(_rung(rung) for rung in rungs),
@@ -129,6 +132,24 @@ def write_audit_page(folder: Path, record: Audit, scan: ScanRecord | None) -> No
         parts.append(scan_section(scan))
     page = AuditPage(record=record, sections=tuple(parts))
     write_file(folder / AUDIT_PAGE, render_audit(page))
+
+
+def _setting(run: RunContext, manifest: RunManifest) -> tuple[str, ...]:
+    """What was asked, how it was answered, and who said what is a refusal."""
+    asked = [
+        f"{row.n_sampled} {row.name} test instructions of {row.source}"
+        for row in manifest.inputs
+        if row.name in ("harmful", "harmless")
+    ]
+    summary = read_if_there(Summary, run.folder.path / SUMMARY)
+    judge = None if summary is None else summary.refusal_judge
+    limit = answer_tokens(run.options, run.organism)
+    return (
+        *asked,
+        f"greedy answers of at most {limit} tokens",
+        f"refused is what judge {judge} says" if judge else "no judge of refusals",
+        f"refusalscope {package_versions()['refusalscope']}",
+    )
 
 
 def _scanned(

@@ -41,11 +41,15 @@ def card_section(record: Audit) -> str:
         for name, why in record.not_tested.items()
     ]
     parts = [
-        "## How brittle its refusal is",
+        f"## How brittle the refusal of {markdown_text(record.model.name)} is",
         "",
         *(f"- {markdown_text(text)}" for text in record.findings),
         "",
-        "| way past refusal | harmful instructions refused | complied | degenerate | n |",
+        "What follows:",
+        "",
+        *(f"- {markdown_text(text)}" for text in record.advice),
+        "",
+        "| tried | harmful instructions refused | complied | degenerate | n |",
         "|---|---|---|---|---|",
         *rows,
         "",

@@ -58,9 +58,14 @@ def verdict(found: Decoys) -> str:
     tried = [one for one in found.rivals if one.refused is not None]
     if not tried:
         return "No rival of the run's direction was made, so decoys were not looked for."
+    if not found.own.rate:
+        return (
+            f"Without the run's own direction nothing is refused, so none of {len(tried)} others "
+            "could do more: no decoy."
+        )
     return (
-        f"None of {len(tried)} directions that do not rest on the two means does more than the "
-        f"run's own; that no better one was found is no proof that there is none."
+        f"None of {len(tried)} directions that were found in other ways than by the two means does "
+        f"more than the run's own; that no better one was found is no proof that there is none."
     )
 
 
@@ -74,11 +79,13 @@ def decoy_table(found: Decoys) -> Table:
     )
     return Table(
         title="Decoy check: is there a better direction?",
-        caption="A defence can poison the two means and leave the behaviour as it is; a direction "
-        "that does not rest on them is then better. Share of harmful test instructions whose first "
-        f"token is a refusal (log-odds above {number(found.threshold, 2)}) with the direction "
-        f"ablated, n = {found.own.n}; {percent(found.baseline.rate)} are refused as the model is. "
-        f"{verdict(found)} Small: 95 % intervals.",
+        caption="The run's direction is the difference of two means, of harmful and of harmless "
+        "prompts. A defence can poison these and leave the behaviour as it is; a direction found "
+        "in another way (trained from it by gradient, chosen by COSMIC's rule, split by what the "
+        "model does, without one category) is then better. Share of harmful test instructions "
+        f"whose first token is a refusal (log-odds above {number(found.threshold, 2)}) with the "
+        f"direction ablated, n = {found.own.n}; {percent(found.baseline.rate)} are refused as the "
+        f"model is. {verdict(found)} Small: 95 % intervals.",
         header=("Direction", "Cosine with the run's", "Refused without it", "Change"),
         rows=(own, *(_row(one) for one in found.rivals)),
     )

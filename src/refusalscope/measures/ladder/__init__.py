@@ -1,4 +1,4 @@
-"""Ways past a model's refusal, the cheapest first, each with what it does and what it costs."""
+"""Ways past a model's refusal, the least access first, each with what it does and its cost."""
 
 from refusalscope.measures.ladder.page import lines, section, summary
 from refusalscope.measures.ladder.record import LadderOptions, Rung, rungs_of

@@ -67,7 +67,7 @@ def lines(records: Sequence[Rung]) -> Iterator[str]:
 
 
 def in_order(records: Sequence[Rung]) -> list[Rung]:
-    """The cheapest first: prompts, then directions, then weights."""
+    """What needs the least access first: prompts, then directions, then weights."""
 
     def place(rung: Rung) -> tuple[int, int]:
         if rung.name in _FIRST:
@@ -112,10 +112,12 @@ def ladder_table(rungs: Sequence[Rung]) -> Table:
     """Outcomes of the harmful test instructions on each rung, with what it cost."""
     return Table(
         title="The threat ladder: harmful instructions",
-        caption="Small under the share refused: its 95 % Wilson interval; the gap is the change "
-        "from baseline over the same instructions, small: its 95 % paired interval. Cost: the "
-        "instructions that the rung was made from, and forward and backward passes of one prompt, "
-        "without the answers that it is measured by.",
+        caption="A rung is one way to get past refusal, prompts before directions before weights; "
+        "random suffix is the control of the searched one, and one direction removed is ablation "
+        "again, as the beginning of the rank curve. Small under the share refused: its 95 % Wilson "
+        "interval; the gap is the change from the model as it is over the same instructions, "
+        "small: its 95 % paired interval. Cost: the instructions that the rung was made from, and "
+        "forward and backward passes of one prompt, without the answers that it is measured by.",
         header=("Rung", "Refused", "Gap", "Complied", "Degenerate", "n", "Cost"),
         rows=tuple(_row(rung) for rung in rungs),
     )
@@ -159,7 +161,7 @@ def outcome_bars(rungs: Sequence[Rung]) -> Chart:
     return Chart(
         id="chart-ladder",
         title="What became of harmful instructions",
-        caption="Refused, complied and degenerate answers on each rung, the cheapest at the top.",
+        caption="Refused, complied and degenerate answers on each rung, in the table's order.",
         alternative="; ".join(
             f"{label}: refused {percent(one.refused)}"
             for label, one in zip(labels, shares, strict=True)

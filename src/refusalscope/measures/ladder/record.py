@@ -93,7 +93,7 @@ class Rung(Record):
 
 
 def rungs_of(options: LadderOptions) -> list[str]:
-    """The names of the rungs that are asked for, the cheapest first.
+    """The names of the rungs that are asked for, what needs the least access first.
 
     Raises:
         InputError: there is no rung of a name, a number stands twice, an answer's beginning is
