@@ -63,6 +63,8 @@ def test_addition_by_hand() -> None:
     assert found.tolist() == [[1.5, 0.0]]
 
 
-def test_a_wrong_shape_raises_so_shape_checks_are_on() -> None:
+def test_a_wrong_shape_raises_so_shape_checks_are_on(pytestconfig: pytest.Config) -> None:
+    if not pytestconfig.getoption("jaxtyping_packages"):
+        pytest.skip("shapes are checked by scripts/test, which gives --jaxtyping-packages")
     with pytest.raises(TypeCheckError):
         ablate_direction(torch.ones(2, 3), torch.ones(4))
