@@ -50,6 +50,8 @@ def test_it_says_what_the_parts_found(folder: Path) -> None:
     found = read_record(Audit, folder / "audit.json")
     assert [rung.name for rung in found.rungs][:3] == ["baseline", "system_prompt", "answer_prefix"]
     by_name = {rung.name: rung for rung in found.rungs}
+    assert found.setting[0].endswith("harmful test instructions of the organism's language")
+    assert "refused is what judge refusal_in_answer says" in found.setting
     assert by_name["baseline"].refused == 1.0
     assert by_name["ablation"].refused == 0.0
     assert by_name["searched_suffix"].not_tried == "no suffix was searched for: --search-steps is 0"
