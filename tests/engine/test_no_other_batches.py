@@ -26,6 +26,7 @@ OTHERS = {
     "weights/adapter.py": "an adapter against the edit, on one batch of random tokens",
     "organisms/fit.py": "training, of models that are grown here",
     "organisms/exchanges.py": "its batches of tokens are training data",
+    "pipeline/harden.py": "training: the untuned model on the batch that a step of it has",
     "pipeline/lora.py": "training: a loop of its own, whose passes have gradients",
 }
 
