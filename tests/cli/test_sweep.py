@@ -77,7 +77,7 @@ RULES = (
             )
             and row.kind == "zero"
         ),
-        most=22,
+        most=23,
     ),
     Rule(
         reason="a system prompt, a prefix and a text are any text; only a text may not be blank",
@@ -189,7 +189,10 @@ def _of_ending(called: Ended) -> list[str]:
 def box(given: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Box]:
     """Models, a run, files, and all that is none of them."""
     for module in walk_packages(refusalscope.__path__, "refusalscope."):
-        extras = ("inspect_provider", "inspect_model", "harness", "refusalscope_vllm")
+        extras = (
+            *("inspect_provider", "inspect_model", "inspect_log"),
+            *("harness", "refusalscope_vllm"),
+        )
         if not module.name.endswith(extras):
             import_module(module.name)  # here once, and not in every fork
     if find_spec("lm_eval"):
