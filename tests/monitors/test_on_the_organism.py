@@ -71,8 +71,10 @@ def test_borderline_instructions_are_told_apart_where_some_were_fitted_on(
     assert flagged[0].rate > 0.5  # words of harmful requests are flagged
     assert flagged[1].rate < 0.1
     for condition in fitted.conditions:
-        assert rate(condition) >= 0.9
-    assert fitted.conditions[0].borderline is not None
+        assert rate(condition) >= 0.6  # fewer of kinds that no weight saw: docs/monitors.md
+    apart = fitted.conditions[0].borderline
+    assert apart is not None
+    assert apart.auroc > 0.95
 
 
 def test_ablation_blinds_what_reads_the_direction(folder: Path, tmp_path: Path) -> None:
