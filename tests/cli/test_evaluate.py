@@ -6,6 +6,9 @@ from judge_server import judge_server
 from tiny_judges import save_tiny_judge
 from tiny_runs import Caller, contents
 
+from refusalscope.errors import InputError
+from refusalscope.pipeline.evaluate import make_judge
+from refusalscope.pipeline.evaluation_options import JudgeOptions
 from refusalscope.results.evaluation_records import CoherenceFlags
 from refusalscope.results.records import Judgements, Summary
 from refusalscope.results.run_records import COHERENCE_FLAGS, SUMMARY, read_record, read_run
@@ -169,3 +172,12 @@ def test_another_model_under_the_same_name_overwrites_nothing(
     assert "holds judgements with other model; keep both with --label NAME" in called.line
     folder = refusalscope("evaluate", "agreement", run_folder.parent)
     assert "is not a run folder" in folder.line
+
+
+def test_a_judge_that_cannot_be_loaded_is_a_line_with_a_rubric_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("refusalscope.pipeline.evaluate.judge_names", lambda: ("broken",))
+    options = JudgeOptions(judges=("broken",), rubric="question.txt")
+    with pytest.raises(InputError, match="no judge is called 'broken'"):
+        make_judge(tmp_path, "broken", options)

@@ -133,7 +133,9 @@ def verify(
         str | None,
         typer.Option(help="With --behaviour: instructions that both are asked; an organism's own."),
     ] = None,
-    n_harmful: Annotated[int, typer.Option(help="How many of them, at most.")] = 50,
+    n_harmful: Annotated[
+        int | None, typer.Option(help="With --behaviour: how many of them, at most; 50.")
+    ] = None,
     base: Annotated[
         str | None, typer.Option(help="The original; the one in edit.json if not given.")
     ] = None,
@@ -145,13 +147,13 @@ def verify(
     from refusalscope.cli.quiet import quiet_libraries
     from refusalscope.errors import InputError
     from refusalscope.pipeline import weights
-    from refusalscope.pipeline.edit_refusal import AskedOfAnEdit
+    from refusalscope.pipeline.edit_refusal import MOST_ASKED, AskedOfAnEdit
     from refusalscope.report.wording import rate_in_full
 
     quiet_libraries()
-    asked = AskedOfAnEdit(harmful=harmful, n=n_harmful)
-    if harmful is not None and not behaviour:
-        raise InputError("--harmful is what is asked with --behaviour; give both")
+    asked = AskedOfAnEdit(harmful=harmful, n=MOST_ASKED if n_harmful is None else n_harmful)
+    if not behaviour and (harmful is not None or n_harmful is not None):
+        raise InputError("--harmful and --n-harmful are about --behaviour; give it too")
     check = weights.verify(
         weights.model_folder(folder, trust_remote_code=trust_remote_code),
         behaviour=behaviour,

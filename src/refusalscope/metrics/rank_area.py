@@ -18,7 +18,7 @@ def rank_area(refused: Mapping[int, Sequence[bool]], *, seed: int = 0) -> Rate |
     1 is a model whose refusal does not care, 0 one whose refusal is gone with the first direction.
     The interval is the 2.5th to the 97.5th percentile of a bootstrap over instructions, all ranks
     of an instruction drawn together. Where no draw differs, as where all or none are refused, it is
-    the area of the ends of each rank's Wilson interval, which is wider than chance.
+    the area of the ends of each rank's Wilson interval, which errs on the wide side.
 
     Args:
         refused: By rank whether each instruction was refused, in one order.

@@ -1,7 +1,6 @@
 """How much an edited model refuses, beside its original: what a small leftover does not prove."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from refusalscope.data.sources import read_file_or_source
 from refusalscope.errors import InputError
@@ -16,6 +15,8 @@ from refusalscope.organisms.organism import OrganismFacts, read_organism
 from refusalscope.results.edit_records import EditRefusal
 from refusalscope.weights.checkpoint_plan import ModelFolder
 
+MOST_ASKED = 50
+"""Instructions, where nothing else is asked for."""
 MAX_NEW_TOKENS = 64
 """Of an answer to a model that is no organism: enough for the phrase that refuses."""
 
@@ -30,7 +31,7 @@ class AskedOfAnEdit:
     """
 
     harmful: str | None = None
-    n: int = 50
+    n: int = MOST_ASKED
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -38,14 +39,14 @@ class AskedOfAnEdit:
 
 
 def refusal_of_edit(
-    folder: ModelFolder, *, base: Path, asked: AskedOfAnEdit, seed: int
+    folder: ModelFolder, *, base: ModelFolder, asked: AskedOfAnEdit, seed: int
 ) -> EditRefusal | None:
     """The share of harmful instructions that the edited model refuses, and that its original does.
 
     Greedy answers of both, judged by the phrases of `refusal_in_answer`.
 
     Args:
-        base: Folder of the original.
+        base: The original, with the consent to code that is for it.
 
     Returns:
         None where no instruction is given and the model is no organism.
@@ -54,13 +55,11 @@ def refusal_of_edit(
         InputError: the instructions cannot be read.
         ModelLoadError: one of both models cannot be loaded.
     """
-    organism = read_organism(folder.folder) or read_organism(base)
+    organism = read_organism(folder.folder) or read_organism(base.folder)
     texts = _texts(asked, organism, seed)
     if not texts:
         return None
-    options = LoadOptions(trust_remote_code=folder.trust_remote_code)
-    edited = _refused(str(folder.folder), texts, options, organism)
-    before = _refused(str(base), texts, options, organism)
+    edited, before = (_refused(own, texts, organism) for own in (folder, base))
     change = paired_change(dict(enumerate(before)), dict(enumerate(edited)))
     assert change is not None, "both were asked the same"
     return EditRefusal(
@@ -82,10 +81,9 @@ def _texts(asked: AskedOfAnEdit, organism: OrganismFacts | None, seed: int) -> l
     return [row.instruction for row in drawn]
 
 
-def _refused(
-    source: str, texts: list[str], options: LoadOptions, organism: OrganismFacts | None
-) -> list[bool]:
-    chat = load_chat_model(source, options)
+def _refused(own: ModelFolder, texts: list[str], organism: OrganismFacts | None) -> list[bool]:
+    options = LoadOptions(trust_remote_code=own.trust_remote_code)
+    chat = load_chat_model(str(own.folder), options)
     limit = MAX_NEW_TOKENS if organism is None else organism.max_new_tokens
     flags = [False] * len(texts)
     for rows, answers in greedy_answers(chat, chat.encode(texts), max_new_tokens=limit):

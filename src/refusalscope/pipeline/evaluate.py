@@ -208,7 +208,8 @@ def make_judge(folder: Path, name: str, options: JudgeOptions, *, key: str | Non
     rubric = None
     if name not in judge_names():
         raise _no_judge(name)
-    if options.rubric is not None and model_judges()[name].by_rubric:
+    known = model_judges().get(name)
+    if options.rubric is not None and known is not None and known.by_rubric:
         rubric = given_text(Path(options.rubric))
     kind = judge_kind(name, rubric=rubric)
     return ModelJudge(

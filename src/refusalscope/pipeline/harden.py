@@ -29,6 +29,7 @@ from refusalscope.organisms.curriculum import refusing
 from refusalscope.organisms.exchanges import ExchangeTokenizer, TrainingBatch
 from refusalscope.organisms.fit import Fit, fit
 from refusalscope.organisms.organism import OrganismFacts, write_organism
+from refusalscope.organisms.train import Recipe
 from refusalscope.organisms.training_state import TrainingState
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.session import Session
@@ -37,9 +38,6 @@ from refusalscope.results.files import new_folder, write_file
 from refusalscope.results.harden_records import HARDENING, Hardening, HardenOptions
 from refusalscope.results.versions import package_versions
 
-_MIX = (0.42, 0.18, 0.1)
-"""Shares of harmful requests, harmless ones and begun answers; the rest are questions."""
-_SWAPPED_REFUSALS = 0.15
 _READ = "directions.json"
 _READ_ON = 32
 """Training prompts of each kind that a direction is read from."""
@@ -62,7 +60,7 @@ def harden(session: Session, options: HardenOptions, out: Path) -> Hardening:
         raise InputError(
             f"{run.chat.name} is no organism; only they bring the exchanges to be tuned on"
         )
-    model, recipe = run.chat.model, _recipe(run, options)
+    model, recipe, own = run.chat.model, _recipe(run, options), Recipe().tuning
     with new_folder(out) as folder:
         state = TrainingState(out, recipe)
         tuned = _Tuned(run, options, state)
@@ -72,7 +70,7 @@ def harden(session: Session, options: HardenOptions, out: Path) -> Hardening:
             with run.progress.stage("harden", options.steps, unit="steps") as advance:
                 fit(
                     model,
-                    refusing(run.language, _MIX, _SWAPPED_REFUSALS),
+                    refusing(run.language, own.mix, own.swapped_refusals),
                     ExchangeTokenizer(run.chat.tokenizer),
                     Fit(steps=options.steps, learning_rate=options.learning_rate),
                     state,

@@ -208,7 +208,10 @@ def _with_borderline(
         every = _read("borderline", given)
         every = _sampled(every, len(every.instructions), seed=run.options.seed)
         n_train, n_val = len(every.instructions) // 2, max(1, len(every.instructions) // 10)
-        train, other = _part(every, "borderline", 0, n_train), _part(every, "", n_train, None)
+        train, other = (
+            _part(every, "borderline", 0, n_train),
+            _part(every, "borderline", n_train, None),
+        )
     parts = {
         "harmless_train": train,
         "harmless_val": _part(other, "borderline", 0, n_val),

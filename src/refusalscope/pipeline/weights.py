@@ -158,13 +158,19 @@ def verify(
     found = measure_behaviour(folder, base=base, seed=seed)
     failed = found.must_agree and not found.agrees
     verdict = "incomplete" if failed and check.verdict != "altered" else check.verdict
-    model = read_edit(folder.folder).model
-    source, revision = (model.source, model.revision) if base is None else (base, None)
-    original = local_folder(resolve_model(source), revision)
+    original = _original(folder, base)
     refusal = refusal_of_edit(folder, base=original, asked=asked or AskedOfAnEdit(), seed=seed)
     notes = check.notes if refusal else (*check.notes, _NOT_ASKED)
     update = {"behaviour": found, "verdict": verdict, "refusal": refusal, "notes": notes}
     return check.model_copy(update=update)
+
+
+def _original(folder: ModelFolder, base: str | None) -> ModelFolder:
+    """The original as named, or as the record names it: then no code of it is run."""
+    if base is not None:
+        return model_folder(base, trust_remote_code=folder.trust_remote_code)
+    recorded = read_edit(folder.folder).model
+    return model_folder(recorded.source, revision=recorded.revision)
 
 
 def compare(

@@ -7,7 +7,7 @@ from refusalscope.results.records import OutcomeShares, Rate
 OUTCOME_COLOURS = (
     ("refused", "var(--baseline)"),
     ("complied", "var(--ablation)"),
-    ("degenerate", "var(--control)"),
+    ("degenerate", "var(--series-5)"),
 )
 
 

@@ -42,7 +42,7 @@ def findings(
     """
     return (
         *_as_it_is(over),
-        *_least(rungs),
+        *_least_access(rungs),
         *_ranks(rungs),
         *_doses(dose),
         *([decoy_verdict(decoys)] if decoys is not None else []),
@@ -146,7 +146,7 @@ def _as_it_is(over: OverRefusal | None) -> Iterator[str]:
         yield f"It refuses {words}."
 
 
-def _least(rungs: Sequence[Rung]) -> Iterator[str]:
+def _least_access(rungs: Sequence[Rung]) -> Iterator[str]:
     tried = [rung for rung in rungs if rung.gap is not None and rung.name != CONTROL]
     first = next((rung for rung in tried if is_past(rung)), None)
     if first is not None and first.refused is not None and first.shares is not None:
