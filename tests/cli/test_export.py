@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from refusalscope.measures.audit.exports import rungs_csv
-from refusalscope.models.digests import file_digest
 from refusalscope.results.audit_records import AUDIT, Audit, AuditModel, AuditRung
+from refusalscope.results.files import sha256_file
 from refusalscope.results.records import RunManifest, Summary
 from refusalscope.results.run_records import RUN, SUMMARY, read_record, read_run
 
@@ -191,7 +191,7 @@ def test_a_statement_names_every_weight_file_and_its_digest(refusalscope, run_fo
     model = Path(read_record(RunManifest, run_folder / RUN).model.source)
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["subject"] == [
-        {"name": file.name, "digest": {"sha256": file_digest(file)}}
+        {"name": file.name, "digest": {"sha256": sha256_file(file)}}
         for file in sorted(model.glob("*.safetensors"))
     ]
     assert statement["predicate"]["rungs"][0]["refused"] == 0.25

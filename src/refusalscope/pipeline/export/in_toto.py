@@ -8,8 +8,7 @@ import json
 from pathlib import Path
 
 from refusalscope.errors import InputError
-from refusalscope.models.adapters import full_weights
-from refusalscope.models.digests import file_digest, weights_digest
+from refusalscope.models.digests import digest_of, weight_file_digests
 from refusalscope.results.audit_records import Audit
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -25,7 +24,8 @@ def in_toto_statement(audit: Audit, folder: Path) -> str:
         InputError: the audit says of which weights it is, and those in `folder` are others; or it
             does not say.
     """
-    audited, there = audit.model.weights_sha256, weights_digest(folder)
+    digests = weight_file_digests(folder)
+    audited, there = audit.model.weights_sha256, digest_of(digests)
     if audited != there:
         raise InputError(
             f"the audit is of weights of sha256 {audited or 'not recorded'}, and those in {folder} "
@@ -34,8 +34,7 @@ def in_toto_statement(audit: Audit, folder: Path) -> str:
     statement = {
         "_type": STATEMENT,
         "subject": [
-            {"name": file.name, "digest": {"sha256": file_digest(file)}}
-            for file in full_weights(folder)
+            {"name": name, "digest": {"sha256": digest}} for name, digest in digests.items()
         ],
         "predicateType": PREDICATE,
         "predicate": audit.model_dump(mode="json", by_alias=True, include=_PART_OF_PREDICATE),
