@@ -94,6 +94,7 @@ BASES: dict[str, dict[str, str]] = {
     "evaluate decoys": {"RUN": "run", "--optimise-steps": "1", "--no-cosmic": ""},
     "evaluate dose": {"RUN": "run", "--strength": "1"},
     "evaluate ladder": {"RUN": "run", "--rung": "baseline"},
+    "evaluate meaning": {"RUN": "run"},
     "evaluate over-refusal": {"RUN": "run"},
     "evaluate recognition": {"RUN": "run"},
     "evaluate drift": {"RUN": "run"},
@@ -196,8 +197,8 @@ CONTEXTS: dict[tuple[str, str], dict[str, str]] = {
 _ENDING = {
     **dict.fromkeys(("--harmful", "--harmless", "--harmful-test", "--harmless-test"), ".json"),
     **dict.fromkeys(("--pairs", "--alpaca", "--prompts", "--sentences", "--suffix"), ".json"),
-    **dict.fromkeys(("--direction", "MONITOR"), ".safetensors"),
-    **dict.fromkeys(("--borderline", "--instructions"), ".jsonl"),
+    **dict.fromkeys(("--direction", "--dictionary", "MONITOR"), ".safetensors"),
+    **dict.fromkeys(("--borderline", "--concepts", "--instructions"), ".jsonl"),
     "--panel": ".json",
     "--pile": ".jsonl",
     "CONFIG": ".toml",

@@ -32,6 +32,11 @@ OPTIONS = {
         *("--rank-prompts", "--rung", "--search-candidates", "--search-prompts", "--search-steps"),
         *("--suffix-tokens", "--system-prompt", "--trust-remote-code", "--tune-pairs"),
     },
+    "evaluate meaning": {
+        *("RUN", "--concepts", "--dictionary", "--json", "--n-features", "--n-pairs"),
+        *("--n-prompts", "--n-tokens", "--no", "--question", "--seed", "--trust-remote-code"),
+        "--yes",
+    },
     "evaluate over-refusal": {
         *("RUN", "--borderline", "--json", "--n-borderline", "--trust-remote-code"),
     },

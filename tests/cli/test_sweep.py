@@ -90,9 +90,10 @@ RULES = (
         most=80,
     ),
     Rule(
-        reason="an organization is called anything that can be printed",
+        reason="an organization, and an answer, is called anything that can be printed",
         covers=lambda row: (
-            row.option == "--organization" and row.kind not in ("blank", "control", "surrogate")
+            row.option in ("--organization", "--yes", "--no")
+            and row.kind not in ("blank", "control", "surrogate")
         ),
         most=13,
     ),

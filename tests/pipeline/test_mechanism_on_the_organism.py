@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from sessions import in_session
+from shared_folder import made_once
 
 from refusalscope.pipeline.mechanism import mechanism
 from refusalscope.pipeline.mechanism_options import MechanismOptions
@@ -33,13 +34,17 @@ FIGURES = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("organism") / "run"
+    return made_once(tmp_path_factory, "organism-mechanism", explained)
+
+
+def explained(out: Path) -> None:
     run(RunOptions(), out)
-    return out
+    in_session(mechanism, out, MechanismOptions())
 
 
 @pytest.fixture(scope="module")
 def records(folder: Path) -> MechanismRecords:
+    """As they are: what was measured is not measured again."""
     return in_session(mechanism, folder, MechanismOptions())
 
 
