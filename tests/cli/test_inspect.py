@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sessions import in_session
 
+from refusalscope.pipeline.monitor import fit_monitor
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.pipeline.run import run
+from refusalscope.results.monitor_records import MonitorFitOptions
 from refusalscope.results.records import DirectionFacts
 from refusalscope.results.run_records import DIRECTION, read_record
 
@@ -111,6 +114,21 @@ def test_it_refuses_at_baseline_and_not_under_ablation_and_the_log_says_which(
             }
             assert output["usage"]["output_tokens"] > 0
             assert output["choices"][0]["stop_reason"] == "stop"
+
+
+def test_what_a_guard_flags_is_steered_and_the_log_says_so(folder: Path) -> None:
+    monitor = folder / "monitor.safetensors"
+    fit = MonitorFitOptions(kind="projection")
+    in_session(fit_monitor, folder / "organism", fit, monitor)
+    guarded = logged(folder, "-M", f"guard={monitor}")
+    assert accuracy(guarded) > 0.8
+    flagged = [sample["output"]["metadata"] for sample in guarded["samples"]]
+    assert any(one["flagged"] for one in flagged)
+    for one in flagged:
+        assert one["condition"] == ("addition" if one["flagged"] else "baseline")
+    done = inspect_eval(folder, "-M", f"guard={monitor}", "-M", "condition=ablation")
+    assert done.returncode != 0
+    assert "leave one of them away" in " ".join((done.stdout + done.stderr).split())
 
 
 def test_what_it_cannot_do_ends_it_with_the_reason(folder: Path) -> None:

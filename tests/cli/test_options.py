@@ -27,6 +27,11 @@ OPTIONS = {
         "--trust-remote-code",
     },
     "evaluate dose": {"RUN", "--json", "--strength", "--trust-remote-code"},
+    "evaluate guard": {
+        *("RUN", "--answer-start", "--borderline", "--coefficient", "--json", "--monitor"),
+        *("--n-borderline", "--search-candidates", "--search-prompts", "--search-steps"),
+        *("--suffix-tokens", "--system-prompt", "--trust-remote-code"),
+    },
     "evaluate ladder": {
         *("RUN", "--answer-start", "--json", "--optimise-steps", "--pairs", "--rank"),
         *("--rank-prompts", "--rung", "--search-candidates", "--search-prompts", "--search-steps"),

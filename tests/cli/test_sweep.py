@@ -77,7 +77,7 @@ RULES = (
             )
             and row.kind == "zero"
         ),
-        most=23,
+        most=25,
     ),
     Rule(
         reason="a system prompt, a prefix and a text are any text; only a text may not be blank",
@@ -87,7 +87,7 @@ RULES = (
             and row.kind != "surrogate"
             and (row.option, row.kind) not in (("--text", "blank"), ("--answer-start", "blank"))
         ),
-        most=80,
+        most=102,
     ),
     Rule(
         reason="an organization, and an answer, is called anything that can be printed",
@@ -95,7 +95,7 @@ RULES = (
             row.option in ("--organization", "--yes", "--no")
             and row.kind not in ("blank", "control", "surrogate")
         ),
-        most=13,
+        most=39,
     ),
     Rule(reason="a model may be called so", covers=_is("--model-id", "missing"), most=1),
     Rule(

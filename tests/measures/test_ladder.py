@@ -12,9 +12,10 @@ from sessions import in_session
 from refusalscope.directions.direction import load_direction
 from refusalscope.errors import InputError, OutputError, RunFolderError
 from refusalscope.measures.ladder.page import area_of, in_order, lines, section, summary
-from refusalscope.measures.ladder.record import Cost, LadderOptions, Rung, rungs_of
+from refusalscope.measures.ladder.record import LadderOptions, Rung, rungs_of
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.pipeline.measure import measure
+from refusalscope.results.attack_records import Cost
 from refusalscope.results.measures import measure_named
 from refusalscope.results.outcomes import Outcome, shares_of
 from refusalscope.results.run_records import read_record, read_run

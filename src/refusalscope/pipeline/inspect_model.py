@@ -25,6 +25,8 @@ from refusalscope.data.instruction import Instruction
 from refusalscope.errors import InputError
 from refusalscope.generate.completions import CompletionJob, GenerationOptions, complete, plan
 from refusalscope.models.prompts import Prompt
+from refusalscope.monitors.monitor import load_monitor
+from refusalscope.monitors.score import require_same_shape, score_prompts
 from refusalscope.pipeline.complete import generation_options
 from refusalscope.pipeline.context import Silent
 from refusalscope.pipeline.conversation import Turn, encode_conversation
@@ -52,17 +54,20 @@ class Question:
 class RunModel(ModelAPI):
     """The model of a run, with the run's direction ablated, added, subtracted, or left alone.
 
-    Answers are greedy. Questions that Inspect asks at the same time share batches.
+    Answers are greedy. Questions that Inspect asks at the same time share batches. With a guard the
+    direction is added to what a monitor flags, and everything else is left alone.
 
     Args:
         model_name: The run's folder, where `run` is not given.
         condition: One of the conditions of a run; in the log under the model's arguments.
         run: Folder of the run.
+        guard: A monitor's file; a whole conversation is what it reads.
         trust_remote_code: Consent to code that comes with the run's model.
 
     Raises:
         RunFolderError: no run, or one without a direction.
-        InputError: no such condition, or an argument that is not known.
+        InputError: no such condition, a guard beside one, no monitor of this model, or an argument
+            that is not known.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class RunModel(ModelAPI):
         *,
         condition: str = "baseline",
         run: str | None = None,
+        guard: str | None = None,
         trust_remote_code: bool = False,
         **model_args: Any,  # noqa: ANN401 # what a user gives
     ) -> None:
@@ -81,13 +87,21 @@ class RunModel(ModelAPI):
         if model_args:
             raise InputError(
                 f"no model argument is called {next(iter(model_args))!r}; expected condition, "
-                f"run and trust_remote_code"
+                f"guard, run and trust_remote_code"
             )
         self._condition: Condition = _condition(condition)
+        if guard is not None and self._condition != "baseline":
+            raise InputError(
+                f"guard={guard} goes with the model as it is, not with condition={condition}; "
+                f"leave one of them away"
+            )
         folder = Path(run or model_name)
         self._run = reopen(folder, progress=Silent(), trust_remote_code=trust_remote_code is True)
         self._facts = read_record(DirectionFacts, folder / DIRECTION)
         self._options = generation_options(self._run)
+        self._monitor = None if guard is None else load_monitor(Path(guard))
+        if self._monitor is not None:
+            require_same_shape(self._run.chat, self._monitor)
         self._batches = GatheredBatches(self._answer, size=self._options.batch_size)
         self._waiting = CapacityLimiter(self._options.batch_size)
 
@@ -123,18 +137,20 @@ class RunModel(ModelAPI):
 
     def connection_key(self) -> str:
         """Each run and condition counts its own questions."""
-        return f"{self.model_name}/{self._condition}"
+        guarded = "" if self._monitor is None else "/guarded"
+        return f"{self.model_name}/{self._condition}{guarded}"
 
     def _answer(self, questions: list[Question]) -> list[Completion]:
         """Complete a batch under the condition; questions with one token limit go together."""
-        interventions = conditions(self._run, (self._condition,))
+        under = self._conditions(questions)
+        interventions = conditions(self._run, tuple(dict.fromkeys(under)))
         answers: dict[int, Completion] = {}
         for limit in dict.fromkeys(question.limit for question in questions):
             jobs = [
                 CompletionJob(
                     index=index,
                     dataset="inspect",
-                    condition=self._condition,
+                    condition=under[index],
                     instruction=Instruction(question.asked, None),
                     prompt=question.prompt,
                 )
@@ -149,6 +165,19 @@ class RunModel(ModelAPI):
                 answers |= {one.index: one for one in some}
         return [answers[index] for index in range(len(questions))]
 
+    def _conditions(self, questions: list[Question]) -> list[Condition]:
+        """What each question is answered under; what a guard flags, with the direction added."""
+        if self._monitor is None:
+            return [self._condition] * len(questions)
+        scores = score_prompts(
+            self._run.chat,
+            [question.prompt for question in questions],
+            self._monitor,
+            batch_size=self._options.batch_size,
+        )
+        threshold = self._monitor.facts.threshold
+        return ["addition" if score > threshold else "baseline" for score in scores.tolist()]
+
     def _output(self, prompt: Prompt, found: Completion, stops: list[str]) -> ModelOutput:
         # None is for imported completions; this one was just written.
         text, n_tokens, is_stopped = found.completion or "", found.n_tokens or 0, False
@@ -157,7 +186,7 @@ class RunModel(ModelAPI):
             is_stopped |= bool(cut)
         ended = bool(found.ended) or is_stopped
         output = ModelOutput.from_content(
-            model=f"{self._run.chat.name} ({self._condition})",
+            model=f"{self._run.chat.name} ({found.condition})",
             content=text,
             stop_reason="stop" if ended else "max_tokens",
         )
@@ -167,10 +196,12 @@ class RunModel(ModelAPI):
             total_tokens=len(prompt.ids) + n_tokens,
         )
         output.metadata = {
-            "condition": self._condition,
+            "condition": found.condition,
             "position": self._facts.position,
             "layer": self._facts.layer,
         }
+        if self._monitor is not None:
+            output.metadata["flagged"] = found.condition == "addition"
         return output
 
 

@@ -6,11 +6,12 @@ from refusalscope.measures.decoys.page import verdict as decoy_verdict
 from refusalscope.measures.decoys.record import Decoys
 from refusalscope.measures.dose.record import Dose
 from refusalscope.measures.ladder.page import area_of, rung_name
-from refusalscope.measures.ladder.record import PROMPT_RUNGS, Rung, rank_of
+from refusalscope.measures.ladder.record import Rung, rank_of
 from refusalscope.measures.over_refusal.record import BORDERLINE, OverRefusal
 from refusalscope.measures.recognition.page import verdict as what_knows
 from refusalscope.measures.recognition.record import Recognition
 from refusalscope.report.wording import number, percent, rate_in_full
+from refusalscope.results.attack_records import PROMPT_ATTACKS
 from refusalscope.results.records import Rate
 from refusalscope.results.scan_records import ScanRecord
 
@@ -67,12 +68,12 @@ def advice(
             "It refuses few of the harmful instructions as it is: there is little refusal here "
             "that could be counted on, whatever it takes to get past the rest."
         )
-    if by_prompt := [name for name in past if name in PROMPT_RUNGS and name != CONTROL]:
+    if by_prompt := [name for name in past if name in PROMPT_ATTACKS and name != CONTROL]:
         words = ", ".join(rung_name(name) for name in by_prompt)
         found.append(
             f"Whoever may write to the model gets past its refusal ({words}): {_closing(by_prompt)}"
         )
-    if [name for name in past if name not in PROMPT_RUNGS]:
+    if [name for name in past if name not in PROMPT_ATTACKS]:
         found.append(
             "Whoever holds the weights gets past its refusal at little cost: once they are out, do "
             "not count on refusal as a safeguard, and say so in the model card."

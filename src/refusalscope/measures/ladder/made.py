@@ -4,11 +4,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from refusalscope.measures.ladder.record import Cost
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.stages import chosen_direction
+from refusalscope.results.attack_records import Cost
 from refusalscope.results.records import ExtractionFacts, Selection
 from refusalscope.results.run_records import EXTRACTION, SCORES, read_record
 

@@ -12,12 +12,6 @@ from refusalscope.errors import (
     MissingExtraError,
 )
 from refusalscope.measures.ladder.made import Made, made_of_run
-from refusalscope.measures.ladder.prompts import (
-    with_answer_start,
-    with_random_suffix,
-    with_searched_suffix,
-    with_system,
-)
 from refusalscope.measures.ladder.record import LadderOptions, Rung, pairs_of, rank_of
 from refusalscope.measures.ladder.removed import with_optimised, without_directions
 from refusalscope.measures.ladder.tuned import tuned_on_pairs, with_edited_weights
@@ -27,8 +21,10 @@ from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.complete_aside import DATASET, Asked, answer_aside, outcomes_aside
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.outcomes import own_outcomes
+from refusalscope.pipeline.prompt_attacks import prompt_attack
 from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import has_no_direction
+from refusalscope.results.attack_records import PROMPT_ATTACKS
 from refusalscope.results.measures import FOLDER
 from refusalscope.results.outcomes import Outcome, refused_by_index, shares_of
 from refusalscope.results.records import NoDirection
@@ -39,10 +35,6 @@ _LACKING = (ChatTemplateError, InstructionsError, MissingExtraError, CannotTryEr
 """What a model, or what is installed, has no place for: the rung says so and was not tried."""
 _Make = Callable[[RunContext, LadderOptions, Path], Made]
 _MAKERS: dict[str, _Make] = {
-    "system_prompt": with_system,
-    "answer_prefix": with_answer_start,
-    "random_suffix": with_random_suffix,
-    "searched_suffix": with_searched_suffix,
     "optimised": with_optimised,
     "weights": with_edited_weights,
 }
@@ -92,6 +84,11 @@ def _made(run: RunContext, options: LadderOptions, item: str, own: Path) -> Made
         return without_directions(run, options, rank, own.parent)
     if (n_pairs := pairs_of(item)) is not None:
         return tuned_on_pairs(run, options, n_pairs, own)
+    if item in PROMPT_ATTACKS:
+        attack = prompt_attack(run, item, options)
+        return Made(
+            chat=attack.chat, prompts=attack.prompts, cost=attack.cost, detail=attack.detail
+        )
     return _MAKERS[item](run, options, own)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from refusalscope.measures.ladder.record import PROMPT_RUNGS, Rung, pairs_of, rank_of
+from refusalscope.measures.ladder.record import Rung, pairs_of, rank_of
 from refusalscope.metrics.rank_area import rank_area
 from refusalscope.report.chart import Chart, Figure, axis, layout
 from refusalscope.report.outcome_cells import (
@@ -21,9 +21,10 @@ from refusalscope.report.wording import (
     rate_in_full,
     thousands,
 )
+from refusalscope.results.attack_records import PROMPT_ATTACKS
 from refusalscope.results.records import Rate
 
-_FIRST = ("baseline", *PROMPT_RUNGS, "ablation")
+_FIRST = ("baseline", *PROMPT_ATTACKS, "ablation")
 
 
 def section(records: Sequence[Rung]) -> Section | None:

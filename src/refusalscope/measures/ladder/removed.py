@@ -19,7 +19,7 @@ from refusalscope.errors import CannotTryError
 from refusalscope.interventions.apply import without_span
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.measures.ladder.made import Made, direction_cost
-from refusalscope.measures.ladder.record import Cost, LadderOptions
+from refusalscope.measures.ladder.record import LadderOptions
 from refusalscope.metrics.refusal_metric import refusal_metric
 from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.choose import limits_of
@@ -28,6 +28,7 @@ from refusalscope.pipeline.kept_vectors import keep_vectors, kept_vectors
 from refusalscope.pipeline.optimised import first_training, optimised_direction
 from refusalscope.pipeline.run_folder import stage_key
 from refusalscope.pipeline.stages import candidates_of, chosen_direction
+from refusalscope.results.attack_records import Cost
 from refusalscope.selection.scorer import Candidate
 from refusalscope.selection.select import layer_limit
 

@@ -8,7 +8,7 @@ from refusalscope.data.instruction import Instruction
 from refusalscope.data.overlap import require_disjoint
 from refusalscope.errors import CannotTryError
 from refusalscope.measures.ladder.made import Made, direction_cost
-from refusalscope.measures.ladder.record import Cost, LadderOptions
+from refusalscope.measures.ladder.record import LadderOptions
 from refusalscope.pipeline.adapters import (
     LANGUAGE,
     TuningSettings,
@@ -19,6 +19,7 @@ from refusalscope.pipeline.adapters import (
 from refusalscope.pipeline.complete_aside import DATASET
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.stages import chosen_direction
+from refusalscope.results.attack_records import Cost
 from refusalscope.weights.edited_copy import edited_copy
 from refusalscope.weights.leftover import largest
 

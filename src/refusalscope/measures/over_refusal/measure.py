@@ -1,10 +1,8 @@
 """The model as it is, on harmful, harmless and borderline instructions."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from refusalscope.data.instruction import Instruction
-from refusalscope.data.sources import read_file_or_source
 from refusalscope.measures.over_refusal.record import (
     BORDERLINE,
     Asked,
@@ -12,7 +10,7 @@ from refusalscope.measures.over_refusal.record import (
     OverRefusalOptions,
 )
 from refusalscope.metrics.intervals import rate_of
-from refusalscope.organisms.borderline import borderline
+from refusalscope.pipeline.borderline import LANGUAGE, borderline_of
 from refusalscope.pipeline.complete_aside import Asked as Questions
 from refusalscope.pipeline.complete_aside import answer_aside, outcomes_aside
 from refusalscope.pipeline.context import RunContext
@@ -21,7 +19,6 @@ from refusalscope.pipeline.session import Session
 from refusalscope.results.measures import FOLDER
 from refusalscope.results.outcomes import Outcome, shares_of
 
-LANGUAGE = "the organism's language"
 _WITHOUT = (
     "no borderline instructions were given; give a file with --borderline (XSTest's safe ones)"
 )
@@ -39,25 +36,13 @@ def measure(session: Session, options: OverRefusalOptions, _item: str = "") -> O
     for dataset in ("harmful", "harmless"):
         found = own_outcomes(run.folder.path, dataset, "baseline")
         rows += _rows(dataset, run.sets[dataset].instructions, found)
-    given = _instructions(run, options)
+    given = borderline_of(run, options.borderline, n=options.n_borderline)
     if not given:
         return OverRefusal(rows=tuple(rows), outcomes=(), source=None, lacking=_WITHOUT)
     outcomes = _answered(run, given)
     rows += _rows(BORDERLINE, given, outcomes)
     source = LANGUAGE if options.borderline is None else options.borderline
     return OverRefusal(rows=tuple(rows), outcomes=outcomes, source=source, lacking=None)
-
-
-def _instructions(run: RunContext, options: OverRefusalOptions) -> list[Instruction]:
-    """The borderline instructions, each once; none where there is nowhere to have them from."""
-    if options.borderline is not None:
-        folder = None if run.options.datasets is None else Path(run.options.datasets)
-        read = read_file_or_source(options.borderline, folder).instructions
-        return [*{one.text: one for one in read}.values()][: options.n_borderline]
-    if run.language is None:
-        return []
-    drawn = borderline(run.language, n=options.n_borderline, seed=run.options.seed)
-    return [Instruction(one.instruction, one.form) for one in drawn]
 
 
 def _answered(run: RunContext, given: Sequence[Instruction]) -> tuple[Outcome | None, ...]:
