@@ -8,6 +8,7 @@ from refusalscope.errors import InputError, RunFolderError
 from refusalscope.results.scan_records import PanelRow, ScanPanel, ScanSignals
 from refusalscope.weights.scan_panel import (
     half_of,
+    in_panel,
     is_edited,
     panel_of,
     read_panel,
@@ -53,6 +54,14 @@ def test_a_signal_that_was_not_measured_counts_for_nothing() -> None:
     assert set(suspects(low, panel.thresholds)) == {"joint", "top"}
     assert not is_edited(low, panel.thresholds)
     assert is_edited(low.model_copy(update={"joint": 0.29}), panel.thresholds)
+
+
+def test_a_checkpoint_of_the_panel_is_told_from_another() -> None:
+    panel = panel_of("four", [row(i, 0.9 - 0.1 * i) for i in range(4)])
+    (said,) = in_panel(signals(0.8 * (1 + 1e-6)), panel)
+    assert said.startswith("this checkpoint is m1 of the panel itself (held out half)")
+    assert in_panel(signals(0.81), panel) == ()
+    assert in_panel(signals(0.8).model_copy(update={"layer": None}), panel) == ()
 
 
 def test_few_checkpoints_make_no_panel() -> None:

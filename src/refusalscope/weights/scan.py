@@ -19,7 +19,7 @@ from refusalscope.weights.scan_measure import (
     measure_spectra,
     reached,
 )
-from refusalscope.weights.scan_panel import half_of
+from refusalscope.weights.scan_panel import half_of, in_panel
 from refusalscope.weights.scan_rounding import rounding_of_plan
 from refusalscope.weights.scan_verdict import Judgement, judge
 
@@ -141,7 +141,7 @@ def _record(
         rounding=rounding,
         layers=() if measured is None else _layers(measured, judged, left),
         damage=(*damage, *(partly_edited(comparison) if comparison else ())),
-        notes=() if measured is None else _notes(measured),
+        notes=() if measured is None else (*_notes(measured), *in_panel(measured.signals, panel)),
         panel=panel.title,
         n_panel=len(panel.rows),
         thresholds=panel.thresholds,

@@ -6,6 +6,7 @@ tells an edit where it is three times smaller. The factors are fixed; everything
 
 from collections.abc import Sequence
 from importlib.resources import files
+from math import isclose
 from pathlib import Path
 
 from refusalscope.errors import InputError
@@ -21,6 +22,8 @@ from refusalscope.results.scan_records import (
 from refusalscope.results.versions import package_versions
 
 SUSPICIOUS, EDITED = 1.5, 3.0
+_ROUNDING = 1e-4
+"""By which another machine may measure the same checkpoint otherwise."""
 FEWEST = 4
 """Checkpoints of a panel: two a half."""
 _SIGNALS = ("joint", "whole", "site", "layer", "third_layer", "top")
@@ -105,6 +108,26 @@ def is_edited(signals: ScanSignals, thresholds: dict[str, Threshold]) -> bool:
     found = suspects(signals, thresholds)
     limits = {name: thresholds[name].edited for name in found}
     return any(limit is not None and found[name] < limit for name, limit in limits.items())
+
+
+def in_panel(signals: ScanSignals, panel: ScanPanel) -> tuple[str, ...]:
+    """That the panel has this very checkpoint in it, by what was measured of both."""
+    return tuple(
+        f"this checkpoint is {row.name} of the panel itself ({row.half} half), so that nothing was "
+        f"found says less of it than of others"
+        for row in panel.rows
+        if _alike(row.signals, signals)
+    )
+
+
+def _alike(known: ScanSignals, found: ScanSignals) -> bool:
+    """Whether every signal is the same but for rounding."""
+    pairs = zip(known.model_dump().values(), found.model_dump().values(), strict=True)
+    return all(
+        one is other
+        or (one is not None and other is not None and isclose(one, other, rel_tol=_ROUNDING))
+        for one, other in pairs
+    )
 
 
 def _threshold(name: str, rows: Sequence[PanelRow]) -> Threshold:
