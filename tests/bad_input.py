@@ -106,6 +106,7 @@ BASES: dict[str, dict[str, str]] = {
     "evaluate loss": {"RUN": "run", "--on-distribution": ""},
     "evaluate stability": {"RUN": "run"},
     "evaluate system-prompts": {"RUN": "run"},
+    "evaluate transfer": {"RUN": "run", "--source": "run"},
     "export": {"RUN": "run", "--out": "out", "--as": "csv"},
     "harden": {"RUN": "run", "--out": "out", "--steps": "1"},
     "import-run": {"FOLDER": "tiny", "--out": "out"},

@@ -67,6 +67,10 @@ OPTIONS = {
         *("RUN", "--alpaca", "--batch-size", "--json", "--max-tokens", "--on-distribution"),
         *("--pile", "--texts", "--trust-remote-code"),
     },
+    "evaluate transfer": {
+        *("RUN", "--json", "--n-random", "--n-shared", "--seed", "--source"),
+        "--trust-remote-code",
+    },
     "evaluate stability": {
         *("RUN", "--json", "--n-draws", "--n-rivals", "--n-scored", "--seed"),
         "--trust-remote-code",

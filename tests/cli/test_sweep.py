@@ -77,7 +77,7 @@ RULES = (
             )
             and row.kind == "zero"
         ),
-        most=25,
+        most=26,
     ),
     Rule(
         reason="a system prompt, a prefix and a text are any text; only a text may not be blank",

@@ -1,7 +1,6 @@
 """Harmful training instructions matched by words with harmless ones, and the direction of pairs."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -11,15 +10,13 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from refusalscope.activations.next_token import refusal_metrics
-from refusalscope.data.read import read_instructions
-from refusalscope.data.sources import read_file_or_source
-from refusalscope.errors import InputError
 from refusalscope.measures.contrast.record import MatchedPairs
 from refusalscope.metrics.auroc import auroc, auroc_interval
 from refusalscope.metrics.contrast import word_scores
 from refusalscope.metrics.matched_pairs import matched_pairs
 from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.harmless_pool import harmless_pool
 from refusalscope.pipeline.stages import metric_threshold
 from refusalscope.pipeline.training import kept_training, stream_at
 from refusalscope.results.contrast_records import Separation
@@ -27,8 +24,6 @@ from refusalscope.results.records import ScoreInterval
 from refusalscope.selection.scorer import Candidate
 
 N_RESAMPLES = 1000
-_FROM_LANGUAGE = 1000
-"""Requests that are drawn of an organism's language."""
 
 
 def pairs_of(
@@ -71,42 +66,6 @@ def pairs_of(
         cosine=cosine_similarity(apart.mean(0), direction.double(), dim=0).item(),
         cosine_interval=ScoreInterval(low=low, high=high),
     )
-
-
-def harmless_pool(run: RunContext) -> list[str]:
-    """All harmless instructions of the run's source but those of validation and test.
-
-    Where the source is a file or the paper's split, more than the run has drawn to train on.
-    """
-    options, sets = run.options, run.sets
-    held_out = {
-        one.text
-        for name in ("harmless_val", "harmless", "harmful_val", "harmful", "harmful_train")
-        for one in sets[name].instructions
-    }
-    own = [one.text for one in sets["harmless_train"].instructions]
-    if options.splits is not None:
-        source = read_instructions(Path(options.splits) / "harmless_train.json")
-    elif options.harmless is not None:
-        folder = None if options.datasets is None else Path(options.datasets)
-        source = read_file_or_source(options.harmless, folder, columns=options.columns).instructions
-    else:
-        return [text for text in dict.fromkeys([*own, *_of_language(run)]) if text not in held_out]
-    texts = dict.fromkeys([*own, *(one.text for one in source)])
-    return [text for text in texts if text not in held_out]
-
-
-def _of_language(run: RunContext) -> list[str]:
-    """Requests of an organism's language; nothing where it has not so many."""
-    if run.language is None:
-        return []
-    try:
-        drawn = run.language.instructions(
-            "train", harmful=False, n=_FROM_LANGUAGE, seed=run.options.seed
-        )
-    except InputError:
-        return []
-    return [one.instruction for one in drawn]
 
 
 def _answers(run: RunContext, prompts: Sequence[Prompt]) -> list[bool]:

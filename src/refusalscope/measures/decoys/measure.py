@@ -10,15 +10,14 @@ from torch import Tensor
 
 from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.activations.next_token import refusal_metrics
-from refusalscope.engine.rows import under, untouched
 from refusalscope.errors import CannotTryError
-from refusalscope.interventions.intervention import Intervention
 from refusalscope.measures.decoys.record import DecoyOptions, Decoys, RivalDirection, RivalName
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.metrics.rate_change import paired_change
 from refusalscope.pipeline.candidates import TRAIN_SETS
 from refusalscope.pipeline.choose import kept_prompts, limits_of
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.first_token import ablation_of, refused_at_first
 from refusalscope.pipeline.label import refused_by_answers
 from refusalscope.pipeline.optimised import optimised_direction
 from refusalscope.pipeline.session import Session
@@ -42,8 +41,8 @@ def measure(session: Session, options: DecoyOptions, _item: str = "") -> Decoys:
     run = session.run
     vector, _ = chosen_direction(run)
     threshold = metric_threshold(run)
-    base = _refused(run, None, threshold)
-    own = _refused(run, vector, threshold)
+    base = refused_at_first(run, "harmful", None, threshold)
+    own = refused_at_first(run, "harmful", ablation_of(vector), threshold)
     makers: dict[RivalName, Callable[[], _Found]] = {
         "optimised": partial(_optimised, run, options),
         "behaviour split": partial(_by_behaviour, run),
@@ -64,21 +63,6 @@ def measure(session: Session, options: DecoyOptions, _item: str = "") -> Decoys:
     )
 
 
-def _refused(
-    run: RunContext, vector: Float[Tensor, " d_model"] | None, threshold: float
-) -> list[bool]:
-    """Whether the first token of each harmful test instruction is a refusal, under ablation."""
-    edit = None if vector is None else Intervention(operator="ablate", vector=vector.float())
-    metrics = refusal_metrics(
-        run.chat,
-        run.prompts("harmful"),
-        run.refusal_tokens,
-        around=untouched if edit is None else under(run.chat, edit),
-        batch_size=run.options.batch_size,
-    )
-    return [metric > threshold for metric in metrics.tolist()]
-
-
 def _rival(
     run: RunContext,
     name: RivalName,
@@ -88,7 +72,7 @@ def _rival(
     own: Sequence[bool],
     threshold: float,
 ) -> RivalDirection:
-    refused = _refused(run, vector, threshold)
+    refused = refused_at_first(run, "harmful", ablation_of(vector), threshold)
     ours, _ = chosen_direction(run)
     return RivalDirection(
         name=name,
@@ -186,7 +170,7 @@ def _category_left_out(run: RunContext, threshold: float) -> _Found:
         if sum(rows) < _LEAST:
             continue
         vector = difference_in_means(harmful=harmful[torch.tensor(rows)].mean(0), harmless=mean)
-        refused = _refused(run, vector, threshold)
+        refused = refused_at_first(run, "harmful", ablation_of(vector), threshold)
         found.append((sum(refused) / len(refused), category, vector))
     if not found:
         raise CannotTryError("too few harmful training prompts are left without any one category")
