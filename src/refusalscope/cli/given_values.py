@@ -17,11 +17,24 @@ blank value is a variable that is not set, and as a path it would be the folder 
 
 
 def check_values(command: Any) -> None:  # noqa: ANN401 - typer's own click
-    """Let a command and those below it refuse values that make sense for none."""
-    for child in getattr(command, "commands", {}).values():
-        check_values(child)
+    """Let a command refuse values that make sense for none, and those below it when they are met.
+
+    A group is asked for a command by its name, so a command that is not asked for is never made:
+    those of measures take the import of all of them.
+    """
     for parameter in command.params:
         parameter.process_value = partial(_processed, parameter, parameter.process_value)
+    if hasattr(command, "get_command"):
+        command.get_command = partial(_checked_command, command.get_command, set())
+
+
+def _checked_command(get_command: Any, known: set[str], context: Any, name: str) -> Any:  # noqa: ANN401
+    """The command of that name in a group, checked once."""
+    found = get_command(context, name)
+    if found is not None and name not in known:
+        known.add(name)
+        check_values(found)
+    return found
 
 
 def _processed(parameter: Any, process: Any, context: Any, value: Any) -> Any:  # noqa: ANN401

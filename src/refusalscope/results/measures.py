@@ -125,6 +125,18 @@ class Measure(Generic[R]):
         return _imported(self.measure)(session, options, item)
 
 
+def late(place: str) -> Callable[..., Any]:
+    """The function that "MODULE:NAME" names, imported when it is first called.
+
+    Pages of measures are wanted where something was measured, their options by every command.
+    """
+
+    def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        return _imported(place)(*args, **kwargs)
+
+    return called
+
+
 def _imported(function: Callable[..., Any] | str) -> Callable[..., Any]:
     """The function, or the one that "MODULE:NAME" names."""
     if isinstance(function, str):

@@ -1,10 +1,9 @@
 """Tasks of lm-evaluation-harness under each condition, with paired differences."""
 
-from refusalscope.measures.coherence.page import lines, section, summary
 from refusalscope.measures.coherence.task import names, says, settings
 from refusalscope.pipeline.evaluation_options import CoherenceOptions
 from refusalscope.results.coherence_records import TaskCoherence
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="coherence",
@@ -18,8 +17,8 @@ MEASURE = Measure(
     items=names,
     settings=settings,
     says=says,
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
     key="tasks",
 )

@@ -1,8 +1,7 @@
 """What the direction tells apart: words, harm, or the model's own refusals."""
 
-from refusalscope.measures.contrast.page import lines, section, summary
 from refusalscope.measures.contrast.record import ContrastMeasure, ContrastOptions
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="contrast",
@@ -11,7 +10,7 @@ MEASURE = Measure(
     record=ContrastMeasure,
     measure=f"{__name__}.measure:measure",
     needs=("judge",),
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
 )

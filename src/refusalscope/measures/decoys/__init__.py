@@ -1,8 +1,7 @@
 """Whether difference in means was led astray: directions that do not rest on the two means."""
 
-from refusalscope.measures.decoys.page import lines, section, summary
 from refusalscope.measures.decoys.record import DecoyOptions, Decoys
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="decoys",
@@ -10,7 +9,7 @@ MEASURE = Measure(
     options=DecoyOptions,
     record=Decoys,
     measure=f"{__name__}.measure:measure",
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
 )

@@ -1,8 +1,7 @@
 """Outcomes and damage over the strength of the edit: how much is enough, and what it costs."""
 
-from refusalscope.measures.dose.page import lines, section, summary
 from refusalscope.measures.dose.record import Dose, DoseOptions
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="dose",
@@ -11,7 +10,7 @@ MEASURE = Measure(
     record=Dose,
     measure=f"{__name__}.measure:measure",
     needs=("complete", "judge", "outcomes"),
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
 )

@@ -1,8 +1,7 @@
 """KL of each condition along the baseline's own answers, token by token."""
 
-from refusalscope.measures.drift.page import lines, section, summary
 from refusalscope.measures.drift.record import Drift, DriftOptions, baseline_answers, digest_of
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="drift",
@@ -16,7 +15,7 @@ MEASURE = Measure(
         "digest of the answers": digest_of(baseline_answers(folder))
     },
     says=lambda record: {"digest of the answers": record.sha256},
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
 )

@@ -1,8 +1,7 @@
 """The choice by every estimator of candidates, and by COSMIC's rule, beside the run's own."""
 
-from refusalscope.measures.estimators.page import lines, section, summary
 from refusalscope.measures.estimators.record import Estimators, EstimatorsOptions
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="estimators",
@@ -11,7 +10,7 @@ MEASURE = Measure(
     record=Estimators,
     measure=f"{__name__}.measure:measure",
     needs=("complete",),
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
 )

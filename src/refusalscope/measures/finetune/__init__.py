@@ -1,9 +1,8 @@
 """Interventions beside LoRA fine-tuning on pairs of instruction and answer (Table 10)."""
 
-from refusalscope.measures.finetune.page import lines
 from refusalscope.pipeline.evaluation_options import FinetuneOptions
 from refusalscope.results.finetune_records import FinetuneComparison
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="finetune",
@@ -13,5 +12,5 @@ MEASURE = Measure(
     measure=f"{__name__}.measure:measure",
     file="evaluation/finetune.json",
     adds=True,
-    lines=lines,
+    lines=late(f"{__name__}.page:lines"),
 )

@@ -1,8 +1,7 @@
 """Guarded running: where a monitor fires, the direction is added; everything else is left alone."""
 
-from refusalscope.measures.guard.page import lines, section, summary
 from refusalscope.measures.guard.record import Guarded, GuardOptions, asked_of
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="guard",
@@ -13,8 +12,8 @@ MEASURE = Measure(
     needs=("complete", "judge", "outcomes"),
     items=asked_of,
     settings=f"{__name__}.settings:settings",
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
     key="asked",
 )

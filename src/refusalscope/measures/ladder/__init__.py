@@ -1,8 +1,7 @@
 """Ways past a model's refusal, the least access first, each with what it does and its cost."""
 
-from refusalscope.measures.ladder.page import lines, section, summary
 from refusalscope.measures.ladder.record import LadderOptions, Rung, rungs_of
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="ladder",
@@ -13,8 +12,8 @@ MEASURE = Measure(
     needs=("complete", "judge", "outcomes"),
     items=rungs_of,
     settings=f"{__name__}.settings:settings",
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
     key="rungs",
 )

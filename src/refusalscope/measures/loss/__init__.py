@@ -1,9 +1,9 @@
 """Cross-entropy of the paper's three texts under each condition (Table 9)."""
 
-from refusalscope.measures.loss.page import lines, names, says
+from refusalscope.measures.loss.page import names, says
 from refusalscope.pipeline.evaluation_options import LossOptions
 from refusalscope.results.loss_records import TextLosses
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="loss",
@@ -17,6 +17,6 @@ MEASURE = Measure(
     items=names,
     settings=f"{__name__}.texts:settings",
     says=says,
-    lines=lines,
+    lines=late(f"{__name__}.page:lines"),
     key="losses",
 )

@@ -1,8 +1,7 @@
 """What the direction means: tokens, concepts, features, and harm apart from refusal."""
 
-from refusalscope.measures.meaning.page import lines, section, summary
 from refusalscope.measures.meaning.record import Meaning, MeaningOptions
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="meaning",
@@ -11,7 +10,7 @@ MEASURE = Measure(
     record=Meaning,
     measure=f"{__name__}.measure:measure",
     settings=f"{__name__}.settings:settings",
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
 )

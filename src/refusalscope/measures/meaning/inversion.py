@@ -7,6 +7,7 @@ answer; the direction of refusal, read at the template's last token, moves refus
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 
 from jaxtyping import Float
@@ -37,6 +38,44 @@ _Sides = dict[Dataset, list[Prompt]]
 _Numbers = dict[Dataset, list[float]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Readouts:
+    """What is read of the same instructions under any intervention.
+
+    Attributes:
+        plain: The instructions as they are.
+        asked: The question about each of them; None where it cannot be put.
+        words: First tokens of yes and of no.
+    """
+
+    run: RunContext
+    plain: _Sides
+    asked: _Sides | None
+    words: tuple[list[int], list[int]]
+
+    def refusal(self, name: Dataset, around: Around) -> list[float]:
+        """The refusal metric of each instruction."""
+        return refusal_metrics(
+            self.run.chat,
+            self.plain[name],
+            self.run.refusal_tokens,
+            around=around,
+            batch_size=self.run.options.batch_size,
+        ).tolist()
+
+    def judged(self, name: Dataset, around: Around) -> list[float]:
+        """The log-odds of yes; nothing where the question cannot be put."""
+        if self.asked is None:
+            return []
+        return by_prompt(
+            self.run.chat,
+            self.asked[name],
+            lambda logits, _rows: _log_odds(logits, self.words),
+            around=around,
+            batch_size=self.run.options.batch_size,
+        ).tolist()
+
+
 def inversion_of(
     run: RunContext,
     directions: dict[Moving, Float[Tensor, " d_model"]],
@@ -50,53 +89,10 @@ def inversion_of(
         InputError: the question has no place for the instruction, or an answer is no word.
         NumericalError: a logit is NaN or infinite.
     """
-    if options.question.count(_HOLE) != 1:
-        raise InputError(
-            f"the question {options.question[:60]!r} has {_HOLE} {options.question.count(_HOLE)} "
-            f"times; expected it once, where the instruction goes"
-        )
-    for flag, word in (("--yes", options.yes), ("--no", options.no)):
-        if not word.strip() or not word.isprintable():
-            raise InputError(f"{flag} is {word!r}; expected the word that the answer begins with")
-    chosen: dict[Dataset, list[str]] = {
-        name: [one.text for one in run.sets[name].instructions][: options.n_prompts]
-        for name in _SIGNS
-    }
-    plain: _Sides = {name: run.chat.encode(own) for name, own in chosen.items()}
-    lacking = None
-    asked: _Sides = {}
-    words: tuple[list[int], list[int]] = ([], [])
-    try:
-        words = _first_tokens(run, options)
-        asked = {
-            name: run.chat.encode([options.question.replace(_HOLE, text) for text in own])
-            for name, own in chosen.items()
-        }
-    except (CannotTryError, InstructionsError) as error:
-        lacking = str(error)
-
-    def refused(name: Dataset, around: Around) -> list[float]:
-        return refusal_metrics(
-            run.chat,
-            plain[name],
-            run.refusal_tokens,
-            around=around,
-            batch_size=run.options.batch_size,
-        ).tolist()
-
-    def judged(name: Dataset, around: Around) -> list[float]:
-        if lacking is not None:
-            return []
-        return by_prompt(
-            run.chat,
-            asked[name],
-            lambda logits, _rows: _log_odds(logits, words),
-            around=around,
-            batch_size=run.options.batch_size,
-        ).tolist()
-
-    base_refused: _Numbers = {name: refused(name, untouched) for name in _SIGNS}
-    base_judged: _Numbers = {name: judged(name, untouched) for name in _SIGNS}
+    _require_question(options)
+    readouts, lacking = _readouts(run, options)
+    refused: _Numbers = {name: readouts.refusal(name, untouched) for name in _SIGNS}
+    judged: _Numbers = {name: readouts.judged(name, untouched) for name in _SIGNS}
     moved: list[Moved] = []
     each = list(product(_SIGNS, directions, (False, True)))
     with run.progress.stage("move", len(each), unit="directions") as advance:
@@ -111,20 +107,50 @@ def inversion_of(
                     dataset=name,
                     direction=direction,
                     is_control=is_control,
-                    refusal=_change(base_refused[name], refused(name, around)),
-                    judged=None
-                    if lacking is not None
-                    else _change(base_judged[name], judged(name, around)),
+                    refusal=_change(refused[name], readouts.refusal(name, around)),
+                    judged=_change(judged[name], readouts.judged(name, around))
+                    if judged[name]
+                    else None,
                 )
             )
             advance(1)
-    told = None if lacking is not None else _told(base_judged)
-    return (
-        Inversion(
-            question=options.question, yes=options.yes, no=options.no, told=told, lacking=lacking
-        ),
-        tuple(moved),
+    inversion = Inversion(
+        question=options.question,
+        yes=options.yes,
+        no=options.no,
+        told=_told(judged),
+        lacking=lacking,
     )
+    return inversion, tuple(moved)
+
+
+def _require_question(options: MeaningOptions) -> None:
+    for flag, word in (("--yes", options.yes), ("--no", options.no)):
+        if not word.strip() or not word.isprintable():
+            raise InputError(f"{flag} is {word!r}; expected the word that the answer begins with")
+    if options.question.count(_HOLE) != 1:
+        raise InputError(
+            f"the question {options.question[:60]!r} has {_HOLE} {options.question.count(_HOLE)} "
+            f"times; expected it once, where the instruction goes"
+        )
+
+
+def _readouts(run: RunContext, options: MeaningOptions) -> tuple[_Readouts, str | None]:
+    """What is read, and why the question is not put; None where it is."""
+    texts: dict[Dataset, list[str]] = {
+        name: [one.text for one in run.sets[name].instructions][: options.n_prompts]
+        for name in _SIGNS
+    }
+    plain: _Sides = {name: run.chat.encode(own) for name, own in texts.items()}
+    try:
+        words = _first_tokens(run, options)
+        asked: _Sides = {
+            name: run.chat.encode([options.question.replace(_HOLE, text) for text in own])
+            for name, own in texts.items()
+        }
+    except (CannotTryError, InstructionsError) as error:
+        return _Readouts(run=run, plain=plain, asked=None, words=([], [])), str(error)
+    return _Readouts(run=run, plain=plain, asked=asked, words=words), None
 
 
 def _first_tokens(run: RunContext, options: MeaningOptions) -> tuple[list[int], list[int]]:

@@ -1,8 +1,7 @@
 """Refusal as it is: harmful, harmless and borderline instructions, by category."""
 
-from refusalscope.measures.over_refusal.page import lines, section, summary
 from refusalscope.measures.over_refusal.record import OverRefusal, OverRefusalOptions
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="over-refusal",
@@ -12,7 +11,7 @@ MEASURE = Measure(
     measure=f"{__name__}.measure:measure",
     needs=("complete", "judge", "outcomes"),
     settings=f"{__name__}.settings:settings",
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
 )

@@ -1,8 +1,7 @@
 """What still knows: whether harm can be read from activations once refusal is taken out."""
 
-from refusalscope.measures.recognition.page import lines, section, summary
 from refusalscope.measures.recognition.record import Recognition, RecognitionOptions
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="recognition",
@@ -10,7 +9,7 @@ MEASURE = Measure(
     options=RecognitionOptions,
     record=Recognition,
     measure=f"{__name__}.measure:measure",
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
 )

@@ -1,8 +1,7 @@
 """Whether other prompts of the same kinds would give the same direction, place and effect."""
 
-from refusalscope.measures.stability.page import lines, section, summary
 from refusalscope.measures.stability.record import PromptStability, StabilityOptions
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="stability",
@@ -11,7 +10,7 @@ MEASURE = Measure(
     record=PromptStability,
     measure=f"{__name__}.measure:measure",
     needs=("select",),
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
 )

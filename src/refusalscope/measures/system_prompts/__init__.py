@@ -1,8 +1,7 @@
 """Refusal and safety of harmful instructions under several system prompts."""
 
-from refusalscope.measures.system_prompts.page import lines, section
 from refusalscope.measures.system_prompts.record import SystemPromptOptions
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 from refusalscope.results.system_prompt_records import SystemPromptSweep
 
 MEASURE = Measure(
@@ -13,6 +12,6 @@ MEASURE = Measure(
     measure=f"{__name__}.measure:measure",
     file="evaluation/system_prompts.json",
     adds=True,
-    section=section,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    lines=late(f"{__name__}.page:lines"),
 )

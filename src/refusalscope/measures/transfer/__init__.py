@@ -1,8 +1,7 @@
 """The direction of another model, carried over by a map between their activations."""
 
-from refusalscope.measures.transfer.page import lines, section, summary
 from refusalscope.measures.transfer.record import Transfer, TransferOptions
-from refusalscope.results.measures import Measure
+from refusalscope.results.measures import Measure, late
 
 MEASURE = Measure(
     name="transfer",
@@ -11,7 +10,7 @@ MEASURE = Measure(
     record=Transfer,
     measure=f"{__name__}.measure:measure",
     settings=f"{__name__}.settings:settings",
-    section=section,
-    summary=summary,
-    lines=lines,
+    section=late(f"{__name__}.page:section"),
+    summary=late(f"{__name__}.page:summary"),
+    lines=late(f"{__name__}.page:lines"),
 )
