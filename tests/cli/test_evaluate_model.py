@@ -1,11 +1,11 @@
 """What `refusalscope evaluate` measures by running the model of a finished run again."""
 
 import json
-import sys
 from pathlib import Path
 from statistics import stdev
 
 import pytest
+from no_harness import take_away
 from tiny_judges import save_tiny_judge
 from tiny_runs import Caller, contents
 
@@ -200,8 +200,7 @@ def test_another_text_under_the_same_name_overwrites_nothing(
 def test_coherence_without_the_harness_says_what_to_install(
     refusalscope: Caller, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "lm_eval", None)
-    monkeypatch.delitem(sys.modules, "refusalscope.measures.coherence.harness", raising=False)
+    take_away(monkeypatch)
     before = contents(run_folder)
     called = refusalscope("evaluate", "coherence", run_folder, "--tasks", "gsm8k")
     assert called.line.endswith("install it with: pip install 'refusalscope[eval]'\n")

@@ -1,11 +1,11 @@
 """`refusalscope run --paper` on a tiny model: what it measures, and what it says it lacks."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from judge_server import judge_server
+from no_harness import take_away
 from tiny_runs import Caller, contents
 
 from refusalscope.results.paper_table import PaperTable, PaperTables, TableRow
@@ -20,8 +20,7 @@ WRITTEN = {
 
 @pytest.fixture(autouse=True)
 def no_harness(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lm_eval", None)
-    monkeypatch.delitem(sys.modules, "refusalscope.measures.coherence.harness", raising=False)
+    take_away(monkeypatch)
 
 
 def ours(folder: Path, number: int) -> list[TableRow]:
