@@ -29,6 +29,7 @@ from refusalscope.measures.meaning.record import (
 from refusalscope.metrics.auroc import auroc, auroc_interval
 from refusalscope.metrics.paired import paired_difference
 from refusalscope.models.prompts import Prompt
+from refusalscope.models.text_tokens import token_ids
 from refusalscope.pipeline.context import RunContext
 from refusalscope.results.contrast_records import Separation
 
@@ -162,7 +163,7 @@ def _first_tokens(run: RunContext, options: MeaningOptions) -> tuple[list[int], 
     found: list[list[int]] = []
     for word in (options.yes, options.no):
         spelled = [
-            run.chat.tokenizer(text, add_special_tokens=False).input_ids
+            token_ids(run.chat.tokenizer, [text])
             for text in (word, f" {word}", word.lower(), f" {word.lower()}")
         ]
         unknown = run.chat.tokenizer.unk_token_id
