@@ -130,12 +130,12 @@ ROWS = [row for row in table() if not left_out(row)]
 
 
 def quick() -> list[Row]:
-    """A row of every other option, and of each the next kind of value."""
+    """A row of every third option, and of each the next kind of value."""
     by_option: dict[tuple[str, str], list[Row]] = {}
     for row in ROWS:
         by_option.setdefault((row.command, row.option), []).append(row)
     return [
-        rows[7 * number % len(rows)] for number, rows in list(enumerate(by_option.values()))[::2]
+        rows[7 * number % len(rows)] for number, rows in list(enumerate(by_option.values()))[::3]
     ]
 
 
