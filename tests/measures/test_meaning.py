@@ -224,6 +224,16 @@ def test_the_verdict_says_what_moves_the_judgement(by_r: float, by_harm: float, 
     assert says in moved_verdict(meaning(0.9, by_r=by_r, by_harm=by_harm))
 
 
+def test_a_direction_that_moves_no_more_than_a_random_one_moves_nothing() -> None:
+    found = meaning(0.9, by_r=0.1, by_harm=3.0)
+    control = moved("harmfulness", 2.9).model_copy(update={"is_control": True})
+    beside = found.model_copy(update={"moved": (*found.moved, control)})
+    assert "Neither moves" in moved_verdict(beside)
+    small = control.model_copy(update={"judged": change(0.2)})
+    beside = found.model_copy(update={"moved": (*found.moved, small)})
+    assert "It moves what the model judges harmful" in moved_verdict(beside)
+
+
 def test_a_question_that_is_not_understood_decides_nothing() -> None:
     found = meaning(0.6, by_r=3.0, by_harm=3.0)
     assert "hardly understood" in question_verdict(found)

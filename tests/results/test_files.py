@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from tiny_runs import names
 
 from refusalscope.errors import OutputError
-from refusalscope.results.files import new_folder, sha256_file, sha256_text, write_file
+from refusalscope.results.files import by_content, new_folder, sha256_file, sha256_text, write_file
 
 
 def full_disk(_descriptor: int) -> None:
@@ -127,6 +127,16 @@ def test_digests_are_those_of_the_bytes(tmp_path: Path) -> None:
     assert sha256_file(path) == sha256_text("a" * ((1 << 20) + 7))
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert sha256_text("") == empty
+
+
+def test_an_option_that_names_a_file_is_what_the_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("x")
+    plain = {"file": str(path), "source": "harmbench", "none": None, "n": 3}
+    found = by_content(plain, file="pairs", source="texts", none="texts")
+    assert found.pop("digest of the pairs") == sha256_text("x")
+    assert found == {"source": "harmbench", "none": None, "n": 3}
+    assert plain["file"] == str(path)
 
 
 def test_a_link_that_leads_nowhere_is_no_free_name_for_a_folder(tmp_path: Path) -> None:

@@ -21,12 +21,28 @@ def mean_next_token_probabilities(
     Raises:
         NumericalError: a logit is NaN or infinite.
     """
+    return mean_of_logits(chat, prompts, lambda logits: logits.softmax(-1), batch_size=batch_size)
+
+
+def mean_of_logits(
+    chat: ChatModel,
+    prompts: Sequence[Prompt],
+    of: Callable[[Float[Tensor, "batch d_vocab"]], Float[Tensor, "batch d_vocab"]],
+    *,
+    around: Around = untouched,
+    batch_size: int = 32,
+) -> Float[Tensor, " d_vocab"]:
+    """Mean over prompts of what `of` makes of the next-token logits, in float64.
+
+    Raises:
+        NumericalError: a logit is NaN or infinite.
+    """
 
     def summed(step: Step) -> Tensor:
-        return exact(require_finite(step.logits)).softmax(-1).sum(0).cpu().double()
+        return of(exact(require_finite(step.logits))).sum(0).cpu().double()
 
     total: Tensor | None = None
-    for _, part in engine_of(chat, batch_size=batch_size).run(prompts, summed):
+    for _, part in engine_of(chat, batch_size=batch_size).run(prompts, summed, around=around):
         total = part if total is None else total + part
     if total is None:
         raise ValueError("no prompt was given; at least one is needed")

@@ -88,6 +88,11 @@ def random_direction(like: Float[Tensor, " d_model"], *, seed: int) -> Float[Ten
     return (vector / vector.norm() * like.to(torch.float64).norm().cpu()).float().to(like.device)
 
 
+def cosine_of(one: Float[Tensor, " d_model"], other: Float[Tensor, " d_model"]) -> float:
+    """Cosine of two vectors, in float64; 0 where one has length zero."""
+    return torch.nn.functional.cosine_similarity(one.double(), other.double(), dim=0).item()
+
+
 def scaled(direction: Float[Tensor, " d_model"], coefficient: float) -> Float[Tensor, " d_model"]:
     """Coefficient * direction, in float64.
 

@@ -44,6 +44,10 @@ class Monitor:
         """How many of some instructions it was fitted, chosen or set on."""
         return int(torch.isin(digests(instructions), self.seen).sum())
 
+    def flags(self, scores: Float[Tensor, " prompt"]) -> list[bool]:
+        """At which scores it fires: those above its threshold."""
+        return (scores > self.facts.threshold).tolist()
+
     def probability(self, scores: Float[Tensor, " prompt"]) -> Float[Tensor, " prompt"] | None:
         """Of being harmful, were half of all prompts so; None without a map to probabilities."""
         platt = self.facts.platt

@@ -1,13 +1,14 @@
 """Borderline instructions of a run: safe ones that look harmful, from a file or a language."""
 
-from pathlib import Path
-
 from refusalscope.data.instruction import Instruction
-from refusalscope.data.sources import read_file_or_source
 from refusalscope.organisms.borderline import borderline
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.instructions import read_given
 
 LANGUAGE = "the organism's language"
+WITHOUT = (
+    "no borderline instructions were given; give a file with --borderline (XSTest's safe ones)"
+)
 
 
 def borderline_of(run: RunContext, source: str | None, *, n: int) -> list[Instruction]:
@@ -21,8 +22,7 @@ def borderline_of(run: RunContext, source: str | None, *, n: int) -> list[Instru
         InstructionsError: the file is none of instructions.
     """
     if source is not None:
-        folder = None if run.options.datasets is None else Path(run.options.datasets)
-        read = read_file_or_source(source, folder).instructions
+        read = read_given(source, run.options).instructions
         return [*{one.text: one for one in read}.values()][:n]
     if run.language is None:
         return []

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from refusalscope.data.read import read_instructions
-from refusalscope.data.sources import read_file_or_source
 from refusalscope.errors import InputError
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.instructions import read_given
 
 _FROM_LANGUAGE = 1000
 """Requests that are drawn of an organism's language."""
@@ -26,8 +26,7 @@ def harmless_pool(run: RunContext) -> list[str]:
     if options.splits is not None:
         source = read_instructions(Path(options.splits) / "harmless_train.json")
     elif options.harmless is not None:
-        folder = None if options.datasets is None else Path(options.datasets)
-        source = read_file_or_source(options.harmless, folder, columns=options.columns).instructions
+        source = read_given(options.harmless, options, columns=options.columns).instructions
     else:
         return [text for text in dict.fromkeys([*own, *_of_language(run)]) if text not in held_out]
     texts = dict.fromkeys([*own, *(one.text for one in source)])

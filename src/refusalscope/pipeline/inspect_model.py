@@ -175,8 +175,7 @@ class RunModel(ModelAPI):
             self._monitor,
             batch_size=self._options.batch_size,
         )
-        threshold = self._monitor.facts.threshold
-        return ["addition" if score > threshold else "baseline" for score in scores.tolist()]
+        return ["addition" if fires else "baseline" for fires in self._monitor.flags(scores)]
 
     def _output(self, prompt: Prompt, found: Completion, stops: list[str]) -> ModelOutput:
         # None is for imported completions; this one was just written.

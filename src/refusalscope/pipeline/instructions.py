@@ -1,6 +1,7 @@
 """The six sets of instructions of a run: harmful and harmless, train, validation and test."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def read_instruction_sets(options: RunOptions, language: Language | None) -> Ins
 
 
 def _from_file(name: str, path: str, options: RunOptions) -> InstructionSets:
-    return divide(name, _read(path, options), options, source=path)
+    return divide(name, read_given(path, options, columns=options.columns), options, source=path)
 
 
 def divide(
@@ -140,13 +141,18 @@ def divide(
     }
 
 
-def _read(path: str, options: RunOptions) -> InstructionFile:
+def read_given(path: str, options: RunOptions, *, columns: Sequence[str] = ()) -> InstructionFile:
+    """A file of instructions, or a data set by its name in the run's folder of them.
+
+    Raises:
+        InstructionsError: it is none.
+    """
     folder = None if options.datasets is None else Path(options.datasets)
-    return read_file_or_source(path, folder, columns=options.columns)
+    return read_file_or_source(path, folder, columns=columns)
 
 
 def _whole_file(name: str, path: str, options: RunOptions) -> InstructionSet:
-    read = _read(path, options)
+    read = read_given(path, options, columns=options.columns)
     unique = tuple({i.text: i for i in read.instructions}.values())
     return InstructionSet(
         name=name,

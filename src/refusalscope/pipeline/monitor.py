@@ -128,10 +128,12 @@ def _scored(
             instruction=row.text,
             category=row.category,
             score=score,
-            is_flagged=score > monitor.facts.threshold,
+            is_flagged=fires,
             probability=None if probabilities is None else float(probabilities[i]),
         )
-        for i, (row, score) in enumerate(zip(rows, scores.tolist(), strict=True))
+        for i, (row, score, fires) in enumerate(
+            zip(rows, scores.tolist(), monitor.flags(scores), strict=True)
+        )
     ]
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalscope.directions.direction import cosine_of
 from refusalscope.errors import CannotTryError
 from refusalscope.models.prompts import Prompt
 from refusalscope.pipeline.context import RunContext
@@ -74,7 +74,7 @@ def optimised_direction(run: RunContext, *, steps: int, n_prompts: int) -> OwnOp
     n_backward = steps * _passes(harmful, harmless)
     return OwnOptimised(
         vector=found,
-        cosine=torch.nn.functional.cosine_similarity(found.double(), vector.double(), dim=0).item(),
+        cosine=cosine_of(found, vector),
         n_forward=len(harmless) + n_backward,
         n_backward=n_backward,
     )

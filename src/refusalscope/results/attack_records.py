@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from refusalscope.errors import InputError
 from refusalscope.results.flags import Flag
 from refusalscope.results.numbers import Count, CountOrZero
 from refusalscope.results.record import Record
@@ -24,6 +25,25 @@ class PromptAttackOptions(Record):
     search_steps: Annotated[CountOrZero, Flag("Steps of the search for a suffix; 0 is none.")] = 30
     search_candidates: Annotated[Count, Flag("Suffixes tried in a step.")] = 32
     search_prompts: Annotated[Count, Flag("Prompts that a suffix is sought on.")] = 4
+
+
+OPTIONS_OF: dict[str, tuple[str, ...]] = {
+    "system_prompt": ("system_prompt",),
+    "answer_prefix": ("prefix",),
+    "random_suffix": ("suffix_tokens",),
+    "searched_suffix": ("suffix_tokens", "search_steps", "search_candidates", "search_prompts"),
+}
+"""The options that each attack depends on."""
+
+
+def require_attacks(options: PromptAttackOptions) -> None:
+    """Refuse what could only fail later.
+
+    Raises:
+        InputError: an answer's beginning is blank.
+    """
+    if options.prefix is not None and not options.prefix.strip():
+        raise InputError("--answer-start is blank; give the first words of an answer")
 
 
 class Cost(Record):

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -115,6 +115,22 @@ def output_error(path: Path, error: OSError) -> OutputError:
 def sha256_text(text: str) -> str:
     """Hex digest of a text in UTF-8."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def by_content(plain: Mapping[str, object], **words: str) -> dict[str, object]:
+    """Options as plain data, those that name a file by the digest of what it holds.
+
+    Args:
+        words: Options that may name one, each with what is in it; what names no file stays as
+            it is.
+    """
+    found = dict(plain)
+    for name, what in words.items():
+        given = found.get(name)
+        if isinstance(given, str) and Path(given).is_file():
+            del found[name]
+            found[f"digest of the {what}"] = sha256_file(Path(given))
+    return found
 
 
 def sha256_file(path: Path) -> str:

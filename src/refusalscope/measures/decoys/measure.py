@@ -10,6 +10,7 @@ from torch import Tensor
 
 from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.activations.next_token import refusal_metrics
+from refusalscope.directions.direction import cosine_of
 from refusalscope.errors import CannotTryError
 from refusalscope.measures.decoys.record import DecoyOptions, Decoys, RivalDirection, RivalName
 from refusalscope.metrics.intervals import rate_of
@@ -77,7 +78,7 @@ def _rival(
     return RivalDirection(
         name=name,
         detail=detail,
-        cosine=_cosine(vector, ours),
+        cosine=cosine_of(vector, ours),
         refused=rate_of(refused),
         change=paired_change(dict(enumerate(own)), dict(enumerate(refused))),
     )
@@ -85,10 +86,6 @@ def _rival(
 
 def _none(name: RivalName, why: str) -> RivalDirection:
     return RivalDirection(name=name, detail="", cosine=None, refused=None, change=None, lacking=why)
-
-
-def _cosine(one: Float[Tensor, " d_model"], other: Float[Tensor, " d_model"]) -> float:
-    return torch.nn.functional.cosine_similarity(one.double(), other.double(), dim=0).item()
 
 
 def _optimised(run: RunContext, options: DecoyOptions) -> _Found:

@@ -22,7 +22,7 @@ from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.prompts import Prompt
 from refusalscope.monitors.monitor import Monitor, load_monitor
 from refusalscope.monitors.score import require_same_shape, score_prompts
-from refusalscope.pipeline.borderline import borderline_of
+from refusalscope.pipeline.borderline import WITHOUT, borderline_of
 from refusalscope.pipeline.complete_aside import DATASET, Asked, answer_aside, outcomes_aside
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.outcomes import own_outcomes
@@ -33,9 +33,6 @@ from refusalscope.results.attack_records import PROMPT_ATTACKS
 from refusalscope.results.measures import FOLDER
 from refusalscope.results.outcomes import Outcome, refused_by_index, shares_of
 
-_WITHOUT = (
-    "no borderline instructions were given; give a file with --borderline (XSTest's safe ones)"
-)
 _Outcomes = tuple[Outcome | None, ...]
 
 
@@ -67,47 +64,40 @@ def measure(session: Session, options: GuardOptions, item: str) -> Guarded:
     monitor = load_monitor(Path(options.monitor))
     require_same_shape(run.chat, monitor)
     # A file that is none ends the first item, not the last.
-    given = borderline_of(run, options.borderline, n=options.n_borderline)
-    if item == BORDERLINE:
-        if not given:
-            return Guarded(name=item, lacking=_WITHOUT)
-        prompts = run.chat.encode([one.text for one in given])
-        questions = _Questions(
-            item=item,
-            dataset=item,
-            chat=run.chat,
-            reader=run.chat,
-            instructions=given,
-            prompts=prompts,
-            seen=prompts,
-        )
-    elif item in PROMPT_ATTACKS:
-        try:
-            attack = prompt_attack(run, item, options)
-        except (ChatTemplateError, InstructionsError, CannotTryError) as error:
-            return Guarded(name=item, lacking=str(error))
-        questions = _Questions(
-            item=item,
-            dataset=DATASET,
-            chat=attack.chat,
-            reader=attack.reader,
-            instructions=run.sets[DATASET].instructions,
-            prompts=attack.prompts,
-            seen=attack.seen,
-            detail=attack.detail,
-        )
-    else:
-        prompts = run.prompts(item)
-        questions = _Questions(
-            item=item,
-            dataset=item,
-            chat=run.chat,
-            reader=run.chat,
-            instructions=run.sets[item].instructions,
-            prompts=prompts,
-            seen=prompts,
-        )
+    borderline = borderline_of(run, options.borderline, n=options.n_borderline)
+    if item == BORDERLINE and not borderline:
+        return Guarded(name=item, lacking=WITHOUT)
+    if item not in PROMPT_ATTACKS:
+        given = borderline if item == BORDERLINE else run.sets[item].instructions
+        return _guarded(run, _as_they_are(run, item, given), monitor, options)
+    try:
+        attack = prompt_attack(run, item, options)
+    except (ChatTemplateError, InstructionsError, CannotTryError) as error:
+        return Guarded(name=item, lacking=str(error))
+    questions = _Questions(
+        item=item,
+        dataset=DATASET,
+        chat=attack.chat,
+        reader=attack.reader,
+        instructions=run.sets[DATASET].instructions,
+        prompts=attack.prompts,
+        seen=attack.seen,
+        detail=attack.detail,
+    )
     return _guarded(run, questions, monitor, options)
+
+
+def _as_they_are(run: RunContext, item: str, given: Sequence[Instruction]) -> _Questions:
+    prompts = run.chat.encode([one.text for one in given])
+    return _Questions(
+        item=item,
+        dataset=item,
+        chat=run.chat,
+        reader=run.chat,
+        instructions=given,
+        prompts=prompts,
+        seen=prompts,
+    )
 
 
 def _guarded(
@@ -141,7 +131,7 @@ def _flags(run: RunContext, questions: _Questions, monitor: Monitor) -> list[boo
     scores = score_prompts(
         questions.reader, questions.seen, monitor, batch_size=run.options.batch_size
     )
-    return [score > monitor.facts.threshold for score in scores.tolist()]
+    return monitor.flags(scores)
 
 
 def _plain(run: RunContext, questions: _Questions, folder: Path) -> _Outcomes:

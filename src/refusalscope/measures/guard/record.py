@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from refusalscope.errors import InputError
-from refusalscope.results.attack_records import PROMPT_ATTACKS, PromptAttackOptions
+from refusalscope.results.attack_records import PROMPT_ATTACKS, PromptAttackOptions, require_attacks
 from refusalscope.results.flags import Flag
 from refusalscope.results.numbers import Count, Factor
 from refusalscope.results.outcomes import Outcome
@@ -77,6 +77,5 @@ def asked_of(options: GuardOptions) -> Sequence[str]:
         )
     if not options.coefficient:
         raise InputError("--coefficient is 0, which adds nothing; give another factor")
-    if options.prefix is not None and not options.prefix.strip():
-        raise InputError("--answer-start is blank; give the first words of an answer")
+    require_attacks(options)
     return ASKED

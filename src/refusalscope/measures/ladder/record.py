@@ -7,7 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from refusalscope.errors import InputError
-from refusalscope.results.attack_records import PROMPT_ATTACKS, Cost, PromptAttackOptions
+from refusalscope.results.attack_records import (
+    PROMPT_ATTACKS,
+    Cost,
+    PromptAttackOptions,
+    require_attacks,
+)
 from refusalscope.results.flags import Flag
 from refusalscope.results.numbers import Count, CountOrZero
 from refusalscope.results.outcomes import Outcome
@@ -72,8 +77,7 @@ def rungs_of(options: LadderOptions) -> list[str]:
         InputError: there is no rung of a name, a number stands twice, an answer's beginning is
             blank, or the file of pairs is not one.
     """
-    if options.prefix is not None and not options.prefix.strip():
-        raise InputError("--answer-start is blank; give the first words of an answer")
+    require_attacks(options)
     if options.pairs is not None:
         from refusalscope.data.answer_pairs import read_pairs  # noqa: PLC0415 - reads with numpy
 

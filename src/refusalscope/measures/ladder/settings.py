@@ -4,16 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from refusalscope.measures.ladder.record import LadderOptions, pairs_of, rank_of
+from refusalscope.results.attack_records import OPTIONS_OF
 from refusalscope.results.files import sha256_file
 
-_SEARCH = ("suffix_tokens", "search_steps", "search_candidates", "search_prompts")
-_OWN: dict[str, tuple[str, ...]] = {
-    "system_prompt": ("system_prompt",),
-    "answer_prefix": ("prefix",),
-    "random_suffix": ("suffix_tokens",),
-    "searched_suffix": _SEARCH,
-    "optimised": ("optimise_steps", "rank_prompts"),
-}
+_OWN = {**OPTIONS_OF, "optimised": ("optimise_steps", "rank_prompts")}
 
 
 def settings(_folder: Path, options: LadderOptions, item: str) -> Mapping[str, object]:

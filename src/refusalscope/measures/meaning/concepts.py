@@ -2,18 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from refusalscope.data.instruction import Instruction
-from refusalscope.data.sources import read_file_or_source
+from refusalscope.directions.direction import cosine_of
 from refusalscope.measures.meaning.record import Concept, Concepts, MeaningOptions
 from refusalscope.pipeline.context import RunContext
+from refusalscope.pipeline.instructions import read_given
 from refusalscope.pipeline.training import stream_at
 from refusalscope.results.records import ScoreInterval
 from refusalscope.selection.scorer import Candidate
@@ -56,7 +55,7 @@ def concepts_of(
             name,
             torch.from_numpy(labels == name),
             streams,
-            direction.double(),
+            direction,
             n_pairs=options.n_pairs,
             seed=options.seed,
         )
@@ -68,8 +67,7 @@ def concepts_of(
 def _labelled(run: RunContext, options: MeaningOptions) -> Sequence[Instruction]:
     if options.concepts is None:
         return run.sets["harmful_train"].instructions
-    folder = None if run.options.datasets is None else Path(run.options.datasets)
-    return read_file_or_source(options.concepts, folder).instructions
+    return read_given(options.concepts, run.options).instructions
 
 
 def _concept(
@@ -102,4 +100,4 @@ def _concept(
 
 def _cosine(is_own: Tensor, streams: Tensor, direction: Tensor) -> float:
     apart = streams[is_own].mean(0) - streams[~is_own].mean(0)
-    return cosine_similarity(apart, direction, dim=0).item()
+    return cosine_of(apart, direction)

@@ -1,11 +1,11 @@
 """What the direction of a run stands for."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.activations.instruction_tokens import at_instruction_end, read_instructions_at
+from refusalscope.directions.direction import cosine_of
 from refusalscope.measures.meaning.concepts import concepts_of
 from refusalscope.measures.meaning.features import features_of
 from refusalscope.measures.meaning.inversion import inversion_of
@@ -55,9 +55,7 @@ def measure(session: Session, options: MeaningOptions, _item: str = "") -> Meani
         vocabulary=(measured,) if seen is None else (seen, measured),
         words=words,
         concepts=concepts,
-        harmfulness_cosine=None
-        if harm is None
-        else torch.nn.functional.cosine_similarity(vector.double(), harm.double(), dim=0).item(),
+        harmfulness_cosine=None if harm is None else cosine_of(vector, harm),
         inversion=inversion,
         moved=moved,
         features=features,

@@ -95,7 +95,7 @@ def moved_verdict(found: Meaning) -> str:
     if told is None or told.low < _UNDERSTOOD:
         return words
     by: dict[Moving, bool] = {
-        name: any(_judges(one) for one in found.moved if one.direction == name)
+        name: any(_judges(found, one) for one in found.moved if one.direction == name)
         for name in ("refusal", "harmfulness")
     }
     if by["harmfulness"] and not by["refusal"]:
@@ -107,11 +107,19 @@ def moved_verdict(found: Meaning) -> str:
     return f"{words} Neither moves what the model judges harmful in the direction it is moved."
 
 
-def _judges(one: Moved) -> bool:
-    """Whether the judgement goes where the direction is moved, beyond chance."""
+def _judges(found: Meaning, one: Moved) -> bool:
+    """Whether the judgement goes where the direction is moved, further than by its control."""
     if one.is_control or one.judged is None or one.judged.low is None or one.judged.high is None:
         return False
-    return one.judged.low > 0 if one.dataset == "harmless" else one.judged.high < 0
+    ends = [
+        (other.judged.low, other.judged.high)
+        for other in found.moved
+        if other.is_control and other.judged is not None
+        if (other.dataset, other.direction) == (one.dataset, one.direction)
+    ]
+    if one.dataset == "harmless":
+        return one.judged.low > max([0.0, *(high for _, high in ends if high is not None)])
+    return one.judged.high < min([0.0, *(low for low, _ in ends if low is not None)])
 
 
 def features_verdict(found: Features) -> str:

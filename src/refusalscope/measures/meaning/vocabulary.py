@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusalscope.activations.next_token import mean_of_logits
 from refusalscope.directions.direction import unit_direction
-from refusalscope.engine.rows import Around, Step, engine_of, exact, untouched
+from refusalscope.engine.rows import Around, untouched
 from refusalscope.measures.meaning.record import TextToken, TokenEffect, VocabularyView
 from refusalscope.mechanism.token_projections import token_projections
 from refusalscope.models.batches import Batch
 from refusalscope.models.chat_model import ChatModel
-from refusalscope.models.forward import require_finite
 from refusalscope.models.hooks import edit_outputs
 from refusalscope.models.prompts import Prompt, n_template_tokens
 from refusalscope.models.tokens import decode
@@ -65,20 +65,11 @@ def through_final_norm(
 
         return edit_outputs([(chat.layers[-1], add)])
 
-    before = _mean_logits(chat, prompts, untouched, batch_size)
-    after = _mean_logits(chat, prompts, adding, batch_size)
+    def mean(around: Around) -> Float[Tensor, " d_vocab"]:
+        return mean_of_logits(chat, prompts, lambda own: own, around=around, batch_size=batch_size)
+
+    before, after = mean(untouched), mean(adding)
     return _view(chat, after - before, n=n, n_prompts=len(prompts))
-
-
-def _mean_logits(
-    chat: ChatModel, prompts: Sequence[Prompt], around: Around, batch_size: int
-) -> Float[Tensor, " d_vocab"]:
-    def summed(step: Step) -> Tensor:
-        return exact(require_finite(step.logits)).sum(0).cpu().double()
-
-    engine = engine_of(chat, batch_size=batch_size)
-    parts = [part for _, part in engine.run(prompts, summed, around=around)]
-    return torch.stack(parts).sum(0) / len(prompts)
 
 
 def _view(

@@ -10,7 +10,7 @@ from refusalscope.measures.over_refusal.record import (
     OverRefusalOptions,
 )
 from refusalscope.metrics.intervals import rate_of
-from refusalscope.pipeline.borderline import LANGUAGE, borderline_of
+from refusalscope.pipeline.borderline import LANGUAGE, WITHOUT, borderline_of
 from refusalscope.pipeline.complete_aside import Asked as Questions
 from refusalscope.pipeline.complete_aside import answer_aside, outcomes_aside
 from refusalscope.pipeline.context import RunContext
@@ -18,10 +18,6 @@ from refusalscope.pipeline.outcomes import own_outcomes
 from refusalscope.pipeline.session import Session
 from refusalscope.results.measures import FOLDER
 from refusalscope.results.outcomes import Outcome, shares_of
-
-_WITHOUT = (
-    "no borderline instructions were given; give a file with --borderline (XSTest's safe ones)"
-)
 
 
 def measure(session: Session, options: OverRefusalOptions, _item: str = "") -> OverRefusal:
@@ -38,7 +34,7 @@ def measure(session: Session, options: OverRefusalOptions, _item: str = "") -> O
         rows += _rows(dataset, run.sets[dataset].instructions, found)
     given = borderline_of(run, options.borderline, n=options.n_borderline)
     if not given:
-        return OverRefusal(rows=tuple(rows), outcomes=(), source=None, lacking=_WITHOUT)
+        return OverRefusal(rows=tuple(rows), outcomes=(), source=None, lacking=WITHOUT)
     outcomes = _answered(run, given)
     rows += _rows(BORDERLINE, given, outcomes)
     source = LANGUAGE if options.borderline is None else options.borderline

@@ -6,13 +6,13 @@ A direction is a difference of activations, so the map carries it. No harmful in
 to the map, so what comes over is not taught to it.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalscope.directions.direction import random_direction
+from refusalscope.directions.direction import cosine_of, random_direction
 from refusalscope.errors import InputError
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.measures.transfer.record import Carried, Effect, Transfer, TransferOptions
@@ -46,19 +46,19 @@ def measure(session: Session, options: TransferOptions, _item: str = "") -> Tran
     texts = harmless_pool(run)[: options.n_shared]
     here = stream_at(run, run.chat.encode(texts), position=position, layer=layer)
     threshold = metric_threshold(run)
-    own_refused = refused_at_first(run, "harmful", ablation_of(vector), threshold)
     baseline = {
         name: rate_of(refused_at_first(run, name, None, threshold))
         for name in ("harmful", "harmless")
     }
+    own = _tried(run, vector)
     carried = []
     with run.progress.stage("transfer", len(options.sources), unit="runs") as advance:
         for name in options.sources:
             other = reopen(
                 Path(name), progress=session.progress, trust_remote_code=session.trust_remote_code
             )
-            own = _carried(run, other, (texts, here), options, source=name, own=own_refused)
-            carried.append(_with_share(own, baseline["harmful"].rate, rate_of(own_refused).rate))
+            found = _carried(run, other, (texts, here), options, source=name)
+            carried.append(_beside(found, own, baseline["harmful"].rate))
             del other  # so that never more than two models are held
             advance(1)
     return Transfer(
@@ -67,9 +67,17 @@ def measure(session: Session, options: TransferOptions, _item: str = "") -> Tran
         threshold=threshold,
         harmful=baseline["harmful"],
         harmless=baseline["harmless"],
-        own=_effect(run, vector),
+        own=own.effect,
         carried=tuple(carried),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tried:
+    """One direction in this model: its effect, and which harmful instructions it leaves refused."""
+
+    effect: Effect
+    refused: list[bool]
 
 
 def _carried(
@@ -79,26 +87,25 @@ def _carried(
     options: TransferOptions,
     *,
     source: str,
-    own: list[bool],
-) -> Carried:
-    """One source's direction.
+) -> tuple[Carried, _Tried]:
+    """One source's direction, not yet beside the run's own.
 
     Args:
         shared: Harmless instructions, and this model's activations on them.
-        own: Which harmful instructions are refused without the run's own direction.
     """
     texts, here = shared
     theirs, (position, layer) = chosen_direction(other)
     there = stream_at(other, other.chat.encode(texts), position=position, layer=layer)
     ridge = fit_ridge(there, here, seed=options.seed)
+
+    def over(vector: Float[Tensor, " d_source"]) -> Float[Tensor, " d_model"]:
+        return (vector.double() @ ridge.weight).float()
+
     ours, _ = chosen_direction(run)
-    vector = (theirs.double() @ ridge.weight).float()
-    randoms = [
-        (random_direction(theirs, seed=options.seed + i).double() @ ridge.weight).float()
-        for i in range(options.n_random)
-    ]
-    refused = refused_at_first(run, "harmful", ablation_of(vector), metric_threshold(run))
-    return Carried(
+    vector = over(theirs)
+    tried = _tried(run, vector)
+    randoms = (random_direction(theirs, seed=options.seed + i) for i in range(options.n_random))
+    found = Carried(
         source=source,
         model=other.chat.name,
         position=position,
@@ -107,32 +114,34 @@ def _carried(
         n_shared=len(texts),
         penalty=ridge.penalty,
         explained=ridge.explained,
-        cosine=_cosine(vector, ours),
-        plain_cosine=_cosine(theirs, ours) if theirs.shape == ours.shape else None,
-        effect=_effect(run, vector),
+        cosine=cosine_of(vector, ours),
+        plain_cosine=cosine_of(theirs, ours) if theirs.shape == ours.shape else None,
+        effect=tried.effect,
         share=None,
-        change=paired_change(dict(enumerate(own)), dict(enumerate(refused))),
-        random=tuple(_effect(run, one) for one in randoms),
+        change=None,
+        random=tuple(_tried(run, over(one)).effect for one in randoms),
+    )
+    return found, tried
+
+
+def _beside(found: tuple[Carried, _Tried], own: _Tried, baseline: float) -> Carried:
+    """A carried direction with what it does of what the run's own does."""
+    carried, tried = found
+    fall = baseline - own.effect.bypass.rate
+    return carried.model_copy(
+        update={
+            "share": None if fall <= 0 else (baseline - tried.effect.bypass.rate) / fall,
+            "change": paired_change(dict(enumerate(own.refused)), dict(enumerate(tried.refused))),
+        }
     )
 
 
-def _with_share(one: Carried, baseline: float, own: float) -> Carried:
-    fall = baseline - own
-    share = None if fall <= 0 else (baseline - one.effect.bypass.rate) / fall
-    return one.model_copy(update={"share": share})
-
-
-def _effect(run: RunContext, vector: Float[Tensor, " d_model"]) -> Effect:
+def _tried(run: RunContext, vector: Float[Tensor, " d_model"]) -> _Tried:
     """Ablated on harmful instructions; added on harmless ones, as long as the run's own."""
     ours, (_, layer) = chosen_direction(run)
     threshold = metric_threshold(run)
     added = vector.double() * (ours.double().norm() / vector.double().norm())
     edit = Intervention(operator="add", vector=added.float(), layer=layer)
-    return Effect(
-        bypass=rate_of(refused_at_first(run, "harmful", ablation_of(vector), threshold)),
-        induce=rate_of(refused_at_first(run, "harmless", edit, threshold)),
-    )
-
-
-def _cosine(one: Float[Tensor, " d_model"], other: Float[Tensor, " d_model"]) -> float:
-    return torch.nn.functional.cosine_similarity(one.double(), other.double(), dim=0).item()
+    refused = refused_at_first(run, "harmful", ablation_of(vector), threshold)
+    induced = refused_at_first(run, "harmless", edit, threshold)
+    return _Tried(effect=Effect(bypass=rate_of(refused), induce=rate_of(induced)), refused=refused)

@@ -73,10 +73,7 @@ def transfer_table(found: Transfer) -> Table:
             f"{number(found.threshold, 2)}): harmful instructions with the direction ablated "
             f"({percent(found.harmful.rate)} as the model is), harmless ones with it added at the "
             f"length of the run's own ({percent(found.harmless.rate)}). "
-            + " ".join(
-                f"{text[0].upper()}{text[1:]}"
-                for text in (verdict(found, c) for c in found.carried)
-            )
+            + " ".join(_sentence(verdict(found, one)) for one in found.carried)
             + " Small: 95 % intervals, of the change over the same instructions."
         ),
         header=(
