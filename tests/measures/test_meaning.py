@@ -27,6 +27,9 @@ from refusalscope.measures.meaning.record import (
     Meaning,
     MeaningOptions,
     Moved,
+    TextToken,
+    TokenEffect,
+    VocabularyView,
 )
 from refusalscope.measures.meaning.vocabulary import (
     through_final_norm,
@@ -222,6 +225,21 @@ def meaning(area: float, *, by_r: float, by_harm: float) -> Meaning:
 )
 def test_the_verdict_says_what_moves_the_judgement(by_r: float, by_harm: float, says: str) -> None:
     assert says in moved_verdict(meaning(0.9, by_r=by_r, by_harm=by_harm))
+
+
+def test_the_table_of_tokens_has_a_row_for_each_rank() -> None:
+    token = TokenEffect(token=1, text="a\nb", value=1.25)
+    view = VocabularyView(view="final norm", promoted=(token, token), suppressed=(token,), n=4)
+    words = (TextToken(text="x", projection=2.0, n=2, n_harmful=1),)
+    found = meaning(0.9, by_r=0.1, by_harm=3.0)
+    shown = section([found.model_copy(update={"vocabulary": (view,), "words": words})])
+    assert shown is not None
+    table = shown.tables[0]
+    assert table.header == ("Rank", "Final norm +", "Final norm \N{MINUS SIGN}", "Instructions")
+    assert [row[0] for row in table.rows] == ["1", "2"]
+    assert "\n" not in table.rows[0][1]  # a line end of a token is no line end of a cell
+    assert table.rows[0][3].endswith(" 2.0")
+    assert table.rows[1][2:] == ("", "")
 
 
 def test_a_direction_that_moves_no_more_than_a_random_one_moves_nothing() -> None:

@@ -70,32 +70,42 @@ def guard_table(records: Sequence[Guarded]) -> Table:
         caption=(
             "The monitor reads each prompt before the answer; where its score is above its "
             "threshold the run's direction is added at its layer at every token, elsewhere the "
-            "model is left alone. The last column is what would be refused if each flagged answer "
-            "were replaced by a refusal. Small: 95 % intervals, of the change over the same "
+            "model is left alone. Plain and guarded: share refused; complied and degenerate: of "
+            "the guarded model. Replaced: what would be refused if each flagged answer were "
+            "replaced by a refusal. Small: 95 % intervals, of the change over the same "
             f"instructions.{f' {overlaps}' if overlaps else ''}"
         ),
         header=(
-            *("Asked", "Flagged", "Refused, plain", "Refused, guarded", "Change"),
-            *("Complied, guarded", "Degenerate, guarded", "n", "Refused if replaced"),
+            *("Asked", "Flagged", "Plain", "Guarded", "Change"),
+            *("Complied", "Degenerate", "Replaced"),
         ),
         rows=tuple(_row(one) for one in records),
     )
 
 
 def _row(one: Guarded) -> tuple[str, ...]:
-    name = f"{_NAMES[one.name]}\n{visible_plain(one.lacking or one.detail)}"
+    name = f"{_NAMES[one.name]}\n{_small(one)}"
     if one.flagged is None or one.plain_refused is None or one.replaced is None:
-        return (name, *(NOT_MEASURED,) * 3, "", *(NOT_MEASURED,) * 2, "0", NOT_MEASURED)
-    refused, *others = outcome_cells(one.guarded_shares, one.guarded_refused)
+        return (name, *(NOT_MEASURED,) * 3, "", *(NOT_MEASURED,) * 3)
+    refused, complied, degenerate, _ = outcome_cells(one.guarded_shares, one.guarded_refused)
     return (
         name,
         share_cell(one.flagged),
         share_cell(one.plain_refused),
         refused,
         change_cell(one.change),
-        *others,
+        complied,
+        degenerate,
         share_cell(one.replaced),
     )
+
+
+def _small(one: Guarded) -> str:
+    """What was done, and of how many; why nothing was."""
+    if one.guarded_refused is None:
+        return visible_plain(one.lacking or one.detail)
+    detail = f"; {visible_plain(one.detail)}" if one.detail else ""
+    return f"n = {one.guarded_refused.n}{detail}"
 
 
 def _overlaps(records: Sequence[Guarded]) -> Iterator[str]:

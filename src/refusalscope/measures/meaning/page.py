@@ -1,6 +1,7 @@
 """What the direction means, on the page, in the summary and on the command line."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 
 from refusalscope.measures.meaning.record import (
     Change,
@@ -132,31 +133,35 @@ def features_verdict(found: Features) -> str:
 
 
 def _token_table(found: Meaning) -> Table:
-    rows = [_view_row(view) for view in found.vocabulary]
-    met = ", ".join(f"{_quoted(one.text)} {number(one.projection, 1)}" for one in found.words)
+    columns = [column for view in found.vocabulary for column in _view_columns(view)]
+    met = [f"{_quoted(one.text)} {number(one.projection, 1)}" for one in found.words]
+    columns.append(("Instructions", met))
     n = next((view.n for view in found.vocabulary if view.n is not None), 0)
     return Table(
         title="What the direction says: tokens",
         caption=(
-            f"Tokens whose logit rises or falls most, from the mean over all tokens: by the "
-            f"unembedding applied to the unit direction; and, measured, when the direction is "
-            f"added to what leaves the last layer (mean over {n} harmless instructions). The "
-            f"direction was read at position {position_name(found.position)}, layer "
-            f"{found.layer}, and layers between may make something else of it. Last, the tokens of "
-            f"test instructions, met at least twice, with the largest mean projection at that "
-            f"layer."
+            f"Tokens whose logit rises (+) or falls (\N{MINUS SIGN}) most, from the mean over all "
+            f"tokens: by the unembedding applied to the unit direction; and, measured through the "
+            f"final norm too, when the direction is added to what leaves the last layer (mean over "
+            f"{n} harmless instructions). The direction was read at position "
+            f"{position_name(found.position)}, layer {found.layer}, and layers between may make "
+            f"something else of it. Last, the tokens of test instructions, met at least twice, "
+            f"with the largest mean projection at that layer."
         ),
-        header=("Through", "More likely", "Less likely"),
-        rows=(*rows, ("tokens of instructions", met or NOT_MEASURED, "")),
+        header=("Rank", *(name for name, _ in columns)),
+        rows=tuple(
+            (str(rank), *cells)
+            for rank, cells in enumerate(
+                zip_longest(*(texts for _, texts in columns), fillvalue=""), start=1
+            )
+        ),
     )
 
 
-def _view_row(view: VocabularyView) -> tuple[str, ...]:
-    sides = (
-        ", ".join(f"{_quoted(one.text)} {signed(one.value, 1)}" for one in side)
-        for side in (view.promoted, view.suppressed)
-    )
-    return (_VIEWS[view.view], *sides)
+def _view_columns(view: VocabularyView) -> Iterator[tuple[str, list[str]]]:
+    name = _VIEWS[view.view].partition(" and ")[0].capitalize()
+    for sign, side in (("+", view.promoted), ("\N{MINUS SIGN}", view.suppressed)):
+        yield f"{name} {sign}", [f"{_quoted(one.text)} {signed(one.value, 1)}" for one in side]
 
 
 def _quoted(text: str) -> str:
