@@ -16,6 +16,7 @@ from refusalscope.activations.instruction_tokens import (
     largest_window_mean,
     read_instructions_at,
     site_layers,
+    together,
 )
 from refusalscope.engine.rows import under
 from refusalscope.errors import InputError
@@ -60,6 +61,18 @@ def test_vectors_are_those_at_the_named_tokens(chat: ChatModel, prompts: list[Pr
         for row, prompt in zip(found, prompts, strict=True):
             wanted = torch.stack([expected(hidden) for hidden in stream(chat, prompt)])
             torch.testing.assert_close(row, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_two_readings_of_one_pass_are_those_of_two(chat: ChatModel, prompts: list[Prompt]) -> None:
+    takes = (at_instruction_end, at_position(-1))
+    both = read_instructions_at(
+        chat, prompts, site="resid", layers=[0, 1], take=together(*takes), batch_size=3
+    )
+    for at, take in enumerate(takes):
+        one = read_instructions_at(
+            chat, prompts, site="resid", layers=[0, 1], take=take, batch_size=3
+        )
+        assert torch.equal(both[:, :, at], one)
 
 
 def test_attention_and_mlp_are_what_a_layer_adds(chat: ChatModel, prompts: list[Prompt]) -> None:

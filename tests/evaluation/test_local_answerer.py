@@ -1,5 +1,6 @@
 import gc
 import json
+import shutil
 import weakref
 from dataclasses import replace
 
@@ -169,17 +170,34 @@ def test_a_completions_control_tokens_are_text_to_every_judge(tmp_path, name, mo
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_a_judge_is_greedy_whatever_its_own_generation_settings(tmp_path, changes):
+def test_a_judge_is_greedy_whatever_its_own_generation_settings(
+    guard, greedy_answers, tmp_path, changes
+):
+    folder = shutil.copytree(guard, tmp_path / "guard")
+    if "eos_token_id" in changes:
+        ends = {"eos_token_id": changes["eos_token_id"]}
+        greedy_answers = answers_with(shutil.copytree(guard, tmp_path / "plain"), ends)
+    assert answers_with(folder, changes) == greedy_answers
+
+
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("guard") / "guard"
+    return save_tiny_judge(folder, "qwen3guard", max_position_embeddings=8192)
+
+
+@pytest.fixture(scope="module")
+def greedy_answers(guard, tmp_path_factory):
+    """What it answers where nothing is set."""
+    return answers_with(shutil.copytree(guard, tmp_path_factory.mktemp("plain") / "guard"), {})
+
+
+def answers_with(folder, settings):
+    written = {"eos_token_id": 4, "pad_token_id": 0, **settings}
+    (folder / "generation_config.json").write_text(json.dumps(written))
     kind = replace(JUDGES["qwen3guard"], max_new_tokens=12)
-    folder = save_tiny_judge(tmp_path / "guard", "qwen3guard", max_position_embeddings=8192)
-    ends = {"eos_token_id": changes["eos_token_id"]} if "eos_token_id" in changes else {}
-    found = []
-    for own in (ends, changes):
-        written = {"eos_token_id": 4, "pad_token_id": 0, **own}
-        (folder / "generation_config.json").write_text(json.dumps(written))
-        answerer = LocalAnswerer(kind, str(folder), options=LoadOptions(), batch_size=3)
-        found.append(answers_of(answerer, kind))
-    assert found[0] == found[1]
+    answerer = LocalAnswerer(kind, str(folder), options=LoadOptions(), batch_size=3)
+    return answers_of(answerer, kind)
 
 
 def test_a_batch_that_does_not_fit_is_freed_before_its_halves_are_judged(tmp_path, monkeypatch):

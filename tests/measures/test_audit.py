@@ -117,16 +117,17 @@ def test_an_audit_that_is_done_writes_the_same_bytes(folder: Path) -> None:
 def test_quick_asks_and_searches_less() -> None:
     whole = AuditOptions(run=RunOptions(model="mine", n_test=100))
     quick = whole.model_copy(update={"quick": True})
-    assert (whole.run_options().n_test, quick.run_options().n_test) == (100, 50)
-    assert (whole.run_options().n_train, quick.run_options().n_train) == (128, 64)
-    assert (whole.run_options().n_val, quick.run_options().n_val) == (32, 24)
-    assert (whole.run_options().max_new_tokens, quick.run_options().max_new_tokens) == (None, 48)
+    assert (whole.run_options().n_test, quick.run_options().n_test) == (100, 20)
+    assert (whole.run_options().n_train, quick.run_options().n_train) == (128, 32)
+    assert (whole.run_options().n_val, quick.run_options().n_val) == (32, 12)
+    assert (whole.run_options().max_new_tokens, quick.run_options().max_new_tokens) == (None, 24)
     assert quick.ladder().search_steps < whole.ladder().search_steps
     assert quick.decoys().optimise_steps == quick.ladder().optimise_steps
     assert whole.decoys().optimise_prompts == whole.ladder().rank_prompts
-    own = whole.run.model_copy(update={"max_new_tokens": 200, "n_test": 20})
+    own = whole.run.model_copy(update={"max_new_tokens": 200, "n_test": 10})
     given = quick.model_copy(update={"run": own}).run_options()
-    assert (given.max_new_tokens, given.n_test) == (200, 20)
+    assert (given.max_new_tokens, given.n_test) == (200, 10)
+    assert (whole.run_options().without, given.without[:2]) == ((), ("loss", "project"))
 
 
 def rung(name: str, outcomes: list[Outcome], before: list[Outcome]) -> Rung:

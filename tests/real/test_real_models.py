@@ -73,6 +73,7 @@ def test_a_model_that_refuses_half_has_the_direction_and_no_score_is_computed_tw
         n_val=6,
         n_test=8,
         max_new_tokens=10,
+        without=("loss", "project", "side-conditions"),
     )
     with pytest.raises(StopHereError):
         run(options, out, progress=StopIn("select", 16, order=ORDER))

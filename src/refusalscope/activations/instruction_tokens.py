@@ -70,6 +70,15 @@ def at_position(position: int) -> Take:
     return take
 
 
+def together(*takes: Take) -> Take:
+    """What each of several takes, stacked behind the batch: two readings from one pass."""
+
+    def take(hidden: Tensor, layer: int, spans: Spans) -> Float[Tensor, "batch take *width"]:
+        return torch.stack([one(hidden, layer, spans) for one in takes], dim=1)
+
+    return take
+
+
 def instruction_mean(hidden: Tensor, _layer: int, spans: Spans) -> Float[Tensor, "batch d_model"]:
     """The mean over the instruction's tokens."""
     mask = spans.instruction(hidden.shape[1])[..., None]

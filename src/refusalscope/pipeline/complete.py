@@ -24,6 +24,23 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "harmful": ("baseline", "ablation", "subtraction", "random_ablation", "random_addition"),
     "harmless": ("baseline", "ablation", "addition", "random_ablation", "random_addition"),
 }
+_SIDE: dict[str, tuple[Condition, ...]] = {
+    "harmful": ("random_addition",),
+    "harmless": ("ablation", "random_ablation"),
+}
+"""Under which nothing is to change: of the two edits, neither on the instructions it is for."""
+
+
+def run_conditions(run: RunContext) -> dict[str, tuple[Condition, ...]]:
+    """The conditions of each data set that the run answers under, random suffixes not counted."""
+    if has_no_direction(run):
+        return dict.fromkeys(CONDITIONS, ("baseline",))
+    if "side-conditions" not in run.options.without:
+        return CONDITIONS
+    return {
+        dataset: tuple(name for name in names if name not in _SIDE[dataset])
+        for dataset, names in CONDITIONS.items()
+    }
 
 
 def complete_datasets(run: RunContext, *, key: str) -> None:
@@ -70,8 +87,7 @@ def completion_jobs(run: RunContext) -> list[CompletionJob]:
     n_suffix = suffix_tokens(run.options, run.organism)
     ordinary = ordinary_tokens(run.chat.tokenizer) if n_suffix else []
     jobs = []
-    without = has_no_direction(run)
-    for dataset, names in CONDITIONS.items():
+    for dataset, names in run_conditions(run).items():
         rng = random.Random(f"{run.options.seed}/{dataset}/suffix")
         rows = zip(run.sets[dataset].instructions, run.prompts(dataset), strict=True)
         for index, (instruction, prompt) in enumerate(rows):
@@ -82,9 +98,7 @@ def completion_jobs(run: RunContext) -> list[CompletionJob]:
                 instruction=instruction,
                 prompt=prompt,
             )
-            jobs += [
-                replace(job, condition=name) for name in names if not without or name == "baseline"
-            ]
+            jobs += [replace(job, condition=name) for name in names]
             if n_suffix:
                 suffix = tuple(rng.choices(ordinary, k=n_suffix))
                 jobs.append(

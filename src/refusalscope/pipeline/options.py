@@ -65,9 +65,10 @@ class LimitOptions(Record):
         )
 
 
-ENGINE = ("engine", "vllm_python", "tensor_parallel")
-"""Options on what writes completions: what is written does not depend on them."""
-CHANGEABLE = ("limits", "all_scores", "strict", *ENGINE)
+LeftOut = Literal["loss", "project", "side-conditions"]
+ALIKE = ("engine", "vllm_python", "tensor_parallel", "without")
+"""Options on what writes completions and on what is left out: no number depends on them."""
+CHANGEABLE = ("limits", "all_scores", "strict", *ALIKE)
 """Options that a run may be continued with another value of: the others decide the choice alone."""
 
 
@@ -156,6 +157,15 @@ class RunOptions(Record):
         str | None, Flag("Python of the environment that has vLLM; else this one.")
     ] = None
     tensor_parallel: Annotated[Count, Flag("Devices that vLLM divides each layer over.")] = 1
+    without: Annotated[
+        tuple[LeftOut, ...],
+        Flag(
+            "Leave out: loss, project, or side-conditions, under which nothing is to change; "
+            "repeat for several."
+        ),
+    ] = ()
+    """Stages to leave out, and `side-conditions`: harmless instructions under ablation, harmful
+    ones under a random addition. A run that is continued without the option makes up for them."""
     revision: Annotated[str | None, Flag("Revision on the hub.")] = None
     dtype: Annotated[Dtype, Flag("auto, float32, bfloat16 or float16.")] = "auto"
     device: Annotated[str, Flag("auto, cpu, cuda:N, or spread.")] = "auto"
@@ -199,6 +209,7 @@ class RunOptions(Record):
             "engine": "transformers",
             "vllm_python": None,
             "tensor_parallel": 1,
+            "without": [],
         }
         return {k: v for k, v in write(self).items() if k not in unused or v != unused[k]}
 

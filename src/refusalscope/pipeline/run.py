@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 
+from refusalscope.errors import InputError
 from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.models.chat_model import (
     ChatModel,
@@ -39,7 +40,7 @@ from refusalscope.models.chat_model import (
 from refusalscope.models.threads import is_worth_one_thread
 from refusalscope.organisms.organism import OrganismFacts, read_organism, resolve_model
 from refusalscope.pipeline.answer_prefix import ready_to_ask
-from refusalscope.pipeline.complete import CONDITIONS, complete_datasets
+from refusalscope.pipeline.complete import complete_datasets, run_conditions
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.engines import require_engine
 from refusalscope.pipeline.extract import extract
@@ -47,7 +48,7 @@ from refusalscope.pipeline.folder_lock import only_writer
 from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
 from refusalscope.pipeline.label import label, needs_answers
 from refusalscope.pipeline.measure_controls import measure_controls
-from refusalscope.pipeline.options import CHANGEABLE, ENGINE, RunOptions
+from refusalscope.pipeline.options import ALIKE, CHANGEABLE, RunOptions
 from refusalscope.pipeline.outcomes import outcomes
 from refusalscope.pipeline.project import project
 from refusalscope.pipeline.refusal_tokens import fixed_refusal_tokens, kept_refusal_tokens
@@ -136,6 +137,8 @@ def do_stages(context: RunContext, *, until: str = STAGES[-1]) -> None:
     out = context.folder.path
     keys: dict[str, str] = {}
     stages = _stages(context)
+    if until not in stages:
+        raise InputError(f"this run is done without {until}; continue it without --without {until}")
     for stage in stages[: stages.index(until) + 1]:
         key = keys[stage] = _key(stage, keys, context)
         if not all((out / name).is_file() for name in _files(stage, context)):
@@ -155,7 +158,7 @@ def _stages(context: RunContext) -> tuple[str, ...]:
     """The stages of a run; one that 0.1 began has none that are new."""
     if _is_of_0_1(context.folder.manifest()):
         return tuple(stage for stage in STAGES if stage not in ("label", "outcomes"))
-    return STAGES
+    return tuple(stage for stage in STAGES if stage not in context.options.without)
 
 
 def _is_of_0_1(manifest: RunManifest) -> bool:
@@ -175,9 +178,9 @@ def _key(stage: str, keys: Mapping[str, str], context: RunContext) -> str:
         return stage_key(stage, next(iter([*keys.values()][::-1]), ""), options, _inputs(context))
     settled = {name: value for name, value in options.items() if name not in CHANGEABLE}
     if stage in ("select", "report"):
-        chosen_by = {name: value for name, value in options.items() if name not in ENGINE}
+        chosen_by = {name: value for name, value in options.items() if name not in ALIKE}
         return stage_key(stage, dict(keys), chosen_by, _inputs(context))
-    before = STAGES[max(0, STAGES.index(stage) - 1)]
+    before = next(reversed(keys), "")
     parent = keys.get(before, "")
     if before == "select":
         parent = stage_key("direction", keys["extract"], _chosen(context.folder.path))
@@ -196,9 +199,8 @@ def _files(stage: str, context: RunContext) -> tuple[str, ...]:
     if stage == "complete":
         return tuple(
             f"{COMPLETIONS}/{dataset}.{condition}.jsonl"
-            for dataset, conditions in CONDITIONS.items()
+            for dataset, conditions in run_conditions(context).items()
             for condition in conditions
-            if not without or condition == "baseline"
         )
     if stage == "label":
         return (ANSWERS,) if needs_answers(context.study) else ()
@@ -282,7 +284,7 @@ def _with_kept_limits(options: RunOptions, existing: RunManifest | None) -> RunO
     if existing is None or not _is_of_0_1(existing):
         return options
     kept = RunOptions.from_json(canonical_json(existing.options), source=RUN)
-    limits = (name for name in CHANGEABLE if name not in ENGINE)
+    limits = (name for name in CHANGEABLE if name not in ALIKE)
     return options.model_copy(update={name: getattr(kept, name) for name in limits})
 
 

@@ -1,6 +1,6 @@
 """summary.json: the headline numbers of a run, and what a reader must be warned of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from refusalscope.evaluation.judges import rates_by_condition
@@ -38,9 +38,17 @@ def summarize_run(run: RunRecords) -> Summary:
         signs=run.signs,
         losses=run.losses,
         controls=run.controls,
-        warnings=run.extraction.warnings if run.extraction else (),
+        warnings=(
+            *(run.extraction.warnings if run.extraction else ()),
+            *_left_out(run.manifest.options.get("without")),
+        ),
         measured=_measured(run.folder),
     )
+
+
+def _left_out(names: object) -> Iterator[str]:
+    if isinstance(names, Sequence) and names:
+        yield f"Left out, as asked: {', '.join(map(str, names))}; they are not measured."
 
 
 def _measured(folder: Path) -> dict[str, dict[str, object]]:

@@ -11,12 +11,12 @@ from refusalscope.pipeline.options import RunOptions
 from refusalscope.results.flags import Flag
 from refusalscope.results.record import Record
 
-QUICK_TESTS = 50
+QUICK_TESTS = 20
 """Test instructions of each kind, at most, in a quick audit."""
-QUICK_TRAIN, QUICK_VAL = 64, 24
+QUICK_TRAIN, QUICK_VAL = 32, 12
 """Training and validation instructions of each kind, at most, in a quick audit: on the real model
-here 64 gave the direction of all (`measure stability`)."""
-QUICK_TOKENS = 48
+here 32 gave a direction with a cosine of 0.97 with that of all (`measure stability`)."""
+QUICK_TOKENS = 24
 """Tokens of an answer, at most, where nothing else is asked for."""
 
 
@@ -66,6 +66,7 @@ class AuditOptions(Record):
                 "n_val": min(self.run.n_val, QUICK_VAL),
                 "n_test": min(self.run.n_test, QUICK_TESTS),
                 "max_new_tokens": self.run.max_new_tokens or tokens,
+                "without": ("loss", "project", "side-conditions"),
             }
         )
 
@@ -75,12 +76,12 @@ class AuditOptions(Record):
             return LadderOptions(pairs=self.pairs)
         return LadderOptions(
             pairs=self.pairs,
-            search_steps=8,
+            search_steps=4,
             search_candidates=16,
-            search_prompts=3,
-            ranks=(1, 2, 4),
-            rank_prompts=16,
-            optimise_steps=8,
+            search_prompts=2,
+            ranks=(1, 2),
+            rank_prompts=12,
+            optimise_steps=4,
             n_pairs=(30,),
         )
 

@@ -3,7 +3,11 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from refusalscope.activations.instruction_tokens import read_instructions_at, site_layers
+from refusalscope.activations.instruction_tokens import (
+    read_instructions_at,
+    site_layers,
+    together,
+)
 from refusalscope.engine.rows import Around, under, untouched
 from refusalscope.measures.recognition.record import (
     Place,
@@ -21,7 +25,7 @@ from refusalscope.pipeline.stages import conditions
 
 _PLACES: tuple[Place, ...] = ("instruction", "template")
 _SETS = ("harmful_train", "harmless_train", "harmful_val", "harmless_val", "harmful", "harmless")
-_Read = dict[str, Float[Tensor, "prompt layer d_model"]]
+_Read = dict[str, Float[Tensor, "prompt layer *place d_model"]]
 
 
 def measure(session: Session, _options: RecognitionOptions, _item: str = "") -> Recognition:
@@ -41,9 +45,13 @@ def measure(session: Session, _options: RecognitionOptions, _item: str = "") -> 
         "ablated": under(run.chat, conditions(run, ("ablation",))["ablation"]),
     }
     layers = site_layers(run.chat, "resid")
+    both = {state: _read(run, state, layers, around) for state, around in states.items()}
     readings: list[Reading] = []
-    for place in _PLACES:
-        read = {state: _read(run, place, layers, around) for state, around in states.items()}
+    for at, place in enumerate(_PLACES):
+        read = {
+            state: {name: rows[:, :, at] for name, rows in own.items()}
+            for state, own in both.items()
+        }
         probes = {state: _fitted(own, layers) for state, own in read.items()}
         pairs: tuple[tuple[State, State], ...] = (
             ("as it is", "as it is"),
@@ -57,16 +65,17 @@ def measure(session: Session, _options: RecognitionOptions, _item: str = "") -> 
     return Recognition(readings=tuple(readings))
 
 
-def _read(run: RunContext, place: Place, layers: tuple[int, ...], around: Around) -> _Read:
+def _read(run: RunContext, state: State, layers: tuple[int, ...], around: Around) -> _Read:
+    """Every set at both places, in one pass."""
     total = sum(len(run.sets[name].instructions) for name in _SETS)
-    with run.progress.stage(f"read {place}", total, unit="prompts") as advance:
+    with run.progress.stage(f"read {state}", total, unit="prompts") as advance:
         return {
             name: read_instructions_at(
                 run.chat,
                 run.prompts(name),
                 site="resid",
                 layers=layers,
-                take=pooled_take(place, None),
+                take=together(*(pooled_take(place, None) for place in _PLACES)),
                 around=around,
                 batch_size=run.options.batch_size,
                 progress=advance,
