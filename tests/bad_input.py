@@ -93,6 +93,7 @@ BASES: dict[str, dict[str, str]] = {
     "evaluate contrast": {"RUN": "run"},
     "evaluate decoys": {"RUN": "run", "--optimise-steps": "1", "--no-cosmic": ""},
     "evaluate dose": {"RUN": "run", "--strength": "1"},
+    "evaluate false-refusal": {"RUN": "run"},
     "evaluate guard": {"RUN": "run", "--monitor": "monitor.safetensors"},
     "evaluate ladder": {"RUN": "run", "--rung": "baseline"},
     "evaluate meaning": {"RUN": "run"},

@@ -4,6 +4,9 @@ import os
 
 # Before anything imports huggingface_hub: no test reaches the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Before anything imports torch, here or in a process of a test: a worker has one core, and threads
+# that wait for each other on a core that is another worker's wait long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 

@@ -45,6 +45,10 @@ OPTIONS = {
     "evaluate over-refusal": {
         *("RUN", "--borderline", "--json", "--n-borderline", "--trust-remote-code"),
     },
+    "evaluate false-refusal": {
+        *("RUN", "--borderline", "--json", "--leads", "--max-kl", "--n-borderline"),
+        *("--strictness", "--trust-remote-code"),
+    },
     "evaluate recognition": {"RUN", "--json", "--trust-remote-code"},
     "evaluate drift": {"RUN", "--batch-size", "--json", "--trust-remote-code"},
     "evaluate finetune": {

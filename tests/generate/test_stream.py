@@ -10,13 +10,16 @@ import torch
 from architectures_that_hold import NOT_LOADED, SUPPORTED
 from tiny_edits import save_miniature
 from tiny_models import byte_tokenizer, tiny_chat
+from torch import Tensor
 
+from refusalscope.engine.shared_prefixes import n_shared_tokens
 from refusalscope.errors import InputError
 from refusalscope.generate import stream as streams
 from refusalscope.generate.stream import Asked, Stream, stream_of
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.chat_model import ChatModel, load_chat_model
+from refusalscope.models.forward import prefix_cache
 
 TEXTS = ["open door " + "of the house " * (i % 5) + str(i) for i in range(14)]  # of five lengths
 FEW = ("gpt2", "gemma3_text", "mistral", "bloom", "opt", "falcon", "qwen3_moe")
@@ -126,13 +129,54 @@ def test_one_prompt_by_itself_is_no_proof_that_rows_can_join(
     whole = Stream.noise
 
     def noise(stream: Stream, some: Sequence[Asked]) -> float:
-        proven.append(len(some))
+        if not stream.shared:
+            proven.append(len(some))
         return whole(stream, some)
 
     monkeypatch.setattr(Stream, "noise", noise)
     for some in (asked[:1], asked[:1], asked, asked[:1], asked):
         streamed(chat, some, batch_size=4)
     assert proven == [1, 1, 3]
+
+
+def test_what_all_prompts_begin_with_is_run_once_under_each_intervention(
+    chat: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asked_of(chat)
+    n_shared = n_shared_tokens([one.prompt for one in asked])
+    assert n_shared > 8
+    stream = stream_of(
+        chat.model, chat.anatomy, asked, pad_id=chat.pad_id, stops=frozenset(), batch_size=4
+    )
+    assert stream is not None
+    assert len(stream.shared) == n_shared
+    begun: list[int] = []
+    ran: list[int] = []
+
+    def prefix(model: Any, ids: Tensor) -> Any:
+        begun.append(len(ids))
+        return prefix_cache(model, ids)
+
+    def watched(_module: Any, args: Any, kwargs: Any) -> None:
+        ran.append(int((args[0] if args else kwargs["input_ids"]).shape[1]))
+
+    monkeypatch.setattr("refusalscope.engine.beginnings.prefix_cache", prefix)
+    handle = chat.model.register_forward_pre_hook(watched, with_kwargs=True)
+    monkeypatch.setattr(Stream, "_close", lambda *_: [])  # no row is run alone
+    found = [pair for some in stream.run(asked) for pair in some]
+    handle.remove()
+    assert [ids for _, ids in sorted(found)] == [by_hand(chat, one) for one in asked]
+    assert sum(begun) == 3
+    assert max(n for n in ran if n != n_shared) <= max(len(o.prompt.ids) for o in asked) - n_shared
+
+
+def test_where_it_does_not_fit_a_window_prompts_are_run_whole(tmp_path: Path) -> None:
+    chat = miniature(tmp_path, "mistral")
+    window = chat.model.config.sliding_window
+    texts = ["open door " + "of the house " * n for n in (0, 1, 5)]
+    asked = [Asked(prompt=prompt, edit=None, limit=9) for prompt in chat.encode(texts)]
+    assert len(asked[1].prompt.ids) < window < len(asked[2].prompt.ids)
+    assert streamed(chat, asked, batch_size=3) == [by_hand(chat, one) for one in asked]
 
 
 @pytest.mark.slow

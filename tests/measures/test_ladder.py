@@ -94,7 +94,7 @@ def test_what_is_there_is_read_and_what_was_made_otherwise_refused(
 ) -> None:
     before = {p: p.read_bytes() for p in (folder / "measures").rglob("*") if p.is_file()}
     monkeypatch.setattr(
-        "refusalscope.measures.ladder.measure.answer_aside",
+        "refusalscope.pipeline.complete_aside.answer_aside",
         lambda *_args, **_kwargs: pytest.fail("answers are written again"),
     )
     in_session(measure, folder, KIND, OPTIONS)
@@ -110,11 +110,11 @@ def test_killed_at_every_rung_it_ends_with_the_same_bytes(
 ) -> None:
     """Killed after each judgement of answers and after each direction, then begun again."""
     out = Path(copytree(organism_run, tmp_path / "run"))
-    from refusalscope.measures.ladder import measure as ladder
     from refusalscope.measures.ladder import removed
+    from refusalscope.pipeline import complete_aside
 
     wanted = KIND.options_of({**FEW, **SEARCH, "rungs": ("rank_3", "answer_prefix", "optimised")})
-    real = {ladder: ladder.outcomes_aside, removed: removed.keep_vectors}
+    real = {complete_aside: complete_aside.outcomes_aside, removed: removed.keep_vectors}
     killed: list[str] = []
 
     def dies(name: str, function: object):
@@ -127,7 +127,7 @@ def test_killed_at_every_rung_it_ends_with_the_same_bytes(
 
         return wrapped
 
-    monkeypatch.setattr(ladder, "outcomes_aside", dies("judged", real[ladder]))
+    monkeypatch.setattr(complete_aside, "outcomes_aside", dies("judged", real[complete_aside]))
     monkeypatch.setattr(removed, "keep_vectors", dies("direction", real[removed]))
     for _ in range(7):
         try:
@@ -156,7 +156,7 @@ def test_answers_of_another_setting_are_never_taken_over(
         for text in ("Be brief.", "Be kind.")
     )
     with monkeypatch.context() as patched:
-        patched.setattr("refusalscope.measures.ladder.measure.outcomes_aside", dies)
+        patched.setattr("refusalscope.pipeline.complete_aside.outcomes_aside", dies)
         with pytest.raises(KeyboardInterrupt):
             in_session(measure, out, KIND, one)
     with pytest.raises(OutputError, match="other prompts or another edit"):

@@ -31,11 +31,6 @@ def models() -> Path:
     return Path(named)
 
 
-@pytest.fixture(autouse=True)
-def two_threads() -> None:
-    torch.set_num_threads(2)
-
-
 def test_a_model_that_hardly_refuses_ends_with_its_rate_and_without_a_direction(
     models: Path, reference: Path, refusalscope: Caller, tmp_path: Path
 ) -> None:

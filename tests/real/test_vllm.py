@@ -31,11 +31,6 @@ def python() -> str:
     return named
 
 
-@pytest.fixture(autouse=True)
-def two_threads() -> None:
-    torch.set_num_threads(2)
-
-
 def both(
     chat: ChatModel, texts: list[str], python: str, tmp_path: Path, *, tokens: int
 ) -> tuple[list[Completion], list[Completion], EngineProof]:

@@ -174,9 +174,9 @@ def read_instructions_at(
     @contextmanager
     def taking(batch: Batch) -> Generator[_Taken]:
         end = batch.last - n_post
-        spans = Spans(first=end.clamp(max=n_before), end=end, last=batch.last)
+        spans = Spans(first=end.clamp(max=n_before - batch.n_before), end=end, last=batch.last)
         taken = _Taken(batch=batch, spans=spans, take=take)
-        with around(batch), _observing(chat, site, layers, taken):
+        with _observing(chat, site, layers, taken):
             yield taken
 
     def reduced(step: Step) -> Tensor:
@@ -184,7 +184,9 @@ def read_instructions_at(
         return torch.stack(taken_off(done), dim=1).float()
 
     engine = engine_of(chat, batch_size=batch_size)
-    for rows, own in engine.run(prompts, reduced, around=taking, progress=progress):
+    for rows, own in engine.run(
+        prompts, reduced, edited=around, around=taking, n_shared=n_before, progress=progress
+    ):
         if not bool(own.isfinite().all()):
             raise NumericalError(
                 f"an activation of {chat.name} at {site} is NaN or infinite; load the model in a "

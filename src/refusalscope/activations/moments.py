@@ -18,7 +18,7 @@ from refusalscope.models.batches import Batch
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.forward import require_finite
 from refusalscope.models.hooks import Observe, observe_inputs
-from refusalscope.models.prompts import Prompt
+from refusalscope.models.prompts import Prompt, n_template_tokens
 
 Keep = Callable[[Float[Tensor, "batch d_vocab"], Sequence[int]], Bool[Tensor, " batch"]]
 """From next-token logits, and which prompts they are of, to which of them count."""
@@ -95,7 +95,11 @@ def resid_pre_moments(
 
     engine = engine_of(chat, batch_size=batch_size)
     for rows, (own, own_squares, mask) in engine.run(
-        prompts, summed, around=taking, progress=progress
+        prompts,
+        summed,
+        around=taking,
+        n_shared=n_template_tokens(chat.prompt_format),
+        progress=progress,
     ):
         n_own = sum(mask)
         if n_kept and n_own:

@@ -10,7 +10,7 @@ from refusalscope.engine.rows import Around, Progress, Step, engine_of, exact, u
 from refusalscope.metrics.refusal_metric import refusal_metric
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.forward import require_finite
-from refusalscope.models.prompts import Prompt
+from refusalscope.models.prompts import Prompt, n_template_tokens
 
 
 def mean_next_token_probabilities(
@@ -42,7 +42,9 @@ def mean_of_logits(
         return of(exact(require_finite(step.logits))).sum(0).cpu().double()
 
     total: Tensor | None = None
-    for _, part in engine_of(chat, batch_size=batch_size).run(prompts, summed, around=around):
+    engine = engine_of(chat, batch_size=batch_size)
+    n_shared = n_template_tokens(chat.prompt_format)
+    for _, part in engine.run(prompts, summed, edited=around, n_shared=n_shared):
         total = part if total is None else total + part
     if total is None:
         raise ValueError("no prompt was given; at least one is needed")
@@ -69,7 +71,10 @@ def by_prompt(
         return score(step.logits, step.rows).cpu().to(torch.float64)
 
     engine = engine_of(chat, batch_size=batch_size)
-    for rows, own in engine.run(prompts, scored, around=around, progress=progress):
+    n_shared = n_template_tokens(chat.prompt_format)
+    for rows, own in engine.run(
+        prompts, scored, edited=around, n_shared=n_shared, progress=progress
+    ):
         numbers[rows] = own
     return numbers
 

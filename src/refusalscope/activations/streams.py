@@ -1,7 +1,7 @@
 """The residual stream of any number of prompts at one of their tokens."""
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from refusalscope.engine.rows import (
 from refusalscope.models.batches import Batch
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.hooks import Observe, observe_inputs
-from refusalscope.models.prompts import Prompt
+from refusalscope.models.prompts import Prompt, n_template_tokens
 
 
 def streams_at(
@@ -41,15 +41,19 @@ def streams_at(
     def taking(batch: Batch) -> Generator[list[Tensor]]:
         taken: list[Tensor] = []
         observe = _taking(replace(batch, last=batch.last + 1 + position), taken)
-        with ExitStack() as stack:
-            stack.enter_context(around(batch))
-            stack.enter_context(observe_inputs([(layer, observe) for layer in chat.layers]))
+        with observe_inputs([(layer, observe) for layer in chat.layers]):
             yield taken
 
     def streams(step: Step) -> Tensor:
         return gathered(step.seen)
 
-    yield from engine_of(chat, batch_size=batch_size).run(prompts, streams, around=taking)
+    yield from engine_of(chat, batch_size=batch_size).run(
+        prompts,
+        streams,
+        edited=around,
+        around=taking,
+        n_shared=n_template_tokens(chat.prompt_format),
+    )
 
 
 def _taking(batch: Batch, into: list[Tensor]) -> Observe:

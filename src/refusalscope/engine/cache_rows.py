@@ -1,6 +1,7 @@
 """Rows of a cache: picked and repeated in another one, or dropped and joined where they are."""
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -57,6 +58,28 @@ def keep_rows(cache: Cache, rows: Int[Tensor, " batch"], *, width: int) -> None:
     cache.batch_select_indices(rows)
     for layer in _filled(cache):
         _set_columns(layer, width, layer.keys, layer.values)
+
+
+def room_before(cache: Cache) -> float:
+    """Columns that every layer keeps: a window's, or infinitely many."""
+    windows = [
+        layer.sliding_window - 1
+        for layer in cache.layers
+        if isinstance(layer, DynamicSlidingWindowLayer)
+    ]
+    return min(windows, default=math.inf)
+
+
+def pad_on_the_left(cache: Cache, n_pad: Int[Tensor, " row"]) -> None:
+    """Move the last `n_pad` columns of each row, which are padding, in front of the others."""
+    for layer in _filled(cache):
+        width = layer.keys.shape[-2]
+        columns = torch.arange(width, device=layer.keys.device)[None]
+        order = (columns - n_pad.to(columns.device)[:, None]) % width
+        layer.keys, layer.values = (
+            one.gather(-2, order[:, None, :, None].expand(-1, one.shape[1], -1, one.shape[3]))
+            for one in (layer.keys, layer.values)
+        )
 
 
 def _filled(cache: Cache) -> list[Any]:

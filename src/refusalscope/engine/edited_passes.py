@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from refusalscope.engine.beginnings import CANNOT, rounding
 from refusalscope.engine.halving import in_halves
 from refusalscope.engine.shared_prefixes import (
     Prefix,
@@ -43,8 +44,6 @@ _Job = tuple[Intervention | None, Sequence[int]]
 """An intervention, and the places of the prompts to run under it."""
 
 _N_CHECKED = 4
-_CANNOT = (TypeError, IndexError, KeyError, ValueError, RuntimeError, AttributeError)
-"""What an architecture raises that cannot take a shortcut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,9 +357,9 @@ class EditedPasses:
         jobs = [EditedPrompts(edit=e, prompts=few, score=distance) for e in (None, *edits)]
         try:
             off = self._run(jobs)
-        except _CANNOT:
+        except CANNOT:
             return False
-        return bool((torch.stack(off) <= _tolerance(whole)).all())
+        return bool((torch.stack(off) <= rounding(whole)).all())
 
     def _count(self, token_layers: int) -> None:
         whole = self._batch.input_ids.numel() * len(self._layers)
@@ -369,12 +368,3 @@ class EditedPasses:
 
 def _uncounted(_passes: float) -> None:
     """An earlier run has counted what is run again."""
-
-
-def _tolerance(logits: Float[Tensor, "prompt d_vocab"]) -> float:
-    """By how much logits may differ from rounding alone.
-
-    Between batches of other shapes float32 differs by up to 3e-6 of the largest logit in the
-    architectures of transformers; those that cannot take a shortcut differ by more than 1e-4.
-    """
-    return max(3e-5, 4 * torch.finfo(logits.dtype).eps) * logits.abs().max().item()

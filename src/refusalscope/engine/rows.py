@@ -5,9 +5,9 @@ it made of each batch. A batch that does not fit into memory is freed, halved an
 is made of a batch must not depend on which rows it holds.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -15,8 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from refusalscope.engine.beginnings import LEAST, Beginnings, few_of, may_share, proven
 from refusalscope.engine.halving import in_halves
 from refusalscope.engine.scored_forward import scored_logits
+from refusalscope.engine.shared_prefixes import n_shared_tokens
 from refusalscope.errors import InputError
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
@@ -65,6 +67,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What is run, and what is in force while it is."""
+
+    prompts: Sequence[Prompt]
+    edits: Sequence[Intervention | None] | None
+    edited: Around
+    around: Around
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """Runs rows through one model.
 
@@ -94,25 +106,32 @@ class Engine:
         reduce: Callable[[Step], Result],
         *,
         edits: Sequence[Intervention | None] | None = None,
+        edited: Around = untouched,
         around: Around = untouched,
+        n_shared: int = 0,
         progress: Progress | None = None,
     ) -> Iterator[tuple[list[int], Result]]:
         """Yield which prompts a batch held and what `reduce` made of it, the shortest first.
 
         Args:
             edits: The intervention on each prompt.
-            around: What else is in force while a batch runs, innermost: it sees what `edits` do.
+            edited: What is done to the model beside them while a batch runs.
+            around: What else is in force then, innermost: it sees what `edits` and `edited` do.
+            n_shared: So many of the tokens that all prompts begin with may run once for all of
+                them, where this model allows that; batches then begin behind them, and nothing
+                is seen of them.
             progress: Told how many prompts each batch had.
 
         Raises:
             InputError: a single prompt does not fit into memory, or one not into the context.
         """
         self._require_fit(prompts)
+        work = _Work(prompts=prompts, edits=edits, edited=edited, around=around)
+        behind = self._behind(work, n_shared)
 
         @torch.inference_mode()
         def one(rows: Sequence[int]) -> tuple[list[int], Result]:
-            own = None if edits is None else [edits[i] for i in rows]
-            return list(rows), reduce(self._step(rows, prompts, own, around))
+            return list(rows), reduce(self._step(rows, work, behind))
 
         yield from self._halved(by_length(prompts, batch_size=self.batch_size), one, progress)
 
@@ -170,11 +189,70 @@ class Engine:
         yield from self._halved(batches, one, None)
 
     def scored(
-        self, texts: Sequence[ScoredText], edit: Intervention | None = None
+        self,
+        texts: Sequence[ScoredText],
+        edit: Intervention | None = None,
+        *,
+        behind: Beginnings | None = None,
     ) -> tuple[Float[Tensor, "token d_vocab"], Int[Tensor, " token"]]:
-        """One batch of texts under an intervention: see `scored_logits`."""
+        """One batch of texts under an intervention: see `scored_logits`.
+
+        Args:
+            behind: What all of them begin with, from `beginning_of`.
+        """
+        past, n_past = None, 0
+        if behind is not None and max(len(text.ids) for text in texts) <= behind.room():
+            past, n_past = behind.rows([edit] * len(texts)), len(behind.ids)
         with self._edited([edit] * len(texts)):
-            return scored_logits(self.model, texts, pad_id=self.pad_id, device=self.device)
+            return scored_logits(
+                self.model,
+                texts,
+                pad_id=self.pad_id,
+                device=self.device,
+                past=past,
+                n_past=n_past,
+            )
+
+    def beginning_of(self, texts: Sequence[ScoredText]) -> Beginnings | None:
+        """What all texts begin with before the first scored token, run once for `scored`.
+
+        None where that is hardly anything, or this model does not allow it: a few texts are scored
+        both ways.
+        """
+        n = min((text.first for text in texts), default=0)
+        shared = n_shared_tokens([Prompt(ids=(*text.ids[:n], -1), n_post=0) for text in texts])
+        if len(texts) < 2 or shared < LEAST or not may_share(self.model):
+            return None
+        behind = Beginnings(model=self.model, ids=texts[0].ids[:shared], edited=self._edited)
+        few = few_of(texts)
+        return proven(
+            behind,
+            whole=lambda: self.scored([texts[i] for i in few])[0],
+            shared=lambda: self.scored([texts[i] for i in few], behind=behind)[0],
+        )
+
+    def _behind(self, work: "_Work", n_shared: int) -> Beginnings | None:
+        """What all prompts begin with, where it may be run apart."""
+        n = min(n_shared, n_shared_tokens(work.prompts)) if n_shared else 0
+        if len(work.prompts) < 2 or n < LEAST or not may_share(self.model):
+            return None
+
+        @contextmanager
+        def edited(edits: Sequence[Intervention | None]) -> Generator[None]:
+            ids = torch.tensor([work.prompts[0].ids[:n]], device=self.device)
+            ids = ids.expand(len(edits), -1)
+            last = torch.full((len(edits),), n - 1, device=self.device)
+            batch = Batch(input_ids=ids, attention_mask=None, last=last)
+            with self._edited(edits), work.edited(batch):
+                yield
+
+        behind = Beginnings(model=self.model, ids=work.prompts[0].ids[:n], edited=edited)
+        few, plain = few_of(work.prompts), replace(work, around=untouched)
+        return proven(
+            behind,
+            whole=lambda: self._step(few, plain, None).logits,
+            shared=lambda: self._step(few, plain, behind).logits,
+        )
 
     def _require_fit(self, rows: Sequence[Prompt] | Sequence[ScoredText]) -> None:
         """Whoever made the rows has not counted: no model is asked beyond its last position."""
@@ -197,16 +275,17 @@ class Engine:
             if progress:
                 progress(len(rows))
 
-    def _step(
-        self,
-        rows: Sequence[int],
-        prompts: Sequence[Prompt],
-        edits: Sequence[Intervention | None] | None,
-        around: Around,
-    ) -> Step:
-        batch = pad([prompts[i] for i in rows], pad_id=self.pad_id, device=self.device)
-        with self._edited(edits or [None]), around(batch) as seen:
-            logits = last_token_logits(self.model, batch)
+    def _step(self, rows: Sequence[int], work: "_Work", behind: Beginnings | None) -> Step:
+        prompts = [work.prompts[i] for i in rows]
+        edits = None if work.edits is None else [work.edits[i] for i in rows]
+        past, n = None, 0
+        if behind is not None and max(len(prompt.ids) for prompt in prompts) <= behind.room():
+            n = len(behind.ids)
+            past = behind.rows(edits or [None] * len(rows))
+            prompts = [replace(prompt, ids=prompt.ids[n:]) for prompt in prompts]
+        batch = replace(pad(prompts, pad_id=self.pad_id, device=self.device), n_before=n)
+        with self._edited(edits or [None]), work.edited(batch), work.around(batch) as seen:
+            logits = last_token_logits(self.model, batch, past=past)
         return Step(rows=list(rows), batch=batch, logits=logits, seen=seen)
 
     def _edited(self, edits: Sequence[Intervention | None]) -> AbstractContextManager[None]:

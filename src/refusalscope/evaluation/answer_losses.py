@@ -2,7 +2,7 @@
 
 Nonsense of high diversity passes every rule on repetition, and costs the unedited model several
 nats a token, where an answer costs it less than one. The logits of prompts are never computed, and
-those of answers a thousand tokens at a time.
+those of answers a thousand tokens at a time; what all texts begin with is run once.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,8 +29,10 @@ def answer_losses(
     """Mean -log p in nats of the scored tokens of each text, without intervention, in float64."""
     engine = engine_of(chat, batch_size=batch_size, most_scored=SCORED_AT_ONCE, what="answers")
 
+    behind = engine.beginning_of(texts)
+
     def means(some: Sequence[ScoredText]) -> list[float]:
-        nll = _nll(*engine.scored(some)).cpu()
+        nll = _nll(*engine.scored(some, behind=behind)).cpu()
         return [float(own.mean()) for own in nll.split([text.n_scored for text in some])]
 
     losses = [0.0] * len(texts)

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from refusalscope.engine.rows import Engine, Step
+from refusalscope.engine.shared_prefixes import n_shared_tokens
 from refusalscope.errors import InputError, ModelLoadError
 from refusalscope.evaluation.answers import OnAnswer, RawAnswer
 from refusalscope.evaluation.judge_kinds import JudgeKind, OneWord
@@ -100,7 +101,8 @@ class LocalAnswerer:
         engine = Engine(
             model=self._net, pad_id=pad_token(self._tokenizer), batch_size=self._batch_size
         )
-        for rows, (best, scores) in engine.run(prompts, verdicts):
+        n_shared = n_shared_tokens(prompts)
+        for rows, (best, scores) in engine.run(prompts, verdicts, n_shared=n_shared):
             for row, token, score in zip(rows, best, scores, strict=True):
                 text = decode(self._tokenizer, [token], skip_special=True)
                 on_answer(places[row], RawAnswer(text=text, score=score))

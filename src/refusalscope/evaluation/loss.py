@@ -79,14 +79,19 @@ def text_loss(
         scored = [text for text in some if text.n_scored]
         if not scored:
             return {}
-        return {name: _nll(*engine.scored(scored, edit)) for name, edit in interventions.items()}
+        return {
+            name: _nll(*engine.scored(scored, edit, behind=behind))
+            for name, edit in interventions.items()
+        }
 
+    behind = None
     sums: dict[Condition, TokenNLL] = dict.fromkeys(interventions, _NOTHING)
     n_texts = n_cut = 0
     for whole in _groups(texts, size=batch_size * _BATCHES_SORTED_TOGETHER):
         n_texts += len(whole)
         group = [replace(text, ids=text.ids[: chat.context]) for text in whole]
         n_cut += sum(len(a.ids) < len(b.ids) for a, b in zip(group, whole, strict=True))
+        behind = engine.beginning_of([text for text in group if text.n_scored])
         for _, own in engine.score(group, losses, progress=progress):
             for condition, nll in own.items():
                 sums[condition] += nll

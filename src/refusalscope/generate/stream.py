@@ -16,7 +16,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,15 +26,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from refusalscope.engine.cache_rows import join_rows, keep_rows, require_rows
+from refusalscope.engine.beginnings import CANNOT, LEAST, Beginnings
+from refusalscope.engine.cache_rows import join_rows, keep_rows, pad_on_the_left, require_rows
 from refusalscope.engine.halving import is_out_of_memory
+from refusalscope.engine.shared_prefixes import n_shared_tokens
 from refusalscope.errors import InputError
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.anatomy import Anatomy
 from refusalscope.models.batches import Batch, pad
 from refusalscope.models.context_window import context_length
-from refusalscope.models.forward import last_token_logits, next_logits
+from refusalscope.models.forward import continued_logits, last_token_logits, next_logits
 from refusalscope.models.prompts import Prompt
 
 _LOG = logging.getLogger(__name__)
@@ -45,12 +47,6 @@ _NOISE = {torch.float32: 0.02}
 """The largest difference of a logit that padding, cache and batch may make; else `_HALF_NOISE`."""
 _HALF_NOISE = 0.5
 _PROVEN_STEPS = 2
-_CANNOT = (
-    *(TypeError, IndexError, KeyError, ValueError, RuntimeError),
-    *(AttributeError, NotImplementedError),
-)
-"""What an architecture raises whose cache has no rows to pick and join."""
-
 Ids = list[int]
 
 
@@ -94,6 +90,8 @@ class Stream:
         anatomy: Where interventions act; None for a model that is only asked.
         stops: Ids that end a row.
         tie: Where the two highest logits are closer, the row alone decides; None is never.
+        shared: Tokens that all prompts begin with; they are run once under each intervention.
+        beginnings: What they have left, once they have run.
     """
 
     model: PreTrainedModel
@@ -102,6 +100,8 @@ class Stream:
     stops: frozenset[int]
     batch_size: int
     tie: float | None
+    shared: Ids = field(default_factory=list)
+    beginnings: list[Beginnings] = field(default_factory=list, init=False, repr=False)
 
     def run(self, asked: Sequence[Asked]) -> Iterator[list[tuple[int, Ids]]]:
         """Yield rows as they are done: their places, and their tokens with the stop that ended one.
@@ -174,14 +174,43 @@ class Stream:
 
     def _begin(self, asked: Sequence[Asked], rows: list[_Row]) -> _Rows:
         """The prompts of rows, and their first tokens."""
-        device = self.model.get_input_embeddings().get_parameter("weight").device
         prompts = [asked[row.place].prompt for row in rows]
-        batch = pad(prompts, pad_id=self.pad_id, device=device, side="left")
+        batch = pad(prompts, pad_id=self.pad_id, device=self._device(), side="left")
         assert batch.attention_mask is not None, "padded on the left"
-        with self._edited(asked, rows):
-            logits, cache = next_logits(self.model, batch.input_ids, batch.attention_mask)
+        if self.shared and batch.input_ids.shape[1] <= self._beginnings().room():
+            logits, cache = self._begin_behind(asked, rows)
+        else:
+            with self._edited(asked, rows):
+                logits, cache = next_logits(self.model, batch.input_ids, batch.attention_mask)
         last = self._chosen(asked, rows, logits)
         return _Rows(rows=rows, last=last, mask=batch.attention_mask, cache=cache)
+
+    def _begin_behind(
+        self, asked: Sequence[Asked], rows: list[_Row]
+    ) -> tuple[Float[Tensor, "row d_vocab"], Any]:
+        """The same, of prompts whose shared beginning has run already.
+
+        What is left of them is padded on the right, so that every token stands where it stands in
+        its prompt alone; only then the padding goes to the left, where what is written needs it.
+        """
+        n = len(self.shared)
+        rests = [replace(p, ids=p.ids[n:]) for p in (asked[row.place].prompt for row in rows)]
+        batch = pad(rests, pad_id=self.pad_id, device=self._device())
+        past = self._beginnings().rows([asked[row.place].edit for row in rows])
+        with self._edited(asked, rows):
+            logits, cache = continued_logits(self.model, batch, past)
+        pad_on_the_left(cache, batch.input_ids.shape[1] - 1 - batch.last)
+        return logits, cache
+
+    def _beginnings(self) -> Beginnings:
+        if not self.beginnings:
+            ids = tuple(self.shared)
+            made = Beginnings(model=self.model, ids=ids, edited=self._under)
+            self.beginnings.append(made)
+        return self.beginnings[0]
+
+    def _device(self) -> torch.device:
+        return self.model.get_input_embeddings().get_parameter("weight").device
 
     def _step(self, asked: Sequence[Asked], under_way: _Rows) -> None:
         """Tokens for all rows, under one set of hooks, until rows can leave or one is close.
@@ -238,16 +267,17 @@ class Stream:
 
         The model is given nothing but the tokens: no mask, no positions, no cache.
         """
-        device = self.model.get_input_embeddings().get_parameter("weight").device
-        ids = torch.tensor([[*asked.prompt.ids, *written]], device=device)
-        last = torch.tensor([ids.shape[1] - 1], device=device)
+        ids = torch.tensor([[*asked.prompt.ids, *written]], device=self._device())
+        last = torch.tensor([ids.shape[1] - 1], device=ids.device)
         batch = Batch(input_ids=ids, attention_mask=None, last=last)
         with self._edited([asked], [_Row(0)]):
             return last_token_logits(self.model, batch)[0]
 
+    def _edited(self, asked: Sequence[Asked], rows: Sequence[_Row]) -> AbstractContextManager[None]:
+        return self._under([asked[row.place].edit for row in rows])
+
     @contextmanager
-    def _edited(self, asked: Sequence[Asked], rows: Sequence[_Row]) -> Generator[None]:
-        edits = [asked[row.place].edit for row in rows]
+    def _under(self, edits: Sequence[Intervention | None]) -> Generator[None]:
         if not any(edits):
             yield
             return
@@ -290,6 +320,8 @@ class Stream:
 
 _NOISES: WeakKeyDictionary[PreTrainedModel, float] = WeakKeyDictionary()
 """What was measured of a model in this process."""
+_SHARE_NOISES: WeakKeyDictionary[PreTrainedModel, float] = WeakKeyDictionary()
+"""The same of rows whose shared beginning has run before them."""
 
 
 def stream_of(
@@ -318,8 +350,16 @@ def stream_of(
     noise = _NOISES[model] if model in _NOISES else _measured(stream, asked)
     if len(asked) > 1:  # one prompt by itself says nothing of rows that join
         _NOISES[model] = noise
-    if not noise <= _NOISE.get(model.dtype, _HALF_NOISE):
+    bound = _NOISE.get(model.dtype, _HALF_NOISE)
+    if not noise <= bound:
         return None
+    n_shared = n_shared_tokens([one.prompt for one in asked]) if len(asked) > 1 else 0
+    if n_shared >= LEAST and _SHARE_NOISES.get(model, 0.0) <= bound:
+        behind = replace(stream, shared=[*asked[0].prompt.ids[:n_shared]])
+        if model not in _SHARE_NOISES:
+            _SHARE_NOISES[model] = _measured(behind, asked)
+        if _SHARE_NOISES[model] <= bound:
+            stream, noise = behind, max(noise, _SHARE_NOISES[model])
     if model.dtype != torch.float32:
         return stream
     return replace(stream, tie=max(_LEAST_TIE, 8 * noise))
@@ -334,7 +374,7 @@ def _measured(stream: Stream, asked: Sequence[Asked]) -> float:
         noise = stream.noise(some)
         # An intervention may break the model, which says nothing of how its rows can be joined.
         return noise if math.isfinite(noise) else stream.noise([plain(one) for one in some])
-    except _CANNOT as error:
+    except CANNOT as error:
         _LOG.info("rows of %s are written in fixed batches: %s", type(stream.model).__name__, error)
         return math.inf
 

@@ -24,11 +24,13 @@ class Batch:
         attention_mask: None where padding is on the right: causality is mask enough then, and
             attention without a mask is faster.
         last: Column of each row's last prompt token.
+        n_before: Tokens of each prompt that have run before and are in no column.
     """
 
     input_ids: Int[Tensor, "batch pos"]
     attention_mask: Int[Tensor, "batch pos"] | None
     last: Int[Tensor, " batch"]
+    n_before: int = 0
 
     def rows(self, index: Tensor) -> "Batch":
         """The batch with rows picked (and repeated) by `index`, no wider than they need.

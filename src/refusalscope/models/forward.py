@@ -45,11 +45,37 @@ def last_token_logits(
             attention_mask=batch.attention_mask,
             **cached(model, past),
         )
-        logits: Tensor = output.logits
-        if logits.shape[1] == batch.input_ids.shape[1] and logits.shape[1] > 1:
-            rows = torch.arange(len(batch.last), device=logits.device)
-            return logits[rows, batch.last.to(logits.device)]
-        return logits[:, 0]
+        return _of_last(output.logits, batch)
+
+
+@torch.inference_mode()
+def continued_logits(
+    model: PreTrainedModel, batch: Batch, past: Cache
+) -> tuple[Float[Tensor, "batch d_vocab"], Cache]:
+    """Next-token logits at the last token of each row, and the cache with the batch's columns.
+
+    Args:
+        batch: Padded on the right.
+        past: Keys and values of the tokens before, a row for each row; it is taken over and grows.
+    """
+    with _last_tokens_only(_unembedding(model), batch):
+        output = model(input_ids=batch.input_ids, attention_mask=None, **cached(model, past))
+    return _of_last(output.logits, batch), _cache_of(output)
+
+
+def _of_last(
+    logits: Float[Tensor, "batch pos d_vocab"], batch: Batch
+) -> Float[Tensor, "batch d_vocab"]:
+    """Those of each row's last token, where the unembedding has made them of all."""
+    if logits.shape[1] == batch.input_ids.shape[1] and logits.shape[1] > 1:
+        rows = torch.arange(len(batch.last), device=logits.device)
+        return logits[rows, batch.last.to(logits.device)]
+    return logits[:, 0]
+
+
+def _cache_of(output: Any) -> Cache:  # noqa: ANN401 - of whatever model
+    """What was `past_key_values` is `cache` from transformers 5.24 on."""
+    return output.cache if "cache" in output else output.past_key_values
 
 
 @torch.inference_mode()
@@ -59,7 +85,7 @@ def prefix_cache(model: PreTrainedModel, input_ids: Int[Tensor, "batch pos"]) ->
     batch = Batch(input_ids=input_ids, attention_mask=None, last=last)
     with _last_tokens_only(_unembedding(model), batch):
         output = model(input_ids=input_ids, use_cache=True)
-    return output.cache if "cache" in output else output.past_key_values
+    return _cache_of(output)
 
 
 @torch.inference_mode()
@@ -86,8 +112,7 @@ def next_logits(
         options["position_ids"] = positions[:, -width:]
     with _last_tokens_only(_unembedding(model), batch):
         output = model(input_ids=input_ids, attention_mask=attention_mask, **options)
-    cache = output.cache if "cache" in output else output.past_key_values
-    return output.logits[:, -1], cache
+    return output.logits[:, -1], _cache_of(output)
 
 
 def cached(model: PreTrainedModel, past: Cache | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from refusalscope.metrics.calibration import balanced_error, calibrate, cut_of
 from refusalscope.metrics.first_tokens import FirstTokensOf, joined, propose_by_answers
 from refusalscope.metrics.refusal_metric import refusal_metric
 from refusalscope.models.forward import require_finite
+from refusalscope.models.prompts import n_template_tokens
 from refusalscope.models.tokens import decode
 from refusalscope.pipeline.context import Advance, Study
 from refusalscope.pipeline.contrast import contrast_of
@@ -182,7 +183,8 @@ def _look(study: Study, name: str, into: FirstTokensOf) -> None:
         into.put(step.rows, require_finite(step.logits))
 
     engine = engine_of(study.chat, batch_size=study.options.batch_size)
-    for _ in engine.run(study.prompts(name), put):
+    n_shared = n_template_tokens(study.chat.prompt_format)
+    for _ in engine.run(study.prompts(name), put, n_shared=n_shared):
         pass
 
 

@@ -4,6 +4,7 @@ For a model that is asked or made differently than the run's: another system pro
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,6 +144,27 @@ def _written(
         write_file(path, "".join(row.to_line() for row in by_condition[condition]))
     remove_journals_in(folder)
     return [row for own_rows in by_condition.values() for row in own_rows]
+
+
+def outcomes_under(
+    run: RunContext,
+    folder: Path,
+    asked: Asked,
+    *,
+    name: str,
+    around: AbstractContextManager[None] | None = None,
+    edit: object = None,
+    chat: ChatModel | None = None,
+) -> tuple[Outcome | None, ...]:
+    """Answer under an edit, and tell what the answers are; see `answer_aside`.
+
+    Args:
+        around: In force while the model answers, and no longer.
+        chat: The model that is asked, where it is not the run's as it is.
+    """
+    with around or nullcontext():
+        rows = answer_aside(run, chat or run.chat, folder, asked, name=name, edit=edit)
+    return outcomes_aside(run, folder, rows, asked.prompts)
 
 
 def outcomes_aside(

@@ -180,7 +180,7 @@ def _key(stage: str, keys: Mapping[str, str], context: RunContext) -> str:
     if stage in ("select", "report"):
         chosen_by = {name: value for name, value in options.items() if name not in ALIKE}
         return stage_key(stage, dict(keys), chosen_by, _inputs(context))
-    before = next(reversed(keys), "")
+    before = [*keys][-1] if keys else ""
     parent = keys.get(before, "")
     if before == "select":
         parent = stage_key("direction", keys["extract"], _chosen(context.folder.path))

@@ -29,7 +29,7 @@ from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.batches import Batch
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.hooks import observe_inputs
-from refusalscope.models.prompts import Prompt
+from refusalscope.models.prompts import Prompt, n_template_tokens
 from refusalscope.selection.scorer import Candidate
 
 SHARE_OF_LAYERS = 0.1
@@ -178,6 +178,7 @@ def _mean_streams(
         streams,
         edits=[edit for edit in edits for _ in prompts],
         around=taking,
+        n_shared=n_template_tokens(chat.prompt_format),
     ):
         sums.index_add_(0, torch.tensor([row // n for row in rows]), own.transpose(0, 1))
     return sums / n

@@ -17,7 +17,7 @@ from refusalscope.interventions.apply import without_span
 from refusalscope.measures.dose.record import Damage, Dose, DoseOptions, DosePoint
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.metrics.rate_change import paired_change
-from refusalscope.pipeline.complete_aside import DATASET, Asked, answer_aside, outcomes_aside
+from refusalscope.pipeline.complete_aside import DATASET, Asked, outcomes_under
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.outcomes import own_outcomes
 from refusalscope.pipeline.session import Session
@@ -73,16 +73,14 @@ def _outcomes(
     instructions = run.sets[DATASET].instructions
     asked = Asked(dataset=DATASET, instructions=instructions, prompts=run.prompts(DATASET))
     folder = run.folder.path / FOLDER / "dose" / f"strength-{strength:g}"
-    with without_span(run.chat.model, run.chat.anatomy, basis, strength=strength):
-        rows = answer_aside(
-            run,
-            run.chat,
-            folder,
-            asked,
-            name=f"strength {strength:g}",
-            edit=[strength, basis.tolist()],
-        )
-    return outcomes_aside(run, folder, rows, asked.prompts)
+    return outcomes_under(
+        run,
+        folder,
+        asked,
+        name=f"strength {strength:g}",
+        around=without_span(run.chat.model, run.chat.anatomy, basis, strength=strength),
+        edit=[strength, basis.tolist()],
+    )
 
 
 def _damages(

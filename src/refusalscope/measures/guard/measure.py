@@ -23,7 +23,7 @@ from refusalscope.models.prompts import Prompt
 from refusalscope.monitors.monitor import Monitor, load_monitor
 from refusalscope.monitors.score import require_same_shape, score_prompts
 from refusalscope.pipeline.borderline import WITHOUT, borderline_of
-from refusalscope.pipeline.complete_aside import DATASET, Asked, answer_aside, outcomes_aside
+from refusalscope.pipeline.complete_aside import DATASET, Asked, outcomes_under
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.outcomes import own_outcomes
 from refusalscope.pipeline.prompt_attacks import prompt_attack
@@ -143,8 +143,7 @@ def _plain(run: RunContext, questions: _Questions, folder: Path) -> _Outcomes:
         instructions=questions.instructions,
         prompts=questions.prompts,
     )
-    rows = answer_aside(run, questions.chat, folder / "plain", asked, name=item)
-    return outcomes_aside(run, folder / "plain", rows, questions.prompts)
+    return outcomes_under(run, folder / "plain", asked, name=item, chat=questions.chat)
 
 
 def _steered(
@@ -166,8 +165,13 @@ def _steered(
         prompts=[questions.prompts[i] for i in rows],
     )
     key = [coefficient, layer, vector.tolist()]
-    with intervene_alike(run.chat.model, run.chat.anatomy, edit):
-        name = f"guarded {questions.item}"
-        answers = answer_aside(run, questions.chat, folder / "steered", asked, name=name, edit=key)
-    outcomes = outcomes_aside(run, folder / "steered", answers, asked.prompts)
+    outcomes = outcomes_under(
+        run,
+        folder / "steered",
+        asked,
+        name=f"guarded {questions.item}",
+        around=intervene_alike(run.chat.model, run.chat.anatomy, edit),
+        edit=key,
+        chat=questions.chat,
+    )
     return dict(zip(rows, outcomes, strict=True))

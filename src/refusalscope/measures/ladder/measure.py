@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from refusalscope.errors import (
@@ -18,7 +17,7 @@ from refusalscope.measures.ladder.tuned import tuned_on_pairs, with_edited_weigh
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.metrics.rate_change import paired_change
 from refusalscope.models.prompts import Prompt
-from refusalscope.pipeline.complete_aside import DATASET, Asked, answer_aside, outcomes_aside
+from refusalscope.pipeline.complete_aside import DATASET, Asked, outcomes_under
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.outcomes import own_outcomes
 from refusalscope.pipeline.prompt_attacks import prompt_attack
@@ -98,10 +97,8 @@ def _answered(
     """The outcomes of the answers under what was made; the answers are kept beside the record."""
     instructions = run.sets[DATASET].instructions
     asked = Asked(dataset=DATASET, instructions=instructions, prompts=prompts)
-    under: AbstractContextManager[None] = made.around() if made.around else nullcontext()
-    with under:
-        rows = answer_aside(run, made.chat, own, asked, name=item, edit=made.key)
-    return outcomes_aside(run, own, rows, prompts)
+    around = made.around() if made.around else None
+    return outcomes_under(run, own, asked, name=item, around=around, edit=made.key, chat=made.chat)
 
 
 def _rung(

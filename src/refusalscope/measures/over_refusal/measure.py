@@ -12,7 +12,7 @@ from refusalscope.measures.over_refusal.record import (
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.pipeline.borderline import LANGUAGE, WITHOUT, borderline_of
 from refusalscope.pipeline.complete_aside import Asked as Questions
-from refusalscope.pipeline.complete_aside import answer_aside, outcomes_aside
+from refusalscope.pipeline.complete_aside import outcomes_under
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.outcomes import own_outcomes
 from refusalscope.pipeline.session import Session
@@ -45,8 +45,7 @@ def _answered(run: RunContext, given: Sequence[Instruction]) -> tuple[Outcome | 
     prompts = run.chat.encode([one.text for one in given])
     asked = Questions(dataset=BORDERLINE, instructions=given, prompts=prompts)
     folder = run.folder.path / FOLDER / "over-refusal" / "answers"
-    rows = answer_aside(run, run.chat, folder, asked, name=BORDERLINE)
-    return outcomes_aside(run, folder, rows, prompts)
+    return outcomes_under(run, folder, asked, name=BORDERLINE)
 
 
 def _rows(
