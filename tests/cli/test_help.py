@@ -4,6 +4,8 @@ from importlib import metadata
 
 from tiny_runs import Caller
 
+from refusalscope.cli.main import Commands
+
 PROGRAM = """
 import sys
 from refusalscope.cli.main import app, main
@@ -41,3 +43,29 @@ def test_help_of_every_command_imports_nothing_heavy() -> None:
 def test_the_version_is_the_package_s(refusalscope: Caller) -> None:
     called = refusalscope("--version")
     assert (called.status, called.out) == (0, f"refusalscope {metadata.version('refusalscope')}\n")
+
+
+def test_the_table_of_commands_says_what_each_says_of_itself() -> None:
+    for name, late in Commands.late.items():
+        made = late.made(name)
+        assert made.name == name
+        assert made.help.split("\n\n")[0].replace("\n", " ") == late.help, name
+
+
+def test_a_command_of_another_name_is_one_line(refusalscope: Caller) -> None:
+    assert "No such command 'evaluat'. Did you mean 'evaluate'?" in refusalscope("evaluat").line
+
+
+def test_only_the_module_of_the_command_is_imported() -> None:
+    program = (
+        "import sys\nfrom refusalscope.cli.main import main\n"
+        "sys.argv = ['refusalscope', 'organism', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "own = {name for name in sys.modules if name.startswith('refusalscope.cli.')}\n"
+        "assert 'refusalscope.cli.organism' in own\n"
+        "assert not own & {f'refusalscope.cli.{n}' for n in ('run', 'audit', 'evaluate')}, own\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

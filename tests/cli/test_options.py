@@ -173,7 +173,7 @@ OPTIONS = {
     },
     "run": {
         "[MODEL]",
-        *("--tensor-parallel", "--vllm-python"),
+        *("--tensor-parallel", "--vllm-python", "--without"),
         "--all-scores",
         "--alpaca",
         "--answer-prefix",

@@ -13,7 +13,7 @@ from refusalscope.measures.audit.audit import audit
 from refusalscope.measures.audit.exports import card_section
 from refusalscope.measures.audit.findings import advice, findings, is_past, scan_sentence
 from refusalscope.measures.audit.options import AuditOptions
-from refusalscope.measures.ladder.record import LadderOptions, Rung
+from refusalscope.measures.ladder.record import LadderOptions, Rung, rungs_of
 from refusalscope.measures.over_refusal.record import Asked, OverRefusal
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.metrics.rate_change import paired_change
@@ -121,6 +121,9 @@ def test_quick_asks_and_searches_less() -> None:
     assert (whole.run_options().n_train, quick.run_options().n_train) == (128, 32)
     assert (whole.run_options().n_val, quick.run_options().n_val) == (32, 12)
     assert (whole.run_options().max_new_tokens, quick.run_options().max_new_tokens) == (None, 24)
+    assert set(rungs_of(quick.ladder())) == set(rungs_of(whole.ladder())) - {
+        *("weights", "rank_4", "rank_8", "rank_16", "lora_10", "lora_100")
+    }
     assert quick.ladder().search_steps < whole.ladder().search_steps
     assert quick.decoys().optimise_steps == quick.ladder().optimise_steps
     assert whole.decoys().optimise_prompts == whole.ladder().rank_prompts

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from refusalscope.results.numbers import LARGEST_FACTOR, LAST_SEED, MOST
+from refusalscope.results.bounds import LARGEST_FACTOR, LAST_SEED, MOST
 
 _MAY_BE_BLANK = {"system", "answer_prefix"}
 """An empty system prompt is another than none, and so is an empty beginning of answers. Elsewhere a

@@ -1,39 +1,96 @@
 """The command line: a command parses, calls one pipeline function and prints one line.
 
-Nothing heavy is imported before a command runs, so that `--help` is quick.
+Nothing heavy is imported before a command runs, so that `--help` is quick, and no command's module
+before it is asked for.
 """
 
 import logging
 import sys
-from importlib import metadata
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import typer
 from typer.main import get_command
 
-from refusalscope.cli import (
-    anatomy,
-    audit,
-    evaluate,
-    export,
-    harden,
-    imports,
-    measures,
-    mechanism,
-    monitor,
-    organism,
-    plan,
-    report,
-    run,
-    run_all,
-    weights,
-)
 from refusalscope.cli.edge import guarded
 from refusalscope.cli.given_values import check_values
+from refusalscope.cli.late_commands import Late, LateGroup
 from refusalscope.cli.terminal import LineHandler, say
+
+
+def _in(module: str, text: str) -> Late:
+    return Late(module=f"refusalscope.cli.{module}", help=text)
+
+
+def _stage(text: str) -> Late:
+    return _in("run", f"Continue a run up to {text}")
+
+
+class Commands(LateGroup):
+    """Every command, by the module that has it."""
+
+    late: ClassVar[Mapping[str, Late]] = {
+        "run": _in(
+            "run", "Find a model's refusal direction, intervene with it, and report what it does."
+        ),
+        "label": _stage("the labels of its training and validation prompts."),
+        "extract": _stage("the candidate directions."),
+        "select": _stage("the chosen direction."),
+        "complete": _stage("the completions."),
+        "judge": _stage("the judgements."),
+        "outcomes": _stage("the signs of answers that are no text."),
+        "loss": _stage("the losses."),
+        "project": _stage("the projections of its answers on the direction."),
+        "run-all": _in(
+            "run_all",
+            "Run several models with the same options, and put their directions in one table.",
+        ),
+        "anatomy": _in(
+            "anatomy", "Find every residual writer and prove that an edit reaches them all."
+        ),
+        "audit": _in(
+            "audit",
+            "Audit a model: refusal as it is, ways past it, dose, decoys, and what was not tested.",
+        ),
+        "export": _in(
+            "export", "Write a run and its audit as CSV, Every Eval Ever, Inspect or in-toto."
+        ),
+        "harden": _in(
+            "harden",
+            "Tune the organism of a run so that its refusal rests on more than one direction.",
+        ),
+        "import-run": _in(
+            "imports",
+            "Make a run of what the paper's code wrote, choose anew from its scores, and compare.",
+        ),
+        "measure": _in(
+            "measures", "Measure several things of a finished run, whose model is loaded once."
+        ),
+        "mechanism": _in(
+            "mechanism",
+            "Explain how a finished run's model refuses: suffixes, heads, layers, directions.",
+        ),
+        "plan": _in(
+            "plan",
+            "Plan a run: memory, forward passes and place of each stage; no weights are needed.",
+        ),
+        "evaluate": _in("evaluate", "Judge a finished run, and measure more of it."),
+        "monitor": _in(
+            "monitor", "Fit a monitor that flags harmful instructions, and measure what it finds."
+        ),
+        "organism": _in(
+            "organism", "Small chat models trained here, in which the paper's findings hold."
+        ),
+        "report": _in("report", "Pages of runs. `report RUN...` is `report runs RUN...`."),
+        "weights": _in(
+            "weights", "Edit a model's weights, export the edit, check it, and find edits out."
+        ),
+    }
+
 
 app = typer.Typer(
     name="refusalscope",
+    cls=Commands,
     help="Find, test and explain the direction that mediates refusal in a chat model.",
     no_args_is_help=True,
     add_completion=False,
@@ -43,6 +100,8 @@ app = typer.Typer(
 
 def _tell_version(is_asked: bool) -> bool:
     if is_asked:
+        from importlib import metadata
+
         say(f"refusalscope {metadata.version('refusalscope')}")
         raise typer.Exit
     return is_asked
@@ -62,23 +121,6 @@ def _program(
     ] = False,
 ) -> None:
     del version
-
-
-run.register(app)
-run_all.register(app)
-anatomy.register(app)
-audit.register(app)
-export.register(app)
-harden.register(app)
-imports.register(app)
-measures.register(app)
-mechanism.register(app)
-plan.register(app)
-app.add_typer(evaluate.app, name="evaluate")
-app.add_typer(monitor.app, name="monitor")
-app.add_typer(organism.app, name="organism")
-app.add_typer(report.app, name="report")
-app.add_typer(weights.app, name="weights")
 
 
 def main() -> None:

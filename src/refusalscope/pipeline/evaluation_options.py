@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from refusalscope.models.load_options import Dtype
+from refusalscope.results.bounds import LARGEST_FACTOR, MOST
 from refusalscope.results.flags import Flag, NestedFlags
-from refusalscope.results.numbers import LARGEST_FACTOR, MOST, Count, CountOrZero
+from refusalscope.results.numbers import Count, CountOrZero
 from refusalscope.results.record import Record
 
 PAPER_TEXTS = 4096

@@ -4,8 +4,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from refusalscope.results.bounds import LARGEST_FACTOR
 from refusalscope.results.flags import Flag
-from refusalscope.results.numbers import LARGEST_FACTOR, Count
+from refusalscope.results.numbers import Count
 from refusalscope.results.record import Record
 
 

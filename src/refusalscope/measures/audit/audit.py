@@ -54,6 +54,7 @@ NEVER_TESTED = {
     "that it is of use to anybody",
 }
 """What no audit here says anything about."""
+LEFT_OUT = "left out by --quick"
 
 
 def audit(session: Session, options: AuditOptions) -> Audit:
@@ -82,7 +83,9 @@ def audit(session: Session, options: AuditOptions) -> Audit:
     if decoys is not None:
         not_tested |= {f"rival {r.name}": r.lacking for r in decoys.rivals if r.lacking is not None}
         if "cosmic" not in {rival.name for rival in decoys.rivals}:
-            not_tested["rival cosmic"] = "left out by --quick"
+            not_tested["rival cosmic"] = LEFT_OUT
+    if "weights" not in {rung.name for rung in rungs}:
+        not_tested[rung_name("weights")] = LEFT_OUT
     if over is not None and over.lacking is not None:
         not_tested["borderline instructions"] = over.lacking
     scan = _scanned(session, options, not_tested)

@@ -8,6 +8,7 @@ from refusalscope.measures.dose.record import DoseOptions
 from refusalscope.measures.ladder.record import LadderOptions, rungs_of
 from refusalscope.measures.over_refusal.record import OverRefusalOptions
 from refusalscope.pipeline.options import RunOptions
+from refusalscope.results.attack_records import PROMPT_ATTACKS
 from refusalscope.results.flags import Flag
 from refusalscope.results.record import Record
 
@@ -18,6 +19,12 @@ QUICK_TRAIN, QUICK_VAL = 32, 12
 here 32 gave a direction with a cosine of 0.97 with that of all (`measure stability`)."""
 QUICK_TOKENS = 24
 """Tokens of an answer, at most, where nothing else is asked for."""
+
+QUICK_RUNGS = (
+    *("baseline", *PROMPT_ATTACKS, "ablation", "rank_1", "rank_2", "subtraction", "optimised"),
+    "lora_30",
+)
+"""All that a quick audit would have but the edited weights, which answer as under ablation."""
 
 
 class AuditOptions(Record):
@@ -76,6 +83,7 @@ class AuditOptions(Record):
             return LadderOptions(pairs=self.pairs)
         return LadderOptions(
             pairs=self.pairs,
+            rungs=QUICK_RUNGS,
             search_steps=4,
             search_candidates=16,
             search_prompts=2,

@@ -7,9 +7,9 @@ from pathlib import Path
 from refusalscope.errors import InputError
 from refusalscope.organisms.harness_task import ORGANISM_TASK
 from refusalscope.pipeline.evaluation_options import CoherenceOptions
+from refusalscope.results.bounds import MOST
 from refusalscope.results.coherence_records import TaskCoherence
 from refusalscope.results.file_names import file_name
-from refusalscope.results.numbers import MOST
 from refusalscope.results.records import Condition
 
 

@@ -100,8 +100,13 @@ class Memory:
         taken = size.n_layers * self._stream(rows * options.positions)
         sums = _MOMENTS * _DOUBLE * size.n_layers * options.positions * size.d_model
         kept = taken + (sums if self.on_cpu else 0)
+        cache = self.measured.cache(rows, options.longest_prompt) if self._shared else 0
         return [
-            Held(kept=kept, activations=self._pass(rows * options.longest_prompt)),
+            Held(
+                kept=kept,
+                cache=cache,
+                activations=self._pass(rows * self._own(options.longest_prompt)),
+            ),
             Held(kept=kept, logits=self._logits(rows, self.measured.reading.first)),
         ]
 
@@ -182,7 +187,7 @@ class Memory:
         return [
             Held(
                 cache=self.measured.cache(rows, width),
-                activations=self._pass(rows * width),
+                activations=self._pass(rows * self._own(width)),
             ),
             Held(
                 cache=cache + largest,

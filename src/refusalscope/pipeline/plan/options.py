@@ -6,8 +6,9 @@ from pydantic import Field
 
 from refusalscope.models.load_options import Dtype
 from refusalscope.organisms.named import DEFAULT_ORGANISM, ORGANISM_PREFIX
+from refusalscope.results.bounds import LARGEST_FACTOR
 from refusalscope.results.flags import Flag
-from refusalscope.results.numbers import LARGEST_FACTOR, Count, CountOrZero
+from refusalscope.results.numbers import Count, CountOrZero
 from refusalscope.results.record import Record
 
 Amount = Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]
