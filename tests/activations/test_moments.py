@@ -86,10 +86,10 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(
     whole = resid_pre_moments(chat, prompts, batch_size=2)
     run_model = forward.last_token_logits
 
-    def only_small(model: torch.nn.Module, batch: object) -> torch.Tensor:
+    def only_small(model: torch.nn.Module, batch: object, **options: object) -> torch.Tensor:
         if len(batch.last) > 2:  # pyright: ignore[reportAttributeAccessIssue] # a Batch
             raise RuntimeError("out of memory")
-        return run_model(model, batch)  # pyright: ignore[reportArgumentType] # as it came
+        return run_model(model, batch, **options)  # pyright: ignore[reportArgumentType] # as it came
 
     monkeypatch.setattr("refusalscope.engine.rows.last_token_logits", only_small)
     halved = resid_pre_moments(chat, prompts, batch_size=100)

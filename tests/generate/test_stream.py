@@ -170,6 +170,17 @@ def test_what_all_prompts_begin_with_is_run_once_under_each_intervention(
     assert max(n for n in ran if n != n_shared) <= max(len(o.prompt.ids) for o in asked) - n_shared
 
 
+def test_in_half_precision_prompts_are_run_whole(tmp_path: Path) -> None:
+    chat = tiny_chat(tmp_path / "tiny")
+    chat.model.half()
+    asked = [replace(one, edit=None) for one in asked_of(chat)]
+    stream = stream_of(
+        chat.model, chat.anatomy, asked, pad_id=chat.pad_id, stops=frozenset(), batch_size=4
+    )
+    assert stream is not None
+    assert stream.shared == []
+
+
 def test_where_it_does_not_fit_a_window_prompts_are_run_whole(tmp_path: Path) -> None:
     chat = miniature(tmp_path, "mistral")
     window = chat.model.config.sliding_window

@@ -28,7 +28,7 @@ def test_a_run_tokenizes_no_instruction_again_and_again(
     monkeypatch.setattr(prompts, "read_parts", counted)
     instruction_files(tmp_path)
     finish_run(tmp_path, save_tiny(tmp_path / "tiny"), tmp_path / "out")
-    assert len(times) == 2 * (6 + 3 + 3)
+    assert len(times) == 2 * (6 + 3 + 3) + len(prompts._PROBES)  # these say where one begins
     assert set(times.values()) == {1}
 
 

@@ -353,6 +353,8 @@ def stream_of(
     bound = _NOISE.get(model.dtype, _HALF_NOISE)
     if not noise <= bound:
         return None
+    if model.dtype != torch.float32:
+        return stream  # how much prompts share, which the others decide, would count
     n_shared = n_shared_tokens([one.prompt for one in asked]) if len(asked) > 1 else 0
     if n_shared >= LEAST and _SHARE_NOISES.get(model, 0.0) <= bound:
         behind = replace(stream, shared=[*asked[0].prompt.ids[:n_shared]])
@@ -360,8 +362,6 @@ def stream_of(
             _SHARE_NOISES[model] = _measured(behind, asked)
         if _SHARE_NOISES[model] <= bound:
             stream, noise = behind, max(noise, _SHARE_NOISES[model])
-    if model.dtype != torch.float32:
-        return stream
     return replace(stream, tie=max(_LEAST_TIE, 8 * noise))
 
 
