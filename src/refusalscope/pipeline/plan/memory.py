@@ -23,6 +23,7 @@ from refusalscope.selection.score import (
 )
 
 _DOUBLE = 8
+_FLOAT = 4
 _NLL = 3 * _DOUBLE
 """Bytes for each logit of a part whose loss is taken in float64."""
 KL_SETS = 2
@@ -100,12 +101,12 @@ class Memory:
         taken = size.n_layers * self._stream(rows * options.positions)
         sums = _MOMENTS * _DOUBLE * size.n_layers * options.positions * size.d_model
         kept = taken + (sums if self.on_cpu else 0)
-        cache = self.measured.cache(rows, options.longest_prompt) if self._shared else 0
+        cache = self.measured.cache(rows, options.longest_prompt) if self._n_behind else 0
         return [
             Held(
                 kept=kept,
                 cache=cache,
-                activations=self._pass(rows * self._own(options.longest_prompt)),
+                activations=self._pass(rows * (options.longest_prompt - self._n_behind)),
             ),
             Held(kept=kept, logits=self._logits(rows, self.measured.reading.first)),
         ]
@@ -187,7 +188,7 @@ class Memory:
         return [
             Held(
                 cache=self.measured.cache(rows, width),
-                activations=self._pass(rows * self._own(width)),
+                activations=self._pass(rows * (width - self._n_behind)),
             ),
             Held(
                 cache=cache + largest,
@@ -238,6 +239,11 @@ class Memory:
     def _shared(self) -> int:
         """Shared tokens, at least one being left to each prompt."""
         return min(self.options.shared_tokens, self.options.shortest_prompt - 1)
+
+    @property
+    def _n_behind(self) -> int:
+        """Shared tokens that readings and answers begin behind: in float32 alone."""
+        return self._shared if self.measured.itemsize == _FLOAT else 0
 
     def _own(self, width: int) -> int:
         return max(1, width - self._shared)
