@@ -107,8 +107,7 @@ def test_a_second_direction_takes_over_and_the_rank_curve_needs_two(
     with open_session(selected) as session:
         harden(session, HardenOptions(method="backup"), tmp_path / "backup")
     folder = tmp_path / "run"
-    options = RunOptions(model=str(tmp_path / "backup"), n_train=64, n_val=16, n_test=30)
-    run(options, folder, until="outcomes")
+    run(RunOptions(model=str(tmp_path / "backup"), n_test=50), folder)
     with open_session(folder) as session:
         rungs = ("baseline", "rank_1", "rank_2", "rank_4")
         found = measure(session, measure_named("ladder"), LadderOptions(rungs=rungs))
