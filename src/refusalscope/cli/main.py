@@ -15,15 +15,12 @@ from typer.main import get_command
 from refusalscope.cli.edge import guarded
 from refusalscope.cli.given_values import check_values
 from refusalscope.cli.late_commands import Late, LateGroup
+from refusalscope.cli.stage_help import STAGE_HELP
 from refusalscope.cli.terminal import LineHandler, say
 
 
 def _in(module: str, text: str) -> Late:
     return Late(module=f"refusalscope.cli.{module}", help=text)
-
-
-def _stage(text: str) -> Late:
-    return _in("run", f"Continue a run up to {text}")
 
 
 class Commands(LateGroup):
@@ -33,14 +30,7 @@ class Commands(LateGroup):
         "run": _in(
             "run", "Find a model's refusal direction, intervene with it, and report what it does."
         ),
-        "label": _stage("the labels of its training and validation prompts."),
-        "extract": _stage("the candidate directions."),
-        "select": _stage("the chosen direction."),
-        "complete": _stage("the completions."),
-        "judge": _stage("the judgements."),
-        "outcomes": _stage("the signs of answers that are no text."),
-        "loss": _stage("the losses."),
-        "project": _stage("the projections of its answers on the direction."),
+        **{name: _in("run", text) for name, text in STAGE_HELP.items()},
         "run-all": _in(
             "run_all",
             "Run several models with the same options, and put their directions in one table.",

@@ -9,28 +9,18 @@ import typer
 
 from refusalscope.cli.from_options import with_options
 from refusalscope.cli.shared_options import TrustRemoteCode
+from refusalscope.cli.stage_help import STAGE_HELP
 from refusalscope.cli.terminal import say, say_json
 from refusalscope.pipeline.options import RunOptions
 
 if TYPE_CHECKING:
     from refusalscope.results.records import Rate, Summary
 
-_STAGE_HELP = {
-    "label": "Continue a run up to the labels of its training and validation prompts.",
-    "extract": "Continue a run up to the candidate directions.",
-    "select": "Continue a run up to the chosen direction.",
-    "complete": "Continue a run up to the completions.",
-    "judge": "Continue a run up to the judgements.",
-    "outcomes": "Continue a run up to the signs of answers that are no text.",
-    "loss": "Continue a run up to the losses.",
-    "project": "Continue a run up to the projections of its answers on the direction.",
-}
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(with_options(run, config=True))
-    for stage, text in _STAGE_HELP.items():
+    for stage, text in STAGE_HELP.items():
         app.command(name=stage, help=text)(_continuation(stage))
 
 

@@ -13,7 +13,7 @@ from transformers import Cache, PreTrainedModel
 from refusalscope.engine.cache_rows import cache_rows, join_rows, require_rows, room_before
 from refusalscope.engine.halving import is_out_of_memory
 from refusalscope.interventions.intervention import Intervention
-from refusalscope.models.forward import prefix_cache
+from refusalscope.models.forward import input_device, prefix_cache
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.scored_text import ScoredText
 
@@ -80,8 +80,7 @@ class Beginnings:
         return [*{id(edit): edit for edit in edits if id(edit) not in known}.values()]
 
     def _run(self, edits: Sequence[Intervention | None]) -> Cache:
-        device = self.model.get_input_embeddings().get_parameter("weight").device
-        ids = torch.tensor([self.ids], device=device).expand(len(edits), -1)
+        ids = torch.tensor([self.ids], device=input_device(self.model)).expand(len(edits), -1)
         with self.edited(edits):
             found = prefix_cache(self.model, ids)
         require_rows(found)

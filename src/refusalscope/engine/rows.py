@@ -26,7 +26,7 @@ from refusalscope.models.anatomy import Anatomy
 from refusalscope.models.batches import Batch, by_length, pad
 from refusalscope.models.chat_model import ChatModel
 from refusalscope.models.context_window import context_length
-from refusalscope.models.forward import last_token_logits
+from refusalscope.models.forward import input_device, last_token_logits
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.scored_text import ScoredText
 
@@ -98,7 +98,7 @@ class Engine:
     @property
     def device(self) -> torch.device:
         """Where the input ids go."""
-        return self.model.get_input_embeddings().get_parameter("weight").device
+        return input_device(self.model)
 
     def run(
         self,

@@ -11,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from refusalscope.errors import InstructionsError
 from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.forward import input_device
 from refusalscope.models.prompts import Prompt, answer_end
 from refusalscope.models.tokens import added_tokens, decode_answer, end_token
 
@@ -87,8 +88,7 @@ def greedy_rows(
         eos_token_id=sorted(stops) or None,
         use_cache=True,
     )
-    device = model.get_input_embeddings().get_parameter("weight").device
-    batch = pad(prompts, pad_id=pad_id, device=device, side="left")
+    batch = pad(prompts, pad_id=pad_id, device=input_device(model), side="left")
     with _no_defaults_of_its_own(model):
         generate: Any = model.generate
         output = generate(

@@ -27,16 +27,22 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from refusalscope.engine.beginnings import CANNOT, LEAST, Beginnings
-from refusalscope.engine.cache_rows import join_rows, keep_rows, pad_on_the_left, require_rows
+from refusalscope.engine.cache_rows import pad_on_the_left, require_rows
 from refusalscope.engine.halving import is_out_of_memory
 from refusalscope.engine.shared_prefixes import n_shared_tokens
 from refusalscope.errors import InputError
+from refusalscope.generate.rows_under_way import Ids, Row, Rows, joined, picked
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.anatomy import Anatomy
 from refusalscope.models.batches import Batch, pad
 from refusalscope.models.context_window import context_length
-from refusalscope.models.forward import continued_logits, last_token_logits, next_logits
+from refusalscope.models.forward import (
+    continued_logits,
+    input_device,
+    last_token_logits,
+    next_logits,
+)
 from refusalscope.models.prompts import Prompt
 
 _LOG = logging.getLogger(__name__)
@@ -47,7 +53,6 @@ _NOISE = {torch.float32: 0.02}
 """The largest difference of a logit that padding, cache and batch may make; else `_HALF_NOISE`."""
 _HALF_NOISE = 0.5
 _PROVEN_STEPS = 2
-Ids = list[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,29 +62,6 @@ class Asked:
     prompt: Prompt
     edit: Intervention | None
     limit: int
-
-
-@dataclass(slots=True)
-class _Row:
-    """A row under way: whose it is, and what it has written."""
-
-    place: int
-    written: Ids = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Rows:
-    """Rows side by side.
-
-    Attributes:
-        last: The token of each that was written last, and is not in the cache.
-        mask: Of the columns of the cache.
-    """
-
-    rows: list[_Row]
-    last: Int[Tensor, "row 1"]
-    mask: Int[Tensor, "row pos"]
-    cache: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +92,7 @@ class Stream:
             InputError: a single row does not fit into memory.
         """
         waiting, size = deque(range(len(asked))), self.batch_size
-        under_way: _Rows | None = None
+        under_way: Rows | None = None
         finished: set[int] = set()
         while len(finished) < len(asked):
             try:
@@ -140,14 +122,14 @@ class Stream:
         self,
         asked: Sequence[Asked],
         waiting: deque[int],
-        under_way: _Rows | None,
+        under_way: Rows | None,
         size: int,
-    ) -> tuple[_Rows | None, list[_Row]]:
+    ) -> tuple[Rows | None, list[Row]]:
         """Fill up, and write until enough rows are done to make room; the rest, and who is done."""
         n = 0 if under_way is None else len(under_way.rows)
         joining = [waiting[i] for i in range(min(size - n, len(waiting)))]
         if joining:
-            began = self._begin(asked, [_Row(place) for place in joining])
+            began = self._begin(asked, [Row(place) for place in joining])
             under_way = began if under_way is None else joined(under_way, began)
             for _ in joining:
                 waiting.popleft()
@@ -158,7 +140,7 @@ class Stream:
         kept = [i for i, row in enumerate(under_way.rows) if not self._is_done(asked, row)]
         return (picked(under_way, kept) if kept else None), done
 
-    def _can_leave(self, asked: Sequence[Asked], rows: Sequence[_Row]) -> bool:
+    def _can_leave(self, asked: Sequence[Asked], rows: Sequence[Row]) -> bool:
         """Whether enough rows are done, or one that has no room in the context to go on with."""
         done = [row for row in rows if self._is_done(asked, row)]
         context = context_length(self.model.config)
@@ -167,15 +149,15 @@ class Stream:
             for row in done
         )
 
-    def _is_done(self, asked: Sequence[Asked], row: _Row) -> bool:
+    def _is_done(self, asked: Sequence[Asked], row: Row) -> bool:
         return len(row.written) >= asked[row.place].limit or (
             bool(row.written) and row.written[-1] in self.stops
         )
 
-    def _begin(self, asked: Sequence[Asked], rows: list[_Row]) -> _Rows:
+    def _begin(self, asked: Sequence[Asked], rows: list[Row]) -> Rows:
         """The prompts of rows, and their first tokens."""
         prompts = [asked[row.place].prompt for row in rows]
-        batch = pad(prompts, pad_id=self.pad_id, device=self._device(), side="left")
+        batch = pad(prompts, pad_id=self.pad_id, device=input_device(self.model), side="left")
         assert batch.attention_mask is not None, "padded on the left"
         if self.shared and batch.input_ids.shape[1] <= self._beginnings().room():
             logits, cache = self._begin_behind(asked, rows)
@@ -183,10 +165,10 @@ class Stream:
             with self._edited(asked, rows):
                 logits, cache = next_logits(self.model, batch.input_ids, batch.attention_mask)
         last = self._chosen(asked, rows, logits)
-        return _Rows(rows=rows, last=last, mask=batch.attention_mask, cache=cache)
+        return Rows(rows=rows, last=last, mask=batch.attention_mask, cache=cache)
 
     def _begin_behind(
-        self, asked: Sequence[Asked], rows: list[_Row]
+        self, asked: Sequence[Asked], rows: list[Row]
     ) -> tuple[Float[Tensor, "row d_vocab"], Any]:
         """The same, of prompts whose shared beginning has run already.
 
@@ -195,7 +177,7 @@ class Stream:
         """
         n = len(self.shared)
         rests = [replace(p, ids=p.ids[n:]) for p in (asked[row.place].prompt for row in rows)]
-        batch = pad(rests, pad_id=self.pad_id, device=self._device())
+        batch = pad(rests, pad_id=self.pad_id, device=input_device(self.model))
         past = self._beginnings().rows([asked[row.place].edit for row in rows])
         with self._edited(asked, rows):
             logits, cache = continued_logits(self.model, batch, past)
@@ -209,10 +191,7 @@ class Stream:
             self.beginnings.append(made)
         return self.beginnings[0]
 
-    def _device(self) -> torch.device:
-        return self.model.get_input_embeddings().get_parameter("weight").device
-
-    def _step(self, asked: Sequence[Asked], under_way: _Rows) -> None:
+    def _step(self, asked: Sequence[Asked], under_way: Rows) -> None:
         """Tokens for all rows, under one set of hooks, until rows can leave or one is close.
 
         Rows that are done go on until they leave, and what they write is dropped.
@@ -234,14 +213,14 @@ class Stream:
                 logits = None
         under_way.last = self._chosen(asked, rows, logits)
 
-    def _put(self, asked: Sequence[Asked], under_way: _Rows, tokens: Int[Tensor, " row"]) -> None:
+    def _put(self, asked: Sequence[Asked], under_way: Rows, tokens: Int[Tensor, " row"]) -> None:
         for row, token in zip(under_way.rows, tokens.tolist(), strict=True):
             if not self._is_done(asked, row):
                 row.written.append(token)
         under_way.last = tokens[:, None]
 
     def _chosen(
-        self, asked: Sequence[Asked], rows: list[_Row], logits: Float[Tensor, "row d_vocab"]
+        self, asked: Sequence[Asked], rows: list[Row], logits: Float[Tensor, "row d_vocab"]
     ) -> Int[Tensor, "row 1"]:
         """The likeliest token of each row, which it writes; of close ones that of the row alone."""
         tokens = logits.argmax(-1)
@@ -253,7 +232,7 @@ class Stream:
         return tokens[:, None]
 
     def _close(
-        self, asked: Sequence[Asked], rows: Sequence[_Row], logits: Float[Tensor, "row d_vocab"]
+        self, asked: Sequence[Asked], rows: Sequence[Row], logits: Float[Tensor, "row d_vocab"]
     ) -> list[int]:
         """Rows under way whose two highest logits are too close for a batch to tell."""
         if self.tie is None:
@@ -267,13 +246,13 @@ class Stream:
 
         The model is given nothing but the tokens: no mask, no positions, no cache.
         """
-        ids = torch.tensor([[*asked.prompt.ids, *written]], device=self._device())
+        ids = torch.tensor([[*asked.prompt.ids, *written]], device=input_device(self.model))
         last = torch.tensor([ids.shape[1] - 1], device=ids.device)
         batch = Batch(input_ids=ids, attention_mask=None, last=last)
-        with self._edited([asked], [_Row(0)]):
+        with self._edited([asked], [Row(0)]):
             return last_token_logits(self.model, batch)[0]
 
-    def _edited(self, asked: Sequence[Asked], rows: Sequence[_Row]) -> AbstractContextManager[None]:
+    def _edited(self, asked: Sequence[Asked], rows: Sequence[Row]) -> AbstractContextManager[None]:
         return self._under([asked[row.place].edit for row in rows])
 
     @contextmanager
@@ -293,18 +272,18 @@ class Stream:
         Raises:
             NotImplementedError: the cache has no rows to pick and join.
         """
-        first = [_Row(i) for i in range(len(asked) - 1)] or [_Row(0)]
+        first = [Row(i) for i in range(len(asked) - 1)] or [Row(0)]
         under_way = self._begin(asked, first)
         require_rows(under_way.cache)
         found = [self._step_noise(asked, under_way) for _ in range(_PROVEN_STEPS)]
         if len(asked) > 1:
-            under_way = joined(under_way, self._begin(asked, [_Row(len(asked) - 1)]))
+            under_way = joined(under_way, self._begin(asked, [Row(len(asked) - 1)]))
             found += [self._step_noise(asked, under_way)]
             under_way = picked(under_way, range(1, len(under_way.rows)))
             found += [self._step_noise(asked, under_way) for _ in range(_PROVEN_STEPS)]
         return max(found)
 
-    def _step_noise(self, asked: Sequence[Asked], under_way: _Rows) -> float:
+    def _step_noise(self, asked: Sequence[Asked], under_way: Rows) -> float:
         rows = under_way.rows
         under_way.mask = torch.cat([under_way.mask, under_way.mask.new_ones(len(rows), 1)], dim=-1)
         with self._edited(asked, rows):
@@ -382,32 +361,3 @@ def _measured(stream: Stream, asked: Sequence[Asked]) -> float:
 def plain(asked: Asked) -> Asked:
     """The same without intervention."""
     return replace(asked, edit=None)
-
-
-def joined(first: _Rows, second: _Rows) -> _Rows:
-    """The rows of both, the shorter ones padded on the left."""
-    width = max(first.mask.shape[1], second.mask.shape[1])
-    for own in (first, second):
-        n = width - own.mask.shape[1]
-        own.mask = torch.nn.functional.pad(own.mask, (n, 0))
-    join_rows(first.cache, second.cache, width=width)
-    return _Rows(
-        rows=[*first.rows, *second.rows],
-        last=torch.cat([first.last, second.last]),
-        mask=torch.cat([first.mask, second.mask]),
-        cache=first.cache,
-    )
-
-
-def picked(under_way: _Rows, rows: Sequence[int]) -> _Rows:
-    """Some of the rows, without columns that are padding in all of them."""
-    index = torch.tensor(list(rows))  # on the CPU, where layers on any device take it
-    mask = under_way.mask[index]
-    start = int(mask.any(0).int().argmax())
-    keep_rows(under_way.cache, index, width=mask.shape[1] - start)
-    return _Rows(
-        rows=[under_way.rows[i] for i in rows],
-        last=under_way.last[index],
-        mask=mask[:, start:],
-        cache=under_way.cache,
-    )

@@ -15,6 +15,11 @@ from refusalscope.models.batches import Batch
 from refusalscope.models.hooks import edit_inputs
 
 
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where the input ids of a model go."""
+    return model.get_input_embeddings().get_parameter("weight").device
+
+
 def last_token_logits(
     model: PreTrainedModel,
     batch: Batch,

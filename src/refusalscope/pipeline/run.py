@@ -180,8 +180,7 @@ def _key(stage: str, keys: Mapping[str, str], context: RunContext) -> str:
     if stage in ("select", "report"):
         chosen_by = {name: value for name, value in options.items() if name not in ALIKE}
         return stage_key(stage, dict(keys), chosen_by, _inputs(context))
-    before = [*keys][-1] if keys else ""
-    parent = keys.get(before, "")
+    before, parent = [*keys.items()][-1] if keys else ("", "")
     if before == "select":
         parent = stage_key("direction", keys["extract"], _chosen(context.folder.path))
     return stage_key(stage, parent, settled, _inputs(context))

@@ -7,11 +7,12 @@ from refusalscope.measures.decoys.record import Decoys
 from refusalscope.measures.dose.record import Dose
 from refusalscope.measures.ladder.page import area_of, rung_name
 from refusalscope.measures.ladder.record import Rung, rank_of
-from refusalscope.measures.over_refusal.record import BORDERLINE, OverRefusal
+from refusalscope.measures.over_refusal.record import OverRefusal
 from refusalscope.measures.recognition.page import verdict as what_knows
 from refusalscope.measures.recognition.record import Recognition
 from refusalscope.report.wording import number, percent, rate_in_full
 from refusalscope.results.attack_records import PROMPT_ATTACKS
+from refusalscope.results.borderline_options import BORDERLINE
 from refusalscope.results.records import Rate
 from refusalscope.results.scan_records import ScanRecord
 

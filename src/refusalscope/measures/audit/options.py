@@ -9,6 +9,7 @@ from refusalscope.measures.ladder.record import LadderOptions, rungs_of
 from refusalscope.measures.over_refusal.record import OverRefusalOptions
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.results.attack_records import PROMPT_ATTACKS
+from refusalscope.results.borderline_options import BorderlineSource
 from refusalscope.results.flags import Flag
 from refusalscope.results.record import Record
 
@@ -31,10 +32,7 @@ class AuditOptions(Record):
     """A run's options, and what the audit needs beside them."""
 
     run: RunOptions = RunOptions()
-    borderline: Annotated[
-        str | None,
-        Flag("Borderline-but-safe instructions: a file, or a data set's name; organisms have own."),
-    ] = None
+    borderline: BorderlineSource = None
     pairs: Annotated[
         str | None,
         Flag("File with instruction and output to tune on; organisms bring their own."),

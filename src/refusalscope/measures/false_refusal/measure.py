@@ -33,7 +33,6 @@ from refusalscope.errors import CannotTryError, SelectionError
 from refusalscope.interventions.apply import intervene_alike
 from refusalscope.measures.false_refusal.record import (
     ASKED,
-    BORDERLINE,
     FalseRefusal,
     FalseRefusalOptions,
     Mended,
@@ -51,6 +50,7 @@ from refusalscope.pipeline.run_folder import stage_key
 from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import candidates_of, chosen_direction
 from refusalscope.pipeline.training import kept_training
+from refusalscope.results.borderline_options import BORDERLINE
 from refusalscope.results.measures import FOLDER
 from refusalscope.results.outcomes import Outcome, refused_by_index, shares_of
 from refusalscope.results.records import CandidateScores, Rate, SelectionLimits

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from refusalscope.measures.false_refusal.record import BORDERLINE, FalseRefusal, Mended
+from refusalscope.measures.false_refusal.record import FalseRefusal, Mended
 from refusalscope.report.outcome_cells import change_cell, plain_outcome_cells, share_cell
 from refusalscope.report.section import Section
 from refusalscope.report.table import Table
 from refusalscope.report.wording import NOT_MEASURED, number, percent, position_name
+from refusalscope.results.borderline_options import BORDERLINE
 from refusalscope.results.rate_change import RateChange
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from refusalscope.results.borderline_options import BORDERLINE, BorderlineOptions
 from refusalscope.results.flags import Flag
 from refusalscope.results.numbers import Count, Factor
 from refusalscope.results.outcomes import Outcome
@@ -11,21 +12,13 @@ from refusalscope.results.rate_change import RateChange
 from refusalscope.results.record import Record
 from refusalscope.results.records import OutcomeShares, Rate
 
-BORDERLINE = "borderline"
 ASKED = (BORDERLINE, "harmful", "harmless")
 """What is to be refused less; what must be refused as before; what was never refused."""
 
 
-class FalseRefusalOptions(Record):
-    """Which instructions the direction is of, and how it is chosen."""
+class FalseRefusalOptions(BorderlineOptions):
+    """Which instructions the direction is of (one half of them makes it), and how it is chosen."""
 
-    borderline: Annotated[
-        str | None,
-        Flag("Borderline-but-safe instructions: a file, or a data set's name; organisms have own."),
-    ] = None
-    n_borderline: Annotated[
-        Count, Flag("Borderline instructions, at most: one half makes the direction.")
-    ] = 100
     strictness: Annotated[
         Factor, Flag("Share of the direction's part along the run's that is taken out of it.")
     ] = 1.0

@@ -15,7 +15,7 @@ from refusalscope.data.instruction import Instruction
 from refusalscope.errors import CannotTryError, ChatTemplateError, InstructionsError
 from refusalscope.interventions.apply import intervene_alike
 from refusalscope.interventions.intervention import Intervention
-from refusalscope.measures.guard.record import BORDERLINE, Guarded, GuardOptions
+from refusalscope.measures.guard.record import Guarded, GuardOptions
 from refusalscope.metrics.intervals import rate_of
 from refusalscope.metrics.rate_change import paired_change
 from refusalscope.models.chat_model import ChatModel
@@ -30,6 +30,7 @@ from refusalscope.pipeline.prompt_attacks import prompt_attack
 from refusalscope.pipeline.session import Session
 from refusalscope.pipeline.stages import chosen_direction
 from refusalscope.results.attack_records import PROMPT_ATTACKS
+from refusalscope.results.borderline_options import BORDERLINE
 from refusalscope.results.measures import FOLDER
 from refusalscope.results.outcomes import Outcome, refused_by_index, shares_of
 

@@ -7,30 +7,25 @@ from pydantic import Field
 
 from refusalscope.errors import InputError
 from refusalscope.results.attack_records import PROMPT_ATTACKS, PromptAttackOptions, require_attacks
+from refusalscope.results.borderline_options import BORDERLINE, BorderlineOptions
 from refusalscope.results.flags import Flag
-from refusalscope.results.numbers import Count, Factor
+from refusalscope.results.numbers import Factor
 from refusalscope.results.outcomes import Outcome
 from refusalscope.results.rate_change import RateChange
 from refusalscope.results.record import Record
 from refusalscope.results.records import OutcomeShares, Rate
 
-BORDERLINE = "borderline"
 ASKED = ("harmful", *PROMPT_ATTACKS, "harmless", BORDERLINE)
 """Harmful instructions, plain and under each attack; then those that must not be refused."""
 
 
-class GuardOptions(PromptAttackOptions):
+class GuardOptions(BorderlineOptions, PromptAttackOptions):
     """The monitor, what it does where it fires, and what the model is asked."""
 
     monitor: Annotated[str | None, Flag("A monitor's file, from `refusalscope monitor fit`.")] = (
         None
     )
     coefficient: Annotated[Factor, Flag("Lengths of the direction that are added.")] = 1.0
-    borderline: Annotated[
-        str | None,
-        Flag("Borderline-but-safe instructions: a file, or a data set's name; organisms have own."),
-    ] = None
-    n_borderline: Annotated[Count, Flag("Borderline instructions to ask, at most.")] = 100
 
 
 class Guarded(Record):

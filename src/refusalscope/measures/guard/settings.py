@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from refusalscope.measures.guard.record import BORDERLINE, GuardOptions
+from refusalscope.measures.guard.record import GuardOptions
 from refusalscope.results.attack_records import OPTIONS_OF
+from refusalscope.results.borderline_options import BORDERLINE
 from refusalscope.results.files import by_content
 
 _OWN = {**OPTIONS_OF, BORDERLINE: ("borderline", "n_borderline")}

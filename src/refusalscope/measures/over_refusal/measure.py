@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 from refusalscope.data.instruction import Instruction
 from refusalscope.measures.over_refusal.record import (
-    BORDERLINE,
     Asked,
     OverRefusal,
     OverRefusalOptions,
@@ -16,6 +15,7 @@ from refusalscope.pipeline.complete_aside import outcomes_under
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.outcomes import own_outcomes
 from refusalscope.pipeline.session import Session
+from refusalscope.results.borderline_options import BORDERLINE
 from refusalscope.results.measures import FOLDER
 from refusalscope.results.outcomes import Outcome, shares_of
 

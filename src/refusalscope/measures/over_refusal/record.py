@@ -1,26 +1,17 @@
 """Refusal and over-refusal, never one number: measures/over-refusal.json."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from refusalscope.results.flags import Flag
-from refusalscope.results.numbers import Count
+from refusalscope.results.borderline_options import BorderlineOptions
 from refusalscope.results.outcomes import Outcome
 from refusalscope.results.record import Record
 from refusalscope.results.records import OutcomeShares, Rate
 
-BORDERLINE = "borderline"
 
-
-class OverRefusalOptions(Record):
+class OverRefusalOptions(BorderlineOptions):
     """Which instructions are borderline: safe ones that look harmful."""
-
-    borderline: Annotated[
-        str | None,
-        Flag("Borderline-but-safe instructions: a file, or a data set's name; organisms have own."),
-    ] = None
-    n_borderline: Annotated[Count, Flag("Borderline instructions to ask, at most.")] = 100
 
 
 class Asked(Record):
