@@ -37,8 +37,8 @@ def benchmark() -> ModuleType:
 def test_commands_start_as_quickly_as_what_they_import_lets_them(tmp_path: Path) -> None:
     found: dict[str, Any] = benchmark().compare(tmp_path, turns=1)
     quick = ("help", "run help", "weights compare help", "organism list")
-    # Half a second where nothing else runs; here in seconds of processors, and with room.
-    assert all(found["cpu"][name] < 0.75 for name in quick), found
+    # Half a second where the imports take three: a ratio, since machines differ, and with room.
+    assert all(found["cpu"][name] < 0.22 * found["cpu"]["imports"] for name in quick), found
     # transformers takes about twice the plain imports until it has a model class: that is not ours.
     ours = found["cpu_ratios_to_model_class"]
     assert ours["orthogonalize"] < 1.6, found
