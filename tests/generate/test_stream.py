@@ -18,6 +18,7 @@ from refusalscope.generate import stream as streams
 from refusalscope.generate.stream import Asked, Stream, stream_of
 from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
+from refusalscope.models import packed_linears
 from refusalscope.models.chat_model import ChatModel, load_chat_model
 from refusalscope.models.forward import prefix_cache
 
@@ -94,10 +95,17 @@ def test_each_row_writes_what_it_writes_alone(chat: ChatModel, batch_size: int) 
     assert streamed(chat, asked, batch_size=batch_size) == expected
 
 
-@pytest.mark.parametrize("kind", FEW)
-def test_other_architectures_do_too(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "laid_out"), [*((kind, False) for kind in FEW), ("gemma3_text", True), ("opt", True)]
+)
+def test_other_architectures_do_too(
+    kind: str, laid_out: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chat = miniature(tmp_path, kind)
     asked = asked_of(chat, limit=20)
+    if laid_out:
+        monkeypatch.setattr(packed_linears, "LEAST_WEIGHTS", 1)
+        assert packed_linears.packed_linears(chat.model).forwards
     assert max(len(one.prompt.ids) + one.limit for one in asked) > 40
     assert streamed(chat, asked, batch_size=5) == [by_hand(chat, one) for one in asked]
 

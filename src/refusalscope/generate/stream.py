@@ -43,6 +43,7 @@ from refusalscope.models.forward import (
     last_token_logits,
     next_logits,
 )
+from refusalscope.models.packed_linears import PackedLinears, packed_linears
 from refusalscope.models.prompts import Prompt
 
 _LOG = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ _NOISE = {torch.float32: 0.02}
 """The largest difference of a logit that padding, cache and batch may make; else `_HALF_NOISE`."""
 _HALF_NOISE = 0.5
 _PROVEN_STEPS = 2
+_PACKED_ROWS, _PACKED_TOKENS = 4, 8
+"""Rows, and tokens of each, from which on it is worth laying the weights out for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +95,13 @@ class Stream:
             InputError: a single row does not fit into memory.
         """
         waiting, size = deque(range(len(asked))), self.batch_size
+        packed = self._packed(asked)
         under_way: Rows | None = None
         finished: set[int] = set()
         while len(finished) < len(asked):
             try:
-                under_way, done = self._until_some_are_done(asked, waiting, under_way, size)
+                with packed.used():
+                    under_way, done = self._until_some_are_done(asked, waiting, under_way, size)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -116,6 +121,11 @@ class Stream:
                 continue
             finished |= {row.place for row in done}
             yield [(row.place, row.written) for row in done]
+
+    def _packed(self, asked: Sequence[Asked]) -> PackedLinears:
+        most = max((one.limit for one in asked), default=0)
+        is_worth_it = len(asked) >= _PACKED_ROWS and most >= _PACKED_TOKENS
+        return packed_linears(self.model) if is_worth_it else PackedLinears(forwards={})
 
     @torch.inference_mode()
     def _until_some_are_done(
@@ -350,9 +360,10 @@ def _measured(stream: Stream, asked: Sequence[Asked]) -> float:
     few = dict.fromkeys([order[0], order[-1], order[len(order) // 2]])
     some = [asked[i] for i in few]
     try:
-        noise = stream.noise(some)
-        # An intervention may break the model, which says nothing of how its rows can be joined.
-        return noise if math.isfinite(noise) else stream.noise([plain(one) for one in some])
+        with packed_linears(stream.model).used():
+            noise = stream.noise(some)
+            # An intervention may break the model, which says nothing of how its rows are joined.
+            return noise if math.isfinite(noise) else stream.noise([plain(one) for one in some])
     except CANNOT as error:
         _LOG.info("rows of %s are written in fixed batches: %s", type(stream.model).__name__, error)
         return math.inf

@@ -14,6 +14,7 @@ from refusalscope.metrics.refusal_metric import refusal_metric
 from refusalscope.models.allocations import peak_on_cpu
 from refusalscope.models.forward import require_finite
 from refusalscope.models.meta_model import LayerCache, MetaModel, Size
+from refusalscope.models.packed_linears import bytes_of_copies
 
 _SMALL = (4, 8192)
 """Rows and vocabulary of the logits on which their reading is tried."""
@@ -40,6 +41,7 @@ class Measured:
         by_pass: Bytes a token at the peak of a pass.
         by_gradients: The same where it is differentiated.
         flops: Operations of the layers' matrix products for a token, as transformers runs them.
+        copies: Bytes of the weights that a CPU lays out once more while answers are written.
     """
 
     size: Size
@@ -49,6 +51,7 @@ class Measured:
     flops: float
     layers: tuple[LayerCache, ...]
     reading: Reading
+    copies: int
 
     @property
     def weights(self) -> int:
@@ -78,6 +81,7 @@ def measure(meta: MetaModel) -> Measured:
         by_gradients=meta.held_by_gradients(),
         layers=meta.cache(),
         reading=reading_of(meta.model.dtype),
+        copies=bytes_of_copies(meta.model),
     )
 
 

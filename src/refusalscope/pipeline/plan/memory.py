@@ -185,12 +185,15 @@ class Memory:
             (rows * one.per_token * min(width + n_new, one.window or width + n_new))
             for one in self.measured.layers
         )
+        copies = self.measured.copies if self.on_cpu else 0
         return [
             Held(
+                kept=copies,
                 cache=self.measured.cache(rows, width),
                 activations=self._pass(rows * (width - self._n_behind)),
             ),
             Held(
+                kept=copies,
                 cache=cache + largest,
                 activations=self._pass(rows),
                 logits=self._logits(rows, 2 * self.measured.itemsize),
