@@ -13,6 +13,7 @@ from refusalscope.selection.select_direction import select_recorded
 
 PUBLISHED = SelectionLimits()
 CODE = SelectionLimits(rule="code")
+SEEDS = [*range(20), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 50))]
 
 
 def _score(position: int, layer: int, bypass: float, induce: float = 1.0, kl: float = 0.01):
@@ -93,7 +94,7 @@ def _random_scores(seed: int, n_layers: int) -> list[CandidateScores]:
     return rows
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("limits", [PUBLISHED, CODE])
 def test_the_lazy_search_finds_the_winner_of_the_full_grid(
     seed: int, limits: SelectionLimits
@@ -176,7 +177,7 @@ def _wild_guesses(seed: int, candidates: list[tuple[int, int]]) -> Expected:
     return {(name, c): rng.gauss(0, 10) for name in names for c in candidates}
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_dropping_on_partial_sums_never_drops_the_winner(seed: int) -> None:
     candidates = [(p, layer) for p in (-2, -1) for layer in range(20)]
     lazy_scorer, full_scorer = _Prompts(seed, candidates), _Prompts(seed, candidates)
