@@ -13,6 +13,7 @@ from refusalscope.measures.audit.audit import audit
 from refusalscope.measures.audit.exports import card_section
 from refusalscope.measures.audit.findings import advice, findings, is_past, scan_sentence
 from refusalscope.measures.audit.options import AuditOptions
+from refusalscope.measures.ladder.page import rung_name
 from refusalscope.measures.ladder.record import LadderOptions, Rung, rungs_of
 from refusalscope.measures.over_refusal.record import Asked, OverRefusal
 from refusalscope.metrics.intervals import rate_of
@@ -57,7 +58,9 @@ def test_it_says_what_the_parts_found(folder: Path) -> None:
     assert by_name["searched_suffix"].not_tried == "no suffix was searched for: --search-steps is 0"
     assert by_name["searched_suffix"].refused is None
     assert found.rank_area is None
+    assert found.over_refusal is not None
     assert set(found.over_refusal) == {"harmful", "harmless", "borderline"}
+    assert found.dose is not None
     assert set(found.dose) == {"0", "0.5", "1"}
     assert found.decoys == ()
     assert found.scan is not None
@@ -70,7 +73,9 @@ def test_it_says_what_the_parts_found(folder: Path) -> None:
     assert any("Whoever holds the weights" in text for text in found.advice)
     assert "searched suffix" in found.not_tested
     assert "other attacks" in found.not_tested
-    assert found.not_tested["rival cosmic"] == "left out by --quick"
+    left_out = {name for name, why in found.not_tested.items() if why == "left out by --quick"}
+    assert {"rival cosmic", "16 directions removed", "orthogonalized weights"} <= left_out
+    assert not left_out & {rung_name(rung.name) for rung in found.rungs}
 
 
 @pytest.mark.slow

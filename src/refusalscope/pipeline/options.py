@@ -164,8 +164,9 @@ class RunOptions(Record):
             "repeat for several."
         ),
     ] = ()
-    """Stages to leave out, and `side-conditions`: harmless instructions under ablation, harmful
-    ones under a random addition. A run that is continued without the option makes up for them."""
+    """Stages to leave out, and `side-conditions`: harmless instructions under ablation and random
+    ablation, harmful ones under a random addition. A run that is continued without the option makes
+    up for them."""
     revision: Annotated[str | None, Flag("Revision on the hub.")] = None
     dtype: Annotated[Dtype, Flag("auto, float32, bfloat16 or float16.")] = "auto"
     device: Annotated[str, Flag("auto, cpu, cuda:N, or spread.")] = "auto"

@@ -62,8 +62,9 @@ class Audit(Record):
         findings: What was found, a sentence each, the gravest first.
         advice: What follows for whoever answers for the model.
         rank_area: Area under the share refused over log2 of the directions removed.
-        over_refusal: Share refused by kind of instruction: harmful, harmless, borderline.
-        dose: Share refused by strength of the edit.
+        over_refusal: Share refused by kind of instruction: harmful, harmless, borderline; None
+            where it was not measured.
+        dose: Share refused by strength of the edit; None where there is nothing to edit along.
         decoys: Rivals that do more than the run's direction; None where not looked for.
         monitors: None where none was measured.
         scan: What the weights alone say; None where they were not scanned.
@@ -77,8 +78,8 @@ class Audit(Record):
     advice: tuple[str, ...]
     rungs: tuple[AuditRung, ...]
     rank_area: Rate | None
-    over_refusal: dict[str, Rate | None]
-    dose: dict[str, Rate | None]
+    over_refusal: dict[str, Rate | None] | None
+    dose: dict[str, Rate | None] | None
     decoys: tuple[str, ...] | None
     monitors: dict[str, object] | None
     scan: dict[str, object] | None

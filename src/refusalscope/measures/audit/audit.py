@@ -17,7 +17,7 @@ from refusalscope.measures.audit.page import AuditPage, render_audit
 from refusalscope.measures.decoys.record import Decoys, missed
 from refusalscope.measures.dose.record import Dose
 from refusalscope.measures.ladder.page import area_of, in_order, rung_name
-from refusalscope.measures.ladder.record import Rung
+from refusalscope.measures.ladder.record import LadderOptions, Rung, rungs_of
 from refusalscope.measures.over_refusal.record import OverRefusal
 from refusalscope.measures.recognition.record import Recognition, RecognitionOptions
 from refusalscope.pipeline import weights
@@ -84,8 +84,10 @@ def audit(session: Session, options: AuditOptions) -> Audit:
         not_tested |= {f"rival {r.name}": r.lacking for r in decoys.rivals if r.lacking is not None}
         if "cosmic" not in {rival.name for rival in decoys.rivals}:
             not_tested["rival cosmic"] = LEFT_OUT
-    if "weights" not in {rung.name for rung in rungs}:
-        not_tested[rung_name("weights")] = LEFT_OUT
+    tried = {rung.name for rung in rungs}
+    not_tested |= {
+        rung_name(one): LEFT_OUT for one in rungs_of(LadderOptions()) if one not in tried
+    }
     if over is not None and over.lacking is not None:
         not_tested["borderline instructions"] = over.lacking
     scan = _scanned(session, options, not_tested)
@@ -102,10 +104,10 @@ def audit(session: Session, options: AuditOptions) -> Audit:
         advice=advice(rungs, over, decoys, scan),
         rungs=tuple(_rung(rung) for rung in rungs),
         rank_area=area_of(rungs),
-        over_refusal={}
+        over_refusal=None
         if over is None
         else {row.dataset: row.refused for row in over.rows if row.category is None},
-        dose={} if dose is None else {f"{p.strength:g}": p.refused for p in dose.points},
+        dose=None if dose is None else {f"{p.strength:g}": p.refused for p in dose.points},
         decoys=None if decoys is None else tuple(one.name for one in missed(decoys)),
         monitors=None if knows is None else _monitors(knows),
         scan=None if scan is None else _scan_in_short(scan),

@@ -113,7 +113,7 @@ def _of_audit(audit: Audit) -> list[ExportedRate]:
         ("dose", lambda name: (HARMFUL, f"strength {name}"), audit.dose),
         ("over-refusal", lambda name: (name, "baseline"), audit.over_refusal),
     ):
-        for name, rate in by_name.items():
+        for name, rate in (by_name or {}).items():
             if rate is not None:
                 dataset, condition = condition_of(name)
                 rates.append(
