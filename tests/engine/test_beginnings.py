@@ -13,6 +13,7 @@ from torch import Tensor
 
 from refusalscope.engine import beginnings
 from refusalscope.engine.rows import Step, engine_of, under
+from refusalscope.interventions.apply import intervene
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.batches import Batch
 from refusalscope.models.chat_model import ChatModel, load_chat_model
@@ -193,7 +194,9 @@ def test_a_proof_for_which_there_is_no_room_is_tried_again(
     with monkeypatch.context() as patched:
         patched.setattr("refusalscope.engine.rows.last_token_logits", small)
         read(chat, prompts, N)
-    assert counted.prefixes == []
+    assert counted.prefixes == [1]  # the proof has asked how much room there is behind it
+    assert chat.model not in beginnings._CAN_SHARE
+    counted.prefixes.clear()
     read(chat, prompts, N)
     assert counted.prefixes == [1]
 
@@ -211,3 +214,56 @@ def test_interventions_beyond_what_is_kept_run_again(
     for rows, logits in engine.run(prompts, lambda s: s.logits, edits=own):
         torch.testing.assert_close(found[rows], logits, rtol=1e-5, atol=1e-5)
     assert sum(counted.prefixes) >= 3
+
+
+def test_rows_that_could_not_be_joined_are_not_taken_for_others(
+    chat: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failure nothing is known of what was kept."""
+    none, ablate, add = edits(chat)[:3]
+    ids = chat.encode(WORDS)[0].ids[:N]
+
+    @contextmanager
+    def edited(own: Any) -> Generator[None]:
+        with intervene(chat.model, chat.anatomy, own):
+            yield
+
+    def keys(*own: Intervention | None) -> Tensor:
+        cache: Any = behind.rows(own)
+        return cache.layers[1].keys
+
+    behind = beginnings.Beginnings(model=chat.model, ids=ids, edited=edited)
+    expected = keys(none, ablate, add)
+    behind = beginnings.Beginnings(model=chat.model, ids=ids, edited=edited)
+    keys(none)
+
+    def full(*_args: Any, **_options: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(beginnings, "join_rows", full)
+        keys(ablate)
+    torch.testing.assert_close(keys(ablate, none, add), expected[[1, 0, 2]], rtol=1e-5, atol=1e-5)
+
+
+def test_a_proof_is_of_rows_that_go_on_from_it(
+    chat: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = chat.encode(WORDS)
+    lengths = sorted({len(prompt.ids) for prompt in prompts})
+    few = beginnings.few_of(prompts, room=float(lengths[1]))
+    assert {len(prompts[i].ids) for i in few} == set(lengths[:2])
+    assert beginnings.few_of(prompts, room=lengths[0] - 1.0) == []
+
+    def never(_rows: Any) -> Tensor:
+        raise AssertionError("nothing can be tried")
+
+    @contextmanager
+    def plain(_edits: Any) -> Generator[None]:
+        yield
+
+    monkeypatch.setattr(beginnings, "room_before", lambda _cache: lengths[0] - 1.0)
+    behind = beginnings.Beginnings(model=chat.model, ids=prompts[0].ids[:N], edited=plain)
+    assert beginnings.proven(behind, prompts, whole=never, shared=never) is None
+    assert beginnings.may_share(chat.model)
+    assert chat.model not in beginnings._CAN_SHARE

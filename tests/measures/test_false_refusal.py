@@ -171,3 +171,14 @@ def test_the_verdict_says_what_the_intervals_say(
         "ablated": rows[0][1] / 40,
         "random": rows[0][2] / 40,
     }
+
+
+def test_one_borderline_instruction_cannot_be_halved(
+    organism_run: Path, tmp_path: Path, few: FalseRefusalOptions
+) -> None:
+    out = Path(copytree(organism_run, tmp_path / "run"))
+    in_session(measure, out, KIND, few.model_copy(update={"n_borderline": 1}))
+    found = read_record(FalseRefusal, out / KIND.path())
+    assert found.lacking is not None
+    assert "there is one borderline instruction" in found.lacking
+    assert "one borderline instruction" in " ".join(lines([found]))

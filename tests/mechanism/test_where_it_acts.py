@@ -1,13 +1,17 @@
 """Parts of an intervention: each does what the whole does where it is the whole."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import Cache, PreTrainedModel
 
 from refusalscope.activations.next_token import refusal_metrics
 from refusalscope.activations.streams import streams_at
 from refusalscope.directions.direction import unit_direction
+from refusalscope.engine import beginnings, rows
 from refusalscope.engine.rows import Around, under
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.mechanism.cosines import cosines_by_layer
@@ -20,6 +24,7 @@ from refusalscope.mechanism.where_it_acts import (
     where_it_acts,
 )
 from refusalscope.models.chat_model import ChatModel
+from refusalscope.models.forward import prefix_cache
 from refusalscope.models.prompts import Prompt
 
 Direction = Float[Tensor, " d_model"]
@@ -71,6 +76,40 @@ def test_one_position_is_counted_from_the_end_of_each_prompt(
     for position, is_clean in ((-2, True), (-1, False)):
         for _, streams in streams_at(chat, prompts, position=position, around=around):
             assert bool(((streams @ unit.double()).abs() < 1e-5).all()) == is_clean
+
+
+def test_a_part_is_the_same_whether_the_template_is_shared_or_not(
+    chat: ChatModel, direction: Direction, monkeypatch: pytest.MonkeyPatch
+):
+    """Tokens counted from the end of a prompt are none of those that all prompts begin with."""
+    form = chat.prompt_format
+    chat = replace(chat, prompt_format=replace(form, before="You are kind." + form.before))
+    prompts = chat.encode(["open the door", "paint it", "count to seven now."])
+    shared: list[int] = []
+
+    def prefix(model: PreTrainedModel, ids: Tensor) -> Cache:
+        shared.append(ids.shape[1])
+        return prefix_cache(model, ids)
+
+    def found() -> list[float]:
+        part = where_it_acts(
+            chat,
+            direction,
+            harmful=prompts,
+            harmless=prompts[:2],
+            refusal_tokens=(40,),
+            coefficients=(1.0,),
+            batch_size=2,
+        )
+        return [*part.one_position.values(), part.instruction, part.everywhere]
+
+    monkeypatch.setattr(beginnings, "prefix_cache", prefix)
+    values = found()
+    assert shared
+    monkeypatch.setattr(rows, "may_share", lambda _model: False)
+    n_runs = len(shared)
+    assert values == pytest.approx(found(), abs=1e-5)
+    assert len(shared) == n_runs
 
 
 def test_at_one_layer_only_its_input_is_clean(

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from refusalscope.models import packed_linears as packed
-from refusalscope.models.packed_linears import bytes_of_copies, layers_to_pack, packed_linears
+from refusalscope.models.packed_linears import (
+    bytes_of_copies,
+    layers_to_pack,
+    packed_linears,
+    plain_linears,
+)
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
@@ -50,6 +55,19 @@ def test_hooks_see_what_goes_through_and_the_layers_are_as_before_also_after_an_
         raise KeyError
     assert seen == [(2, 768)]
     assert not any("forward" in module.__dict__ for module in model.modules())
+
+
+@torch.inference_mode()
+def test_aside_the_layers_run_themselves_and_then_the_copies_again() -> None:
+    model, rows = layers(), torch.randn(7, 512)
+    expected = model(rows)
+    with packed_linears(model).used():
+        copied = model(rows)
+        with plain_linears(model):
+            assert torch.equal(model(rows), expected)
+        assert torch.equal(model(rows), copied)
+    with plain_linears(model):
+        assert torch.equal(model(rows), expected)
 
 
 def test_of_small_changed_and_half_layers_none_is_made() -> None:

@@ -112,9 +112,10 @@ def continue_run(run_folder: Path, *, until: str, trust_remote_code: bool, as_js
     from refusalscope.pipeline.reopen import own_options
 
     options = own_options(run_folder, trust_remote_code=trust_remote_code)
-    left_out = tuple(name for name in options.without if name != until)
-    wanted = options.model_copy(update={"without": left_out})
-    _run(wanted, run_folder, until=until, as_json=as_json)
+    if until in options.without:  # made up for, and then the page says so too
+        left_out = tuple(name for name in options.without if name != until)
+        options, until = options.model_copy(update={"without": left_out}), "report"
+    _run(options, run_folder, until=until, as_json=as_json)
 
 
 def _run(options: RunOptions, out: Path, *, until: str, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,6 +24,7 @@ CANNOT = (
 """What an architecture raises that cannot go on from keys and values."""
 _MOST = 128
 """Rows that are kept; of more interventions the earlier ones run again."""
+_FEW_SCORED = 8
 LEAST = 4
 """Tokens that all rows begin with, below which it is not worth it to run them apart."""
 Edited = Callable[[Sequence[Intervention | None]], AbstractContextManager[None]]
@@ -68,10 +69,11 @@ class Beginnings:
             missing = self._missing(edits)
         if missing:
             found = self._run(missing)
-            before, self._edits = self._edits, []  # none is known if joining does not end well
-            if self._cache is not None:
-                join_rows(self._cache, found, width=len(self.ids))
-            self._cache, self._edits = self._cache or found, [*before, *missing]
+            before, cache = self._edits, self._cache
+            self._edits, self._cache = [], None  # none is known if joining does not end well
+            if cache is not None:
+                join_rows(cache, found, width=len(self.ids))
+            self._cache, self._edits = cache or found, [*before, *missing]
         assert self._cache is not None, "rows are asked for under at least one intervention"
         return self._cache
 
@@ -105,31 +107,52 @@ def may_share(model: PreTrainedModel) -> bool:
     return model.dtype == torch.float32 and _CAN_SHARE.get(model, True)
 
 
+Some = Callable[[Sequence[int]], Float[Tensor, "row d_vocab"]]
+"""Logits of some of the rows, by their places."""
+
+
 @torch.inference_mode()
 def proven(
-    behind: Beginnings, *, whole: Callable[[], Tensor], shared: Callable[[], Tensor]
+    behind: Beginnings,
+    rows: Sequence[Prompt] | Sequence[ScoredText],
+    *,
+    whole: Some,
+    shared: Some,
 ) -> Beginnings | None:
     """The beginning, where what goes on from it gives the logits of whole passes.
 
-    Tried once a model. Whether it does says nothing where an edit breaks the model, or where there
-    is no room for the few rows it is tried on: then passes are whole.
+    Tried once a model, on the shortest row, the longest and one between, of those that can go on
+    from it. Nothing is known where fewer than two can, where an edit breaks the model, or where
+    there is no room for the rows that are tried: then passes are whole.
     """
     model = behind.model
     if model not in _CAN_SHARE:
-        expected = _unless_out_of_memory(whole)
-        if expected is None or not bool(expected.isfinite().all()):
+        agree = _unless_out_of_memory(lambda: _agree(behind, rows, whole, shared))
+        if agree is None:
             return None
-        try:
-            found = _unless_out_of_memory(shared)
-        except CANNOT:
-            found = torch.full_like(expected, torch.inf)
-        if found is None:
-            return None
-        _CAN_SHARE[model] = (found - expected).abs().max().item() <= rounding(expected)
+        _CAN_SHARE[model] = agree
     return behind if _CAN_SHARE[model] else None
 
 
-def _unless_out_of_memory(run: Callable[[], Tensor]) -> Tensor | None:
+def _agree(
+    behind: Beginnings, rows: Sequence[Prompt] | Sequence[ScoredText], whole: Some, shared: Some
+) -> bool | None:
+    """Whether both give the same logits; None where that cannot be told."""
+    try:
+        few = few_of(rows, room=behind.room())
+        if len(few) < 2:
+            return None
+        expected = whole(few)
+        if not bool(expected.isfinite().all()):
+            return None
+        return (shared(few) - expected).abs().max().item() <= rounding(expected)
+    except CANNOT as error:
+        if is_out_of_memory(error):
+            raise
+        return False
+
+
+def _unless_out_of_memory(run: Callable[[], bool | None]) -> bool | None:
     try:
         return run()
     except RuntimeError as error:
@@ -138,7 +161,13 @@ def _unless_out_of_memory(run: Callable[[], Tensor]) -> Tensor | None:
     return None
 
 
-def few_of(rows: Sequence[Prompt] | Sequence[ScoredText]) -> list[int]:
-    """Places of the shortest, the longest and one between: what a proof is tried on."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
-    return [*dict.fromkeys([order[0], order[len(order) // 2], order[-1]])]
+def few_of(rows: Sequence[Prompt] | Sequence[ScoredText], *, room: float) -> list[int]:
+    """Places of the shortest, the longest and one between, of the rows that have room."""
+    own = [i for i in range(len(rows)) if len(rows[i].ids) <= room]
+    order = sorted(own, key=lambda i: len(rows[i].ids))
+    return [*dict.fromkeys([order[0], order[len(order) // 2], order[-1]])] if order else []
+
+
+def begun(text: ScoredText) -> ScoredText:
+    """A text with a few of its scored tokens: enough for a proof."""
+    return replace(text, ids=text.ids[: text.first + 1 + _FEW_SCORED])

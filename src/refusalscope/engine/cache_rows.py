@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, cache_utils
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-_OF_COLUMNS = {DynamicLayer, DynamicSlidingWindowLayer}
+_EMPTY = getattr(cache_utils, "DummyLayer", DynamicLayer)
+"""A layer that holds nothing: it reads another's keys and values, or none. Since 5.24."""
+_OF_COLUMNS = {DynamicLayer, DynamicSlidingWindowLayer, _EMPTY}
 """Layers that hold keys and values of each column, and nothing else."""
 
 
@@ -67,7 +69,7 @@ def room_before(cache: Cache) -> float:
         for layer in cache.layers
         if isinstance(layer, DynamicSlidingWindowLayer)
     ]
-    return min(windows, default=math.inf)
+    return float(min(windows, default=math.inf))
 
 
 def pad_on_the_left(cache: Cache, n_pad: Int[Tensor, " row"]) -> None:
@@ -85,7 +87,7 @@ def pad_on_the_left(cache: Cache, n_pad: Int[Tensor, " row"]) -> None:
 def _filled(cache: Cache) -> list[Any]:
     """The layers that hold something: those that share another's keys and values do not."""
     layers: list[Any] = cache.layers
-    return [layer for layer in layers if layer.is_initialized]
+    return [layer for layer in layers if layer.is_initialized and layer.keys is not None]
 
 
 def _set_columns(layer: Any, width: int, keys: Tensor, values: Tensor) -> None:  # noqa: ANN401

@@ -15,7 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from refusalscope.engine.beginnings import LEAST, Beginnings, few_of, may_share, proven
+from refusalscope.engine.beginnings import (
+    LEAST,
+    Beginnings,
+    begun,
+    may_share,
+    proven,
+)
 from refusalscope.engine.halving import in_halves
 from refusalscope.engine.scored_forward import scored_logits
 from refusalscope.engine.shared_prefixes import n_shared_tokens
@@ -224,11 +230,12 @@ class Engine:
         if len(texts) < 2 or shared < LEAST or not may_share(self.model):
             return None
         behind = Beginnings(model=self.model, ids=texts[0].ids[:shared], edited=self._edited)
-        few = few_of(texts)
+        few = [begun(text) for text in texts]
         return proven(
             behind,
-            whole=lambda: self.scored([texts[i] for i in few])[0],
-            shared=lambda: self.scored([texts[i] for i in few], behind=behind)[0],
+            few,
+            whole=lambda rows: self.scored([few[i] for i in rows])[0],
+            shared=lambda rows: self.scored([few[i] for i in rows], behind=behind)[0],
         )
 
     def _behind(self, work: "_Work", n_shared: int) -> Beginnings | None:
@@ -236,22 +243,25 @@ class Engine:
         n = min(n_shared, n_shared_tokens(work.prompts)) if n_shared else 0
         if len(work.prompts) < 2 or n < LEAST or not may_share(self.model):
             return None
+        shortest = min(len(prompt.ids) for prompt in work.prompts)
 
         @contextmanager
         def edited(edits: Sequence[Intervention | None]) -> Generator[None]:
             ids = torch.tensor([work.prompts[0].ids[:n]], device=self.device)
             ids = ids.expand(len(edits), -1)
-            last = torch.full((len(edits),), n - 1, device=self.device)
+            # The prompts end behind these columns: none of them is at the end of a prompt.
+            last = torch.full((len(edits),), shortest - 1, device=self.device)
             batch = Batch(input_ids=ids, attention_mask=None, last=last)
             with self._edited(edits), work.edited(batch):
                 yield
 
         behind = Beginnings(model=self.model, ids=work.prompts[0].ids[:n], edited=edited)
-        few, plain = few_of(work.prompts), replace(work, around=untouched)
+        plain = replace(work, around=untouched)
         return proven(
             behind,
-            whole=lambda: self._step(few, plain, None).logits,
-            shared=lambda: self._step(few, plain, behind).logits,
+            work.prompts,
+            whole=lambda rows: self._step(rows, plain, None).logits,
+            shared=lambda rows: self._step(rows, plain, behind).logits,
         )
 
     def _require_fit(self, rows: Sequence[Prompt] | Sequence[ScoredText]) -> None:

@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from refusalscope.engine.beginnings import CANNOT, LEAST, Beginnings
+from refusalscope.engine.beginnings import CANNOT, LEAST, Beginnings, few_of
 from refusalscope.engine.cache_rows import pad_on_the_left, require_rows
 from refusalscope.engine.halving import is_out_of_memory
 from refusalscope.engine.shared_prefixes import n_shared_tokens
@@ -43,7 +43,7 @@ from refusalscope.models.forward import (
     last_token_logits,
     next_logits,
 )
-from refusalscope.models.packed_linears import PackedLinears, packed_linears
+from refusalscope.models.packed_linears import PackedLinears, packed_linears, plain_linears
 from refusalscope.models.prompts import Prompt
 
 _LOG = logging.getLogger(__name__)
@@ -194,6 +194,10 @@ class Stream:
         pad_on_the_left(cache, batch.input_ids.shape[1] - 1 - batch.last)
         return logits, cache
 
+    def room(self) -> float:
+        """How many tokens a prompt may have, to be begun as this stream begins them."""
+        return self._beginnings().room() if self.shared else math.inf
+
     def _beginnings(self) -> Beginnings:
         if not self.beginnings:
             ids = tuple(self.shared)
@@ -259,7 +263,7 @@ class Stream:
         ids = torch.tensor([[*asked.prompt.ids, *written]], device=input_device(self.model))
         last = torch.tensor([ids.shape[1] - 1], device=ids.device)
         batch = Batch(input_ids=ids, attention_mask=None, last=last)
-        with self._edited([asked], [Row(0)]):
+        with plain_linears(self.model), self._edited([asked], [Row(0)]):
             return last_token_logits(self.model, batch)[0]
 
     def _edited(self, asked: Sequence[Asked], rows: Sequence[Row]) -> AbstractContextManager[None]:
@@ -336,7 +340,10 @@ def stream_of(
     )
     if not asked:
         return None
-    noise = _NOISES[model] if model in _NOISES else _measured(stream, asked)
+    noise = _NOISES.get(model)
+    if noise is None:
+        noise = _measured(stream, asked)
+        assert noise is not None, "whole prompts have room"
     if len(asked) > 1:  # one prompt by itself says nothing of rows that join
         _NOISES[model] = noise
     bound = _NOISE.get(model.dtype, _HALF_NOISE)
@@ -347,19 +354,26 @@ def stream_of(
     n_shared = n_shared_tokens([one.prompt for one in asked]) if len(asked) > 1 else 0
     if n_shared >= LEAST and _SHARE_NOISES.get(model, 0.0) <= bound:
         behind = replace(stream, shared=[*asked[0].prompt.ids[:n_shared]])
-        if model not in _SHARE_NOISES:
-            _SHARE_NOISES[model] = _measured(behind, asked)
-        if _SHARE_NOISES[model] <= bound:
-            stream, noise = behind, max(noise, _SHARE_NOISES[model])
+        found = _SHARE_NOISES.get(model)
+        if found is None:
+            found = _measured(behind, asked)
+        if found is not None:
+            _SHARE_NOISES[model] = found
+            if found <= bound:
+                stream, noise = behind, max(noise, found)
     return replace(stream, tie=max(_LEAST_TIE, 8 * noise))
 
 
-def _measured(stream: Stream, asked: Sequence[Asked]) -> float:
-    """The noise on a few of the prompts; infinite where it cannot be done at all."""
-    order = sorted(range(len(asked)), key=lambda i: len(asked[i].prompt.ids))
-    few = dict.fromkeys([order[0], order[-1], order[len(order) // 2]])
-    some = [asked[i] for i in few]
+def _measured(stream: Stream, asked: Sequence[Asked]) -> float | None:
+    """The noise on a few of the prompts; infinite where it cannot be done at all.
+
+    None where no prompt has room behind what is shared.
+    """
     try:
+        few = few_of([one.prompt for one in asked], room=stream.room())
+        if not few:
+            return None
+        some = [asked[i] for i in few]
         with packed_linears(stream.model).used():
             noise = stream.noise(some)
             # An intervention may break the model, which says nothing of how its rows are joined.

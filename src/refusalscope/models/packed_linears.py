@@ -7,7 +7,7 @@ it, so that none is ever older than the weights.
 """
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
-
-from refusalscope.models.causes import is_out_of_memory
 
 _LOG = logging.getLogger(__name__)
 LEAST_WEIGHTS = 2**18
@@ -29,11 +27,22 @@ _OPS: Any = torch.ops.mkldnn
 _PROVEN_ROWS = 3
 
 
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class _Copy:
+    """What runs in the place of a linear layer."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, input: Float[Tensor, "*row d_in"]) -> Float[Tensor, "*row d_out"]:
+        return _OPS._linear_pointwise(input, self.weight, self.bias, "none", [], "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedLinears:
     """Linear layers and what runs in their place."""
 
-    forwards: dict[nn.Linear, Callable[[Tensor], Tensor]]
+    forwards: dict[nn.Linear, _Copy]
 
     @contextmanager
     def used(self) -> Generator[None]:
@@ -47,6 +56,21 @@ class PackedLinears:
                 module.__dict__.pop("forward", None)
 
 
+@contextmanager
+def plain_linears(model: nn.Module) -> Generator[None]:
+    """Run the layers themselves while the context is open, also where copies are used."""
+    aside = {
+        module: module.__dict__.pop("forward")
+        for module in model.modules()
+        if isinstance(module.__dict__.get("forward"), _Copy)
+    }
+    try:
+        yield
+    finally:
+        for module, forward in aside.items():
+            module.__dict__["forward"] = forward
+
+
 def packed_linears(model: nn.Module) -> PackedLinears:
     """Lay out the large linear layers of a model that lie on a CPU in float32; of others, none.
 
@@ -54,21 +78,20 @@ def packed_linears(model: nn.Module) -> PackedLinears:
     """
     if not (torch.backends.mkldnn.is_available() and hasattr(_OPS, "_linear_pointwise")):
         return PackedLinears(forwards={})
-    forwards: dict[nn.Linear, Callable[[Tensor], Tensor]] = {}
+    forwards: dict[nn.Linear, _Copy] = {}
     for module in layers_to_pack(model):
         if not _can_be_packed(module):
             continue
         try:
-            forward = _packed(module)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            _LOG.info("no room for %s once more: its weight is laid out at every call", module)
+            copy = _copy(module)
+            is_same = bool(forwards) or _is_the_same(module, copy)
+        except RuntimeError as error:  # no room, or a weight that oneDNN does not take
+            _LOG.info("%s is not laid out once for all rows: %s", module, error)
             break
-        if not forwards and not _is_the_same(module, forward):
+        if not is_same:
             _LOG.warning("oneDNN does not give what %s gives; it is not used", module)
             break
-        forwards[module] = forward
+        forwards[module] = copy
     return PackedLinears(forwards=forwards)
 
 
@@ -95,24 +118,21 @@ def bytes_of_copies(model: nn.Module) -> int:
 def _can_be_packed(module: nn.Linear) -> bool:
     weight = module.weight
     return (
-        weight.device.type == "cpu"
+        type(weight) is nn.Parameter  # of a quantized or divided one nothing is known
+        and weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and "forward" not in module.__dict__  # somebody runs something else in its place
     )
 
 
-def _packed(module: nn.Linear) -> Callable[[Tensor], Tensor]:
-    weight, bias = _OPS._reorder_linear_weight(module.weight.detach(), None), module.bias
-
-    def forward(input: Float[Tensor, "*row d_in"]) -> Float[Tensor, "*row d_out"]:
-        return _OPS._linear_pointwise(input, weight, bias, "none", [], "")
-
-    return forward
+def _copy(module: nn.Linear) -> _Copy:
+    weight = _OPS._reorder_linear_weight(module.weight.detach(), None)
+    return _Copy(weight=weight, bias=module.bias)
 
 
-def _is_the_same(module: nn.Linear, forward: Callable[[Tensor], Tensor]) -> bool:
+def _is_the_same(module: nn.Linear, copy: _Copy) -> bool:
     rows = torch.linspace(-1, 1, _PROVEN_ROWS * module.in_features).view(_PROVEN_ROWS, -1)
     with torch.inference_mode():
         expected = linear(rows, module.weight, module.bias)
         within = 1e-4 * float(expected.abs().max())
-        return torch.allclose(forward(rows), expected, rtol=0, atol=within)
+        return torch.allclose(copy(rows), expected, rtol=0, atol=within)

@@ -1,6 +1,7 @@
 """The stage that writes completions: all conditions side by side, resumable."""
 
 import random
+from collections.abc import Collection
 from dataclasses import replace
 
 from refusalscope.generate.completions import (
@@ -43,12 +44,33 @@ def run_conditions(run: RunContext) -> dict[str, tuple[Condition, ...]]:
     }
 
 
-def complete_datasets(run: RunContext, *, key: str) -> None:
+def side_files() -> dict[str, tuple[str, Condition]]:
+    """Where the answers under side conditions are: data set and condition by file."""
+    return {
+        completions_file(dataset, name): (dataset, name)
+        for dataset, names in _SIDE.items()
+        for name in names
+    }
+
+
+def completions_file(dataset: str, condition: Condition) -> str:
+    """Where the answers of a data set under a condition are, in a run's folder."""
+    return f"{COMPLETIONS}/{dataset}.{condition}.jsonl"
+
+
+def complete_datasets(run: RunContext, *, key: str, files: Collection[str] | None = None) -> None:
     """Write completions/DATASET.CONDITION.jsonl for both test sets.
 
     The journal stays until the stage is noted as done.
+
+    Args:
+        files: The only ones to write; all if None.
     """
-    jobs = completion_jobs(run)
+    jobs = [
+        job
+        for job in completion_jobs(run)
+        if files is None or completions_file(job.dataset, job.condition) in files
+    ]
     names: tuple[Condition, ...] = tuple(dict.fromkeys(job.condition for job in jobs))
     planned = plan(
         run.chat,
@@ -113,4 +135,4 @@ def _write_by_condition(run: RunContext, rows: list[Completion]) -> None:
         files.setdefault((row.dataset, row.condition), []).append(row)
     for (dataset, condition), own in files.items():
         text = "".join(row.to_line() for row in sorted(own, key=lambda row: row.index))
-        write_file(run.folder.path / COMPLETIONS / f"{dataset}.{condition}.jsonl", text)
+        write_file(run.folder.path / completions_file(dataset, condition), text)

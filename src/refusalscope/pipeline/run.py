@@ -40,12 +40,23 @@ from refusalscope.models.chat_model import (
 from refusalscope.models.threads import is_worth_one_thread
 from refusalscope.organisms.organism import OrganismFacts, read_organism, resolve_model
 from refusalscope.pipeline.answer_prefix import ready_to_ask
-from refusalscope.pipeline.complete import complete_datasets, run_conditions
+from refusalscope.pipeline.complete import (
+    complete_datasets,
+    completions_file,
+    run_conditions,
+    side_files,
+)
 from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.engines import require_engine
 from refusalscope.pipeline.extract import extract
 from refusalscope.pipeline.folder_lock import only_writer
 from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
+from refusalscope.pipeline.kept_options import (
+    is_of_0_1,
+    options_of,
+    with_kept_limits,
+    with_what_is_there,
+)
 from refusalscope.pipeline.label import label, needs_answers
 from refusalscope.pipeline.measure_controls import measure_controls
 from refusalscope.pipeline.options import ALIKE, CHANGEABLE, RunOptions
@@ -69,7 +80,6 @@ from refusalscope.results.records import ModelFacts, RefusalTokens, RunManifest,
 from refusalscope.results.run_records import (
     ANSWERS,
     COHERENCE_FLAGS,
-    COMPLETIONS,
     DIRECTION,
     DIRECTION_TENSOR,
     EVALUATION,
@@ -141,9 +151,17 @@ def do_stages(context: RunContext, *, until: str = STAGES[-1]) -> None:
         raise InputError(f"this run is done without {until}; continue it without --without {until}")
     for stage in stages[: stages.index(until) + 1]:
         key = keys[stage] = _key(stage, keys, context)
-        if not all((out / name).is_file() for name in _files(stage, context)):
+        lacking = [name for name in _files(stage, context) if not (out / name).is_file()]
+        behind = stages[stages.index(stage) + 1 :]
+        if lacking and context.folder.is_done(stage, key) and set(lacking) <= set(side_files()):
+            # They were left out when the others were written, which stay as they are.
+            context.folder.forget(behind)
+            started = time.monotonic()
+            complete_datasets(context, key=stage_key("side", key), files=lacking)
+            context.folder.add_time(stage, seconds=time.monotonic() - started)
+        elif lacking:
             # It was cut, or its files were taken away: what was made of them is no longer done.
-            context.folder.forget(stages[stages.index(stage) :])
+            context.folder.forget([stage, *behind])
         if context.folder.is_done(stage, key):
             _LOG.info("stage %s is done already", stage)
         else:
@@ -156,14 +174,9 @@ def do_stages(context: RunContext, *, until: str = STAGES[-1]) -> None:
 
 def _stages(context: RunContext) -> tuple[str, ...]:
     """The stages of a run; one that 0.1 began has none that are new."""
-    if _is_of_0_1(context.folder.manifest()):
+    if is_of_0_1(context.folder.manifest()):
         return tuple(stage for stage in STAGES if stage not in ("label", "outcomes"))
     return tuple(stage for stage in STAGES if stage not in context.options.without)
-
-
-def _is_of_0_1(manifest: RunManifest) -> bool:
-    """Whether version 0.1 extracted the run's candidates: its keys and limits are kept."""
-    return "label" not in manifest.options and "extract" in manifest.stages
 
 
 def _key(stage: str, keys: Mapping[str, str], context: RunContext) -> str:
@@ -174,7 +187,7 @@ def _key(stage: str, keys: Mapping[str, str], context: RunContext) -> str:
     version adds changes no key.
     """
     options = context.folder.manifest().options
-    if _is_of_0_1(context.folder.manifest()):
+    if is_of_0_1(context.folder.manifest()):
         return stage_key(stage, next(iter([*keys.values()][::-1]), ""), options, _inputs(context))
     settled = {name: value for name, value in options.items() if name not in CHANGEABLE}
     if stage in ("select", "report"):
@@ -197,7 +210,7 @@ def _files(stage: str, context: RunContext) -> tuple[str, ...]:
     without = has_no_direction(context)
     if stage == "complete":
         return tuple(
-            f"{COMPLETIONS}/{dataset}.{condition}.jsonl"
+            completions_file(dataset, condition)
             for dataset, conditions in run_conditions(context).items()
             for condition in conditions
         )
@@ -218,7 +231,7 @@ def _files(stage: str, context: RunContext) -> tuple[str, ...]:
 
 def _rules_files(context: RunContext) -> tuple[str, ...]:
     """Judgements by rules; version 0.1 had fewer of them."""
-    if _is_of_0_1(context.folder.manifest()):
+    if is_of_0_1(context.folder.manifest()):
         return ()
     return tuple(
         f"{EVALUATION}/{judgements_file(rule.name)}" for rule in rules_for(context.language)
@@ -232,6 +245,7 @@ def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
     decided when the run began (refusal tokens, rendered template, dtype) is read from its folder.
     """
     existing = kept_manifest(out)
+    options = with_what_is_there(options, existing, out)
     require_engine(options)
     source = resolve_model(options.model)
     require_source(source)
@@ -250,7 +264,7 @@ def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
     if refusal_tokens is None:
         refusal_tokens = fixed_refusal_tokens(chat, options)
     manifest = RunManifest(
-        options=_options_of(options, existing),
+        options=options_of(options, existing),
         versions=package_versions() if existing is None else existing.versions,
         model=_model_facts(chat, options, organism, refusal_tokens),
         inputs=tuple(each.counts() for each in sets.values()),
@@ -259,32 +273,12 @@ def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
     )
     return RunContext(
         folder=open_run_folder(out, manifest),
-        options=_with_kept_limits(options, existing),
+        options=with_kept_limits(options, existing),
         chat=chat,
         sets=sets,
         organism=organism,
         progress=progress,
     )
-
-
-def _options_of(options: RunOptions, existing: RunManifest | None) -> dict[str, object]:
-    """The options of a run: those that it began with, but for limits, which may change."""
-    now = options.model_dump(mode="json")
-    if existing is None:
-        return now
-    if _is_of_0_1(existing):
-        return existing.options
-    kept = {name: value for name, value in existing.options.items() if name not in CHANGEABLE}
-    return {**kept, **{name: now[name] for name in CHANGEABLE if name in now}}
-
-
-def _with_kept_limits(options: RunOptions, existing: RunManifest | None) -> RunOptions:
-    """The options, with the limits that a run of 0.1 was made with."""
-    if existing is None or not _is_of_0_1(existing):
-        return options
-    kept = RunOptions.from_json(canonical_json(existing.options), source=RUN)
-    limits = (name for name in CHANGEABLE if name not in ALIKE)
-    return options.model_copy(update={name: getattr(kept, name) for name in limits})
 
 
 def _require_same_files(

@@ -59,6 +59,9 @@ from refusalscope.selection.select_direction import SelectionPlan, select_direct
 
 _LEAST = 4
 """Refused borderline instructions behind a mean, at the least."""
+_TOO_FEW = (
+    "there is one borderline instruction; half of them are for the direction, half to try it on"
+)
 _ANY_INDUCE = -1000.0
 """What adding the direction does is no matter here: it is made to be ablated."""
 _OWN = Path(FOLDER) / "false-refusal"
@@ -79,6 +82,8 @@ def measure(session: Session, options: FalseRefusalOptions, _item: str = "") -> 
     given = borderline_of(run, options.borderline, n=options.n_borderline)
     if not given:
         return FalseRefusal(source=None, lacking=WITHOUT)
+    if len(given) < 2:
+        return FalseRefusal(source=_source(options), lacking=_TOO_FEW)
     random.Random(f"{run.options.seed}/false refusal").shuffle(given)
     halves = {"fit": given[::2], BORDERLINE: given[1::2]}
     plain = {name: _plain(run, name, own) for name, own in halves.items()}
@@ -88,7 +93,7 @@ def measure(session: Session, options: FalseRefusalOptions, _item: str = "") -> 
         if outcome == "refused"
     ]
     told = FalseRefusal(
-        source=LANGUAGE if options.borderline is None else options.borderline,
+        source=_source(options),
         n_fit=len(halves["fit"]),
         n_refused=len(refused),
     )
@@ -114,6 +119,10 @@ def measure(session: Session, options: FalseRefusalOptions, _item: str = "") -> 
             "rows": tuple(_mended(run, name, *own[name], found.vector) for name in ASKED),
         }
     )
+
+
+def _source(options: FalseRefusalOptions) -> str:
+    return LANGUAGE if options.borderline is None else options.borderline
 
 
 def _prompts(run: RunContext, given: Sequence[Instruction]) -> list[Prompt]:
