@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from refusalscope.report.choice import describe_choice, nearest_sentence
+from refusalscope.results.audit_records import AUDIT, Audit
 from refusalscope.results.evaluation_folder import read_evaluation
 from refusalscope.results.measures import measures
 from refusalscope.results.records import Rate, Summary
-from refusalscope.results.run_records import RunRecords, read_run
+from refusalscope.results.run_records import RunRecords, read_if_there, read_run
 
 _HEAD = """# Real models
 
@@ -43,7 +44,9 @@ def _section(folder: Path) -> Iterator[str]:
     run = read_run(folder)
     manifest, summary = run.manifest, run.summary
     model = manifest.model
-    yield f"## {model.name}\n"
+    audit = read_if_there(Audit, folder / AUDIT)
+    how = "" if audit is None else ", `audit --quick`" if _is_quick(run) else ", `audit`"
+    yield f"## {model.name}{how}\n"
     yield (
         f"{model.architecture}, {model.n_layers} layers, width {model.d_model}, "
         f"{model.dtype}; weights `{(model.weights_sha256 or '')[:12]}`. Instructions: "
@@ -53,6 +56,11 @@ def _section(folder: Path) -> Iterator[str]:
     if summary is None:
         yield "The run is not finished.\n"
         return
+    if audit is not None:
+        yield "What the audit found:\n"
+        for text in audit.findings:
+            yield f"- {text}"
+        yield ""
     yield from _choice(run)
     yield from _outcomes(summary)
     yield from _edited(folder)
@@ -62,6 +70,11 @@ def _section(folder: Path) -> Iterator[str]:
     for warning in summary.warnings:
         yield f"- Warning: {warning}"
     yield ""
+
+
+def _is_quick(run: RunRecords) -> bool:
+    """Whether a run was made for a quick audit, which leaves out what it does not read."""
+    return bool(run.manifest.options.get("without"))
 
 
 def _edited(folder: Path) -> Iterator[str]:
