@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_edits
 import torch
 from architectures_that_hold import NOT_LOADED, SUPPORTED
 from tiny_edits import save_miniature
@@ -107,6 +108,27 @@ def test_other_architectures_do_too(
         monkeypatch.setattr(packed_linears, "LEAST_WEIGHTS", 1)
         assert packed_linears.packed_linears(chat.model).forwards
     assert max(len(one.prompt.ids) + one.limit for one in asked) > 40
+    assert streamed(chat, asked, batch_size=5) == [by_hand(chat, one) for one in asked]
+
+
+def test_layers_that_read_the_keys_of_others_do_too(tmp_path: Path) -> None:
+    """Gemma 4: the last layers have no keys and values of their own."""
+    plain = tiny_edits.miniature("gemma4_text")
+    options = plain.config.to_dict()
+    del options["per_layer_config"]  # the wider heads of the one layer that sees all tokens
+    options |= {
+        "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"] * 3,
+        "global_head_dim": options["head_dim"],
+        "num_global_key_value_heads": None,
+    }
+    torch.manual_seed(0)
+    type(plain)(type(plain.config).from_dict(options)).save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    chat = load_chat_model(str(tmp_path / "model"))
+    layers = prefix_cache(chat.model, torch.tensor([[1, 2, 3]])).layers
+    assert [type(layer).__name__ for layer in layers[-2:]] == ["DummyLayer"] * 2
+    asked = asked_of(chat, limit=20)
     assert streamed(chat, asked, batch_size=5) == [by_hand(chat, one) for one in asked]
 
 
