@@ -25,6 +25,7 @@ CANNOT = (
 _MOST = 128
 """Rows that are kept; of more interventions the earlier ones run again."""
 _FEW_SCORED = 8
+"""Scored tokens of a text that a proof reads."""
 LEAST = 4
 """Tokens that all rows begin with, below which it is not worth it to run them apart."""
 Edited = Callable[[Sequence[Intervention | None]], AbstractContextManager[None]]
@@ -127,7 +128,7 @@ def proven(
     """
     model = behind.model
     if model not in _CAN_SHARE:
-        agree = _unless_out_of_memory(lambda: _agree(behind, rows, whole, shared))
+        agree = _agree(behind, rows, whole, shared)
         if agree is None:
             return None
         _CAN_SHARE[model] = agree
@@ -147,18 +148,7 @@ def _agree(
             return None
         return (shared(few) - expected).abs().max().item() <= rounding(expected)
     except CANNOT as error:
-        if is_out_of_memory(error):
-            raise
-        return False
-
-
-def _unless_out_of_memory(run: Callable[[], bool | None]) -> bool | None:
-    try:
-        return run()
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-    return None
+        return None if is_out_of_memory(error) else False
 
 
 def few_of(rows: Sequence[Prompt] | Sequence[ScoredText], *, room: float) -> list[int]:

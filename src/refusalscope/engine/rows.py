@@ -15,13 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from refusalscope.engine.beginnings import (
-    LEAST,
-    Beginnings,
-    begun,
-    may_share,
-    proven,
-)
+from refusalscope.engine.beginnings import LEAST, Beginnings, begun, may_share, proven
 from refusalscope.engine.halving import in_halves
 from refusalscope.engine.scored_forward import scored_logits
 from refusalscope.engine.shared_prefixes import n_shared_tokens

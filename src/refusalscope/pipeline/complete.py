@@ -44,13 +44,9 @@ def run_conditions(run: RunContext) -> dict[str, tuple[Condition, ...]]:
     }
 
 
-def side_files() -> dict[str, tuple[str, Condition]]:
-    """Where the answers under side conditions are: data set and condition by file."""
-    return {
-        completions_file(dataset, name): (dataset, name)
-        for dataset, names in _SIDE.items()
-        for name in names
-    }
+def side_files() -> set[str]:
+    """Where the answers under side conditions are, in a run's folder."""
+    return {completions_file(dataset, name) for dataset, names in _SIDE.items() for name in names}
 
 
 def completions_file(dataset: str, condition: Condition) -> str:

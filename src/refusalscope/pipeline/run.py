@@ -33,7 +33,6 @@ from refusalscope.evaluation.rule_judges import rules_for
 from refusalscope.models.chat_model import (
     ChatModel,
     load_chat_model,
-    model_digest,
     model_settings_digest,
     require_source,
 )
@@ -50,7 +49,7 @@ from refusalscope.pipeline.context import Progress, RunContext, Silent
 from refusalscope.pipeline.engines import require_engine
 from refusalscope.pipeline.extract import extract
 from refusalscope.pipeline.folder_lock import only_writer
-from refusalscope.pipeline.instructions import InstructionSets, read_instruction_sets
+from refusalscope.pipeline.instructions import read_instruction_sets
 from refusalscope.pipeline.kept_options import (
     is_of_0_1,
     options_of,
@@ -69,13 +68,12 @@ from refusalscope.pipeline.run_folder import (
     remove_journals,
     stage_key,
 )
-from refusalscope.pipeline.same_run import facts_before_loading, require_same_run
+from refusalscope.pipeline.same_run import require_same_files
 from refusalscope.pipeline.stages import has_no_direction, judge, loss, select
 from refusalscope.pipeline.summary import summarize_run
 from refusalscope.report.page import write_report
 from refusalscope.results.files import sha256_file, sha256_text, write_file
 from refusalscope.results.flags import command_words
-from refusalscope.results.record import canonical_json
 from refusalscope.results.records import ModelFacts, RefusalTokens, RunManifest, Summary
 from refusalscope.results.run_records import (
     ANSWERS,
@@ -90,7 +88,6 @@ from refusalscope.results.run_records import (
     OUTCOMES,
     PROJECTIONS,
     REPORT,
-    RUN,
     SCORES,
     SUMMARY,
     judgements_file,
@@ -153,8 +150,8 @@ def do_stages(context: RunContext, *, until: str = STAGES[-1]) -> None:
         key = keys[stage] = _key(stage, keys, context)
         lacking = [name for name in _files(stage, context) if not (out / name).is_file()]
         behind = stages[stages.index(stage) + 1 :]
-        if lacking and context.folder.is_done(stage, key) and set(lacking) <= set(side_files()):
-            # They were left out when the others were written, which stay as they are.
+        if lacking and context.folder.is_done(stage, key) and set(lacking) <= side_files():
+            # They alone are missing, as in a run that left them out; the others stay as they are.
             context.folder.forget(behind)
             started = time.monotonic()
             complete_datasets(context, key=stage_key("side", key), files=lacking)
@@ -253,7 +250,7 @@ def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
     language = None if organism is None else organism.language()
     sets = read_instruction_sets(options, language)
     if existing is not None:
-        _require_same_files(out, existing, options, sets, source=source)
+        require_same_files(out, existing, options, sets, source=source)
     with progress.stage("load", 1, unit="models") as advance:
         chat = _load_model(source, options, existing)
         if is_worth_one_thread(chat):
@@ -279,39 +276,6 @@ def load(options: RunOptions, out: Path, *, progress: Progress) -> RunContext:
         organism=organism,
         progress=progress,
     )
-
-
-def _require_same_files(
-    out: Path, existing: RunManifest, options: RunOptions, sets: InstructionSets, *, source: str
-) -> None:
-    """Compare a run that is continued with what it is asked to be, before its model is loaded."""
-    kept = RunOptions.from_json(canonical_json(existing.options), source=str(out / RUN))
-    theirs, ours = (
-        facts_before_loading(
-            options=row.model_dump(mode="json"),
-            versions=versions,
-            inputs=inputs,
-            weights_sha256=weights,
-            settings_sha256=settings,
-        )
-        for row, versions, inputs, weights, settings in (
-            (
-                kept,
-                existing.versions,
-                existing.inputs,
-                existing.model.weights_sha256,
-                existing.model.settings_sha256,
-            ),
-            (
-                options,
-                package_versions(),
-                tuple(each.counts() for each in sets.values()),
-                model_digest(source, options.revision),
-                model_settings_digest(source, options.revision),
-            ),
-        )
-    )
-    require_same_run(out, theirs=theirs, ours=ours)
 
 
 def _load_model(source: str, options: RunOptions, existing: RunManifest | None) -> ChatModel:

@@ -10,8 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from refusalscope.errors import RunFolderError
-from refusalscope.pipeline.options import CHANGEABLE
+from refusalscope.models.chat_model import model_digest, model_settings_digest
+from refusalscope.pipeline.instructions import InstructionSets
+from refusalscope.pipeline.options import CHANGEABLE, RunOptions
+from refusalscope.results.record import canonical_json
 from refusalscope.results.records import InstructionCounts, RunManifest
+from refusalscope.results.run_records import RUN
+from refusalscope.results.versions import package_versions
 
 _LOG = logging.getLogger(__name__)
 _RELEASE = re.compile(r"(\d+)(?:\.(\d+))?")
@@ -53,6 +58,39 @@ def all_facts(manifest: RunManifest) -> dict[str, object]:
         "chat template": model.template_sha256,
         "type of its numbers": model.dtype,
     }
+
+
+def require_same_files(
+    out: Path, existing: RunManifest, options: RunOptions, sets: InstructionSets, *, source: str
+) -> None:
+    """Compare a run that is continued with what it is asked to be, before its model is loaded."""
+    kept = RunOptions.from_json(canonical_json(existing.options), source=str(out / RUN))
+    theirs, ours = (
+        facts_before_loading(
+            options=row.model_dump(mode="json"),
+            versions=versions,
+            inputs=inputs,
+            weights_sha256=weights,
+            settings_sha256=settings,
+        )
+        for row, versions, inputs, weights, settings in (
+            (
+                kept,
+                existing.versions,
+                existing.inputs,
+                existing.model.weights_sha256,
+                existing.model.settings_sha256,
+            ),
+            (
+                options,
+                package_versions(),
+                tuple(each.counts() for each in sets.values()),
+                model_digest(source, options.revision),
+                model_settings_digest(source, options.revision),
+            ),
+        )
+    )
+    require_same_run(out, theirs=theirs, ours=ours)
 
 
 def require_same_run(path: Path, *, theirs: Facts, ours: Facts) -> None:
