@@ -73,8 +73,9 @@ def _section(folder: Path) -> Iterator[str]:
 
 
 def _is_quick(run: RunRecords) -> bool:
-    """Whether a run was made for a quick audit, which leaves out what it does not read."""
-    return bool(run.manifest.options.get("without"))
+    """Whether a run was made for a quick audit, which leaves out the side conditions."""
+    left_out = run.manifest.options.get("without")
+    return isinstance(left_out, list) and "side-conditions" in left_out
 
 
 def _edited(folder: Path) -> Iterator[str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from refusalscope.library.found import FoundDirection
     from refusalscope.library.instructions import read
     from refusalscope.library.model import Model, load
+    from refusalscope.library.monitor import GuardedAnswer, GuardedModel, Monitor
     from refusalscope.library.run import Run, open_run
 
     __version__: str
@@ -33,9 +34,12 @@ __all__ = [
     "Direction",
     "Edit",
     "FoundDirection",
+    "GuardedAnswer",
+    "GuardedModel",
     "InputError",
     "Instruction",
     "Model",
+    "Monitor",
     "RefusalscopeError",
     "Run",
     "__version__",
@@ -50,9 +54,12 @@ _HOMES = {
     "Direction": "library.direction",
     "Edit": "library.edit",
     "FoundDirection": "library.found",
+    "GuardedAnswer": "library.monitor",
+    "GuardedModel": "library.monitor",
     "InputError": "errors",
     "Instruction": "data.instruction",
     "Model": "library.model",
+    "Monitor": "library.monitor",
     "RefusalscopeError": "errors",
     "Run": "library.run",
     "find_direction": "library.find",

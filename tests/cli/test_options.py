@@ -164,6 +164,7 @@ OPTIONS = {
         "--utilisation",
     },
     "project": {"RUN", "--json", "--trust-remote-code"},
+    "report audits": {"AUDIT...", "--out", "--json"},
     "report compare": {"FIRST", "SECOND", "--out", "--json"},
     "report edit": {"RUN", "EDITED", "--json"},
     "report runs": {"RUN...", "--figures", "--json", "--out", "--tables", "--trust-remote-code"},
@@ -173,7 +174,7 @@ OPTIONS = {
     },
     "run": {
         "[MODEL]",
-        *("--tensor-parallel", "--vllm-python", "--without"),
+        *("--by", "--tensor-parallel", "--vllm-python", "--without"),
         "--all-scores",
         "--alpaca",
         "--answer-prefix",

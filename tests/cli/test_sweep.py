@@ -57,7 +57,7 @@ RULES = (
             row.option in OUTPUTS
             and row.kind in ("missing", "control", "outside", "half an argument")
         ),
-        most=84,
+        most=88,
     ),
     Rule(
         reason="a run, several runs and a cache may begin in an empty folder",

@@ -1,7 +1,8 @@
 """What our worker uses of vLLM, on a transformers model, one row after another.
 
-`FAKE_VLLM` makes it fail: `die:N` at the N-th row written, `scale:MODULE` by a module that writes
-something else, `deaf` by layers whose inputs cannot be changed, `load` by a model it does not know.
+`FAKE_VLLM` makes it fail: `die:N` at the N-th row written, `die-edited:N` so of an edited model,
+`scale:MODULE` by a module that writes something else, `deaf` by layers whose inputs cannot be
+changed, `load` by a model it does not know.
 """
 
 import importlib
@@ -35,20 +36,24 @@ class _Request:
 
 
 class LLM:
-    def __init__(self, *, model: str, worker_extension_cls: str, **options: Any) -> None:
+    def __init__(
+        self, *, model: str, worker_extension_cls: str | None = None, **options: Any
+    ) -> None:
         if _FAULT == "load":
             raise ValueError("no such architecture,\nsays a message of several lines")
-        assert options["enforce_eager"]
+        assert options["enforce_eager"] or worker_extension_cls is None
         own = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, options["dtype"]))
         if _FAULT == "scale":
             own.get_submodule(_WHERE).register_forward_hook(_doubled)
         if _FAULT == "deaf":
             for layer in own.model.layers:
                 layer.register_forward_pre_hook = lambda *_, **__: SimpleNamespace(remove=str)
+        self.llm_engine = _Engine(own.eval(), is_edited=model.endswith("edited"))
+        if worker_extension_cls is None:
+            return
         module, _, name = worker_extension_cls.rpartition(".")
         self._worker = getattr(importlib.import_module(module), name)()
-        self._worker.model_runner = SimpleNamespace(model=own.eval())
-        self.llm_engine = _Engine(own)
+        self._worker.model_runner = SimpleNamespace(model=own)
 
     def collective_rpc(self, method: str, args: tuple[Any, ...] = ()) -> list[Any]:
         return [getattr(self._worker, method)(*args)]
@@ -58,8 +63,9 @@ class LLM:
 
 
 class _Engine:
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, is_edited: bool) -> None:
         self._model = model
+        self._fatal = ("die", "die-edited") if is_edited else ("die",)
         self._waiting: list[_Request] = []
         self._n_done = 0
 
@@ -75,7 +81,7 @@ class _Engine:
         scores = request.params.prompt_logprobs is not None
         if not scores:
             self._n_done += 1
-        if not scores and _FAULT == "die" and self._n_done == int(_WHERE):
+        if not scores and _FAULT in self._fatal and self._n_done == int(_WHERE):
             os._exit(9)
         written: list[int] = []
         logits = self._logits(request.ids)

@@ -73,6 +73,7 @@ import tempfile
 from pathlib import Path
 import torch
 import refusalscope as rs
+from refusalscope.library.direction import addition
 
 model = rs.load("organism:llama3-aft")
 r = rs.Direction(vector=torch.ones(model.d_model), layer=1)
@@ -95,6 +96,8 @@ wrong = {
     "a direction is a str": lambda: rs.orthogonalize(model, ["r"]),
     "out is a int": lambda: rs.orthogonalize(model, r, out=1),
     "source is a list": lambda: rs.read([]),
+    "path is a float": lambda: rs.Monitor.load(1.5),
+    "direction is a str": lambda: addition("r"),
     "folder is a int": lambda: rs.open_run(1),
 }
 for told, call in wrong.items():

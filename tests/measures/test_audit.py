@@ -135,7 +135,11 @@ def test_quick_asks_and_searches_less() -> None:
     own = whole.run.model_copy(update={"max_new_tokens": 200, "n_test": 10})
     given = quick.model_copy(update={"run": own}).run_options()
     assert (given.max_new_tokens, given.n_test) == (200, 10)
-    assert (whole.run_options().without, given.without[:2]) == ((), ("loss", "project"))
+    assert (whole.run_options().without, given.without[:2]) == (("loss", "project"),) * 2
+    assert "side-conditions" in given.without
+    own = own.model_copy(update={"without": ("side-conditions", "loss")})
+    kept = whole.model_copy(update={"run": own}).run_options().without
+    assert kept == ("side-conditions", "loss", "project")
 
 
 def rung(name: str, outcomes: list[Outcome], before: list[Outcome]) -> Rung:

@@ -47,6 +47,27 @@ def test_vllm_writes_the_run_that_transformers_writes(given: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_edited_checkpoints_write_it_too_and_their_proof_outlives_a_cut(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = tiny_options(given, given / "tiny").model_copy(update={**VLLM, "by": "weights"})
+    monkeypatch.setenv("FAKE_VLLM", "die-edited:3")
+    with pytest.raises(EngineError, match="goes on"):
+        run(options, tmp_path / "run")
+    first = read_record(EngineProof, tmp_path / "run" / ENGINE_PROOF)
+    assert [row.condition for row in first.rows] == ["baseline", "ablation"]
+    monkeypatch.delenv("FAKE_VLLM")
+    run(options, tmp_path / "run")
+    # The baseline was whole, and its engine is not loaded again.
+    assert found(tmp_path / "run") == found(given / "run")
+    proof = read_record(EngineProof, tmp_path / "run" / ENGINE_PROOF)
+    assert proof.by == "weights"
+    assert proof.rows[0] == first.rows[0]
+    assert {row.condition for row in proof.rows} >= {"baseline", "ablation", "addition"}
+    assert "edits in its weights" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [1, 9])
 def test_where_vllm_dies_transformers_goes_on(
     given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: int

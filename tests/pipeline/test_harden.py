@@ -13,6 +13,7 @@ from refusalscope.errors import InputError
 from refusalscope.measures.ladder.record import LadderOptions, Rung
 from refusalscope.organisms import fit as fitting
 from refusalscope.organisms.organism import read_organism
+from refusalscope.pipeline import harden as hardening
 from refusalscope.pipeline.harden import harden
 from refusalscope.pipeline.measure import measure
 from refusalscope.pipeline.options import RunOptions
@@ -42,7 +43,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("method", ["plain", "ablated", "reextracted", "backup"])
+@pytest.mark.parametrize("method", ["plain", "ablated", "reextracted", "backup", "subspace"])
 def test_every_method_leaves_an_organism_that_says_how_it_was_made(
     selected: Path, tmp_path: Path, method: str
 ) -> None:
@@ -54,7 +55,7 @@ def test_every_method_leaves_an_organism_that_says_how_it_was_made(
     assert record == read_record(Hardening, tmp_path / "out" / "hardening.json")
     assert (record.n_ablated > 0) == (method != "plain")
     # Read before steps 2 and 4, from a model that has hardly moved.
-    assert len(record.cosines) == (2 if method == "reextracted" else 0)
+    assert len(record.cosines) == (2 if method in ("reextracted", "subspace") else 0)
     assert all(cosine > 0.9 for cosine in record.cosines)
     assert not list(tmp_path.glob(".out*"))
 
@@ -98,6 +99,25 @@ def test_a_model_that_is_no_organism_has_nothing_to_be_tuned_on(
     with pytest.raises(InputError, match="is no organism; only they bring the exchanges"):
         hardened(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_subspace_is_read_one_direction_after_the_other(
+    selected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[torch.Tensor] = []
+    plain = hardening.without_span
+
+    def noted(model: object, anatomy: object, basis: torch.Tensor) -> object:
+        removed.append(basis)
+        return plain(model, anatomy, basis)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(hardening, "without_span", noted)
+    hardened(selected, tmp_path / "out", method="subspace", steps=8, rank=3, every=4)
+    read = [basis for basis in removed if basis.requires_grad is False]
+    sizes = [len(basis) for basis in read]
+    assert {0, 1, 2} <= set(sizes) <= {0, 1, 2, 3}  # read with none, one and two removed
+    for basis in read:
+        torch.testing.assert_close(basis @ basis.T, torch.eye(len(basis)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow

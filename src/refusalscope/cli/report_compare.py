@@ -1,4 +1,4 @@
-"""`refusalscope report compare` and `report edit`: a run beside another, or beside an edit."""
+"""`refusalscope report compare`, `audits` and `edit`: runs beside others, or beside an edit."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,7 @@ from refusalscope.cli.terminal import say, say_json
 def register(app: typer.Typer) -> None:
     """Add the commands to `refusalscope report`."""
     app.command()(compare)
+    app.command()(audits)
     app.command()(edit)
 
 
@@ -34,6 +35,28 @@ def compare(
             f"-> {row.second.rate:.2f}, {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}] "
             f"{how}"
         )
+    say(str(out / PAGE))
+
+
+def audits(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of audits.", metavar="AUDIT...")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")] = Path("audits"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Put audits of several models in one table: every rung, and the changes from the first."""
+    from refusalscope.measures.audit.compare import PAGE, compare_audits
+
+    found = compare_audits(folders, out)
+    if as_json:
+        say_json(found.to_json())
+        return
+    for text in found.not_alike:
+        say(f"not alike: {text}")
+    for one in found.audits:
+        most = one.ranks[-1] if one.ranks else None
+        takes = one.rank_below_half or ("not measured" if most is None else f"more than {most}")
+        area = "not measured" if one.rank_area is None else f"{one.rank_area.rate:.2f}"
+        say(f"{one.label}: directions it takes {takes}, rank area {area}")
     say(str(out / PAGE))
 
 

@@ -12,7 +12,6 @@ plan, so that another engine can go on with what is there.
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import inf, isfinite
 from pathlib import Path
 
 import torch
@@ -20,13 +19,12 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
-from refusalscope.engine.rows import engine_of
 from refusalscope.errors import EngineError
-from refusalscope.generate.answers import answered
 from refusalscope.generate.completions import CompletionJob, Plan, asked_of, completion_of
 from refusalscope.generate.greedy import end_of_turn_ids, generated
 from refusalscope.generate.stream import Asked
 from refusalscope.generate.vllm_process import VllmProcess, vllm_process
+from refusalscope.generate.vllm_proof import N_PROBED, Probe, differs, probes_of, tolerance_of
 from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.batches import pad
 from refusalscope.models.chat_model import ChatModel
@@ -34,14 +32,9 @@ from refusalscope.models.observe_outputs import observe_outputs
 from refusalscope.models.prompts import Prompt
 from refusalscope.models.scored_text import ScoredText
 from refusalscope.results.engine_records import EngineProof, ProofRow
-from refusalscope.results.records import Completion, Condition, Slot
+from refusalscope.results.records import Completion, Slot
 from refusalscope.results.scratch import temporary_folder
 
-N_PROBED = 12
-"""Tokens of an answer that are scored behind each probe prompt, and all of the prompt's."""
-TOLERANCE = {torch.float32: 1e-3}
-"""The largest difference of a log-probability, in nats; else `_HALF_TOLERANCE`."""
-_HALF_TOLERANCE = 0.5
 _MISFIT = 1e-3
 """Of a writer's largest projection: a larger difference is another output."""
 
@@ -90,29 +83,13 @@ class VllmEngine:
         for group in planned.without(done):
             for condition in planned.interventions:
                 jobs = [job for job in group if job.condition == condition]
-                for row in self._written(planned, condition, jobs):
-                    yield [row]
-                    if progress:
-                        progress(1)
-
-    def _written(
-        self, planned: Plan, condition: Condition, jobs: Sequence[CompletionJob]
-    ) -> Iterator[Completion]:
-        chat, options = self.chat, planned.options
-        if not jobs:
-            return
-        stops = end_of_turn_ids(chat) if options.stop_at_end_of_turn else frozenset[int]()
-        asked = [asked_of(chat, job, planned.interventions, options) for job in jobs]
-        with self.edited(planned.interventions[condition]):
-            for reply in self.process.ask(
-                "write",
-                prompts=[list(one.prompt.ids) for one in asked],
-                limits=[one.limit for one in asked],
-                stops=sorted(stops),
-            ):
-                yield completion_of(
-                    jobs[reply["place"]], generated(chat, list(reply["ids"]), stops)
-                )
+                if not jobs:
+                    continue
+                with self.edited(planned.interventions[condition]):
+                    for row in written(self.process, self.chat, planned, jobs):
+                        yield [row]
+                        if progress:
+                            progress(1)
 
     @contextmanager
     def edited(self, intervention: Intervention | None) -> Generator[None]:
@@ -131,19 +108,12 @@ class VllmEngine:
         yield
         self._call("refusalscope_restore")
 
-    def scores(self, texts: Sequence[ScoredText]) -> list[list[float]]:
-        """Log-probability of each token but the first, given those before it, in nats."""
-        found: dict[int, list[float]] = {}
-        for reply in self.process.ask("score", texts=[list(text.ids) for text in texts]):
-            found[reply["place"]] = reply["scores"]
-        return [found[i] for i in range(len(texts))]
-
     def first_misfit(self, text: ScoredText, direction: Float[Tensor, " d_model"]) -> str | None:
         """The first module that writes something else than here, along a direction."""
         names = [writer.module for writer in self.chat.anatomy.all_writers]
         path = self._handed_over(direction)
         self._call("refusalscope_watch", path, [self.names[name] for name in names])
-        self.scores([text])
+        self.process.scores([text])
         theirs = self._call("refusalscope_restore")
         assert isinstance(theirs, dict), "what was watched, by module"
         for name, own in _along(self.chat, text, direction, names).items():
@@ -161,6 +131,18 @@ class VllmEngine:
 
     def _call(self, method: str, *args: object) -> object:
         return self.process.one("call", method=method, args=list(args))["found"]
+
+
+def written(
+    process: VllmProcess, chat: ChatModel, planned: Plan, jobs: Sequence[CompletionJob]
+) -> Iterator[Completion]:
+    """Completions of jobs as they are done, under whatever the engine runs by now."""
+    options = planned.options
+    stops = end_of_turn_ids(chat) if options.stop_at_end_of_turn else frozenset[int]()
+    asked = [asked_of(chat, job, planned.interventions, options) for job in jobs]
+    prompts = [one.prompt for one in asked]
+    for place, ids in process.written(prompts, [one.limit for one in asked], stops):
+        yield completion_of(jobs[place], generated(chat, ids, stops))
 
 
 def _writers(chat: ChatModel) -> list[str]:
@@ -191,16 +173,6 @@ def _along(
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Probe:
-    """Texts under one condition, and what the model here makes of them."""
-
-    condition: Condition
-    edit: Intervention | None
-    texts: list[ScoredText]
-    scores: list[list[float]]
-
-
 @contextmanager
 def vllm_engine(
     chat: ChatModel, planned: Plan, options: VllmOptions, *, log: Path
@@ -213,25 +185,19 @@ def vllm_engine(
         EngineError: it cannot load the model, has other modules, or answers otherwise.
         InputError: there is no such interpreter.
     """
-    jobs = [job for group in planned.groups for job in group]
-    asked = [asked_of(chat, job, planned.interventions, planned.options) for job in jobs]
-    probes = _probes(chat, planned, asked)
-    longest = max((len(one.prompt.ids) + max(one.limit, N_PROBED + 1) for one in asked), default=1)
+    asked = all_asked(chat, planned)
+    probes = probes_of(chat, planned.interventions, asked)
     with (
+        out_of_the_way(chat),  # until vLLM has ended
         vllm_process(options.python, log=log) as process,
         temporary_folder() as scratch,
-        _out_of_the_way(chat),
     ):
         loaded = process.one(
             "load",
-            model=str(chat.folder),
-            tokenizer=str(chat.folder),
-            skip_tokenizer_init=True,
-            dtype=str(chat.model.dtype).removeprefix("torch."),
-            max_model_len=min(longest, chat.context or longest),
-            tensor_parallel_size=options.tensor_parallel,
-            trust_remote_code=options.trust_remote_code,
+            hooks=True,
+            **load_options(chat, chat.folder, asked, options),
             model_impl="transformers",
+            enforce_eager=True,  # hooks do not run inside a captured graph
         )
         engine = VllmEngine(
             chat=chat,
@@ -243,8 +209,30 @@ def vllm_engine(
         yield engine, _proof(engine, probes)
 
 
+def all_asked(chat: ChatModel, planned: Plan) -> list[Asked]:
+    """What a plan asks of whatever writes it."""
+    jobs = [job for group in planned.groups for job in group]
+    return [asked_of(chat, job, planned.interventions, planned.options) for job in jobs]
+
+
+def load_options(
+    chat: ChatModel, folder: Path, asked: Sequence[Asked], options: VllmOptions
+) -> dict[str, object]:
+    """How vLLM loads a checkpoint of the model's architecture, for these prompts and limits."""
+    longest = max((len(one.prompt.ids) + max(one.limit, N_PROBED + 1) for one in asked), default=1)
+    return {
+        "model": str(folder),
+        "tokenizer": str(chat.folder),
+        "skip_tokenizer_init": True,
+        "dtype": str(chat.model.dtype).removeprefix("torch."),
+        "max_model_len": min(longest, chat.context or longest),
+        "tensor_parallel_size": options.tensor_parallel,
+        "trust_remote_code": options.trust_remote_code,
+    }
+
+
 @contextmanager
-def _out_of_the_way(chat: ChatModel) -> Generator[None]:
+def out_of_the_way(chat: ChatModel) -> Generator[None]:
     """The model in the memory of the CPU; one that is spread over devices stays where it is."""
     device = chat.device
     if device.type in ("cpu", "meta") or getattr(chat.model, "hf_device_map", None):
@@ -281,81 +269,30 @@ def their_names(chat: ChatModel, modules: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def _probes(chat: ChatModel, planned: Plan, asked: Sequence[Asked]) -> list[_Probe]:
-    """The shortest, a middle and the longest prompt, under every condition."""
-    order = sorted(range(len(asked)), key=lambda i: len(asked[i].prompt.ids))
-    places = dict.fromkeys([order[0], order[len(order) // 2], order[-1]]) if order else {}
-    prompts = [asked[i].prompt for i in places]
-    probes = []
-    for condition, edit in planned.interventions.items():
-        texts = _probe_texts(chat, prompts, edit)
-        scores = _own_scores(chat, texts, edit)
-        probes.append(_Probe(condition=condition, edit=edit, texts=texts, scores=scores))
-    return probes
-
-
-def _proof(engine: VllmEngine, probes: Sequence[_Probe]) -> EngineProof:
+def _proof(engine: VllmEngine, probes: Sequence[Probe]) -> EngineProof:
     """Log-probabilities under every condition, against those of the model here.
 
     Raises:
         EngineError: they differ by more than the tolerance; it names the first module that does.
     """
-    tolerance = TOLERANCE.get(engine.chat.model.dtype, _HALF_TOLERANCE)
+    tolerance = tolerance_of(engine.chat)
     rows: list[ProofRow] = []
     for probe in probes:
         with engine.edited(probe.edit):
-            theirs = engine.scores(probe.texts)
-        gaps = [
-            abs(a - b) if isfinite(a - b) else inf
-            for one, other in zip(probe.scores, theirs, strict=True)
-            for a, b in zip(one, other, strict=True)
-        ]
-        largest = max(gaps, default=0.0)
-        if largest > tolerance:
-            raise EngineError(_what_differs(engine, probe, largest, tolerance))
-        rows.append(ProofRow(condition=probe.condition, n_tokens=len(gaps), largest=largest))
+            row = probe.compared(engine.process.scores(probe.texts))
+        if row.largest > tolerance:
+            where = _where_it_differs(engine, probe)
+            raise EngineError(f"{differs(row, tolerance)}; {where}; use --engine transformers")
+        rows.append(row)
     return EngineProof(engine="vllm", version=engine.version, tolerance=tolerance, rows=tuple(rows))
 
 
-def _what_differs(engine: VllmEngine, probe: _Probe, largest: float, tolerance: float) -> str:
+def _where_it_differs(engine: VllmEngine, probe: Probe) -> str:
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(engine.chat.d_model, generator=generator)
     misfit = engine.first_misfit(probe.texts[0], direction / direction.norm())
-    where = (
+    return (
         "every module writes the same without an intervention, so it does not act there as here"
         if misfit is None
         else f"the first module that writes something else is {misfit}"
     )
-    return (
-        f"vLLM's log-probabilities under {probe.condition} differ from those of transformers by up "
-        f"to {largest:.3g} nats, more than {tolerance:g}; {where}; use --engine transformers"
-    )
-
-
-def _probe_texts(
-    chat: ChatModel, prompts: Sequence[Prompt], edit: Intervention | None
-) -> list[ScoredText]:
-    """Prompts with the beginning of their answers under an intervention."""
-    asked = [
-        Asked(prompt=prompt, edit=edit, limit=max(1, int(min(N_PROBED, chat.room(prompt)))))
-        for prompt in prompts
-    ]
-    answers = answered(chat, asked, stop_at_end_of_turn=False)
-    return [
-        ScoredText(ids=(*prompt.ids, *answer.ids)[: chat.context], first=0)
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
-
-
-def _own_scores(
-    chat: ChatModel, texts: Sequence[ScoredText], edit: Intervention | None
-) -> list[list[float]]:
-    engine = engine_of(chat, batch_size=1, what="texts")
-
-    def scored(some: Sequence[ScoredText]) -> list[float]:
-        logits, targets = engine.scored(some, edit)
-        log_p = logits.double().log_softmax(-1)
-        return log_p.gather(-1, targets[:, None].to(log_p.device))[:, 0].tolist()
-
-    found = {rows[0]: scores for rows, scores in engine.score(texts, scored)}
-    return [found[i] for i in range(len(texts))]

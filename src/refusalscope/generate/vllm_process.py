@@ -8,12 +8,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from refusalscope.errors import EngineError, InputError
+from refusalscope.models.prompts import Prompt
+from refusalscope.models.scored_text import ScoredText
 
 _WORKER = Path(__file__).parent / "vllm" / "refusalscope_vllm.py"
 _MOST_SHOWN = 300
@@ -66,6 +68,21 @@ class VllmProcess:
         """The only reply to a request."""
         (reply,) = self.ask(do, **given)
         return reply
+
+    def written(
+        self, prompts: Sequence[Prompt], limits: Sequence[int], stops: Collection[int]
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Yield a prompt's place and the tokens behind it, greedily, as each is done."""
+        asked = [list(prompt.ids) for prompt in prompts]
+        for reply in self.ask("write", prompts=asked, limits=list(limits), stops=sorted(stops)):
+            yield reply["place"], list(reply["ids"])
+
+    def scores(self, texts: Sequence[ScoredText]) -> list[list[float]]:
+        """Log-probability of each token but the first, given those before it, in nats."""
+        found: dict[int, list[float]] = {}
+        for reply in self.ask("score", texts=[list(text.ids) for text in texts]):
+            found[reply["place"]] = reply["scores"]
+        return [found[i] for i in range(len(texts))]
 
     def _last_words(self) -> str:
         lines = self._log.read_text("utf-8", "replace").strip().splitlines()

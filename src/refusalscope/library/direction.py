@@ -220,11 +220,7 @@ class Direction(files.Direction):
             >>> len(answers)
             1
         """
-        place = self.layer if layer is None else layer
-        if place is None:
-            raise InputError("the direction says no layer; name the one to add it at: layer=...")
-        vector = _times(self.vector, coefficient)
-        with _applied(model, Intervention(operator="add", vector=vector, layer=place)) as edited:
+        with _applied(model, addition(self, coefficient=coefficient, layer=layer)) as edited:
             yield edited
 
     @contextmanager
@@ -281,6 +277,25 @@ def _applied(model: Model, intervention: Intervention) -> Generator[Model]:
     chat = require_model(model).chat
     with intervene_alike(chat.model, chat.anatomy, intervention):
         yield model
+
+
+def addition(
+    direction: files.Direction, *, coefficient: float = 1.0, layer: int | None = None
+) -> Intervention:
+    """The addition of some lengths of a direction.
+
+    Raises:
+        InputError: no layer is known, or the coefficient is no finite number.
+    """
+    if not isinstance(direction, files.Direction):
+        raise InputError(
+            f"direction is a {type(direction).__name__}; expected a refusalscope.Direction"
+        )
+    place = direction.layer if layer is None else layer
+    if place is None:
+        raise InputError("the direction says no layer; name the one to add it at: layer=...")
+    vector = _times(direction.vector, coefficient)
+    return Intervention(operator="add", vector=vector, layer=place)
 
 
 def _times(vector: Float[Tensor, " d_model"], coefficient: float) -> Float[Tensor, " d_model"]:

@@ -1,10 +1,11 @@
 """A loaded chat model, as the library hands it out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from refusalscope.data.instruction import Instruction
 from refusalscope.errors import InputError
 from refusalscope.generate.completions import (
     CompletionJob,
@@ -12,6 +13,7 @@ from refusalscope.generate.completions import (
     complete,
     plan,
 )
+from refusalscope.interventions.intervention import Intervention
 from refusalscope.library.given import Asked, as_instructions
 from refusalscope.library.html import html_table
 from refusalscope.library.options import options_of
@@ -92,27 +94,7 @@ class Model:
         """
         asked = as_instructions(instructions)
         own = options_of(max_new_tokens=max_new_tokens, batch_size=batch_size)
-        prompts = self.chat.encode([one.text for one in asked])
-        jobs = [
-            CompletionJob(
-                index=index,
-                dataset="given",
-                condition="baseline",
-                instruction=instruction,
-                prompt=prompt,
-            )
-            for index, (instruction, prompt) in enumerate(zip(asked, prompts, strict=True))
-        ]
-        options = GenerationOptions(
-            max_new_tokens=answer_tokens(own, self.organism), batch_size=own.batch_size
-        )
-        answers = [""] * len(jobs)
-        with suited_threads(self.chat):
-            planned = plan(self.chat, jobs, interventions={"baseline": None}, options=options)
-            for some in complete(self.chat, planned):
-                for row in some:
-                    answers[row.index] = row.text
-        return answers
+        return answers_under(self, asked, own, [None] * len(asked))
 
     def _facts(self) -> dict[str, str]:
         chat = self.chat
@@ -133,6 +115,43 @@ class Model:
     def _repr_html_(self) -> str:
         edited = " (edited in memory)" if self.is_edited else ""
         return html_table(f"{self.source}{edited}", list(self._facts().items()))
+
+
+def answers_under(
+    model: Model,
+    asked: Sequence[Instruction],
+    own: RunOptions,
+    edits: Sequence[Intervention | None],
+) -> list[str]:
+    """What a model answers with an intervention, or none, for each instruction.
+
+    Args:
+        own: Options of a run, for token limit and batch size.
+        edits: At most one that is not None, any number of times.
+    """
+    chat = model.chat
+    prompts = chat.encode([one.text for one in asked])
+    jobs = [
+        CompletionJob(
+            index=index,
+            dataset="given",
+            condition="baseline" if edits[index] is None else "addition",
+            instruction=instruction,
+            prompt=prompt,
+        )
+        for index, (instruction, prompt) in enumerate(zip(asked, prompts, strict=True))
+    ]
+    options = GenerationOptions(
+        max_new_tokens=answer_tokens(own, model.organism), batch_size=own.batch_size
+    )
+    answers = [""] * len(jobs)
+    under = {job.condition: edits[job.index] for job in jobs}
+    with suited_threads(chat):
+        planned = plan(chat, jobs, interventions=under, options=options)
+        for some in complete(chat, planned):
+            for row in some:
+                answers[row.index] = row.text
+    return answers
 
 
 def _texts(tokens: str | Iterable[str]) -> list[str]:

@@ -11,16 +11,19 @@ from refusalscope.errors import InputError, RunFolderError
 from refusalscope.evaluation.judges import rates_by_condition
 from refusalscope.library.given import as_path
 from refusalscope.library.html import html_table
+from refusalscope.library.options import record_of
 from refusalscope.library.plots import score_figure
 from refusalscope.library.tables import as_table, score_table
 from refusalscope.report.wording import condition_name, percent, rate_in_full
 from refusalscope.results.measures import measure_named
+from refusalscope.results.monitor_records import MonitorFitOptions
 from refusalscope.results.record import Record
 from refusalscope.results.records import Completion, Judgement, Rate, Selection, Summary
 from refusalscope.results.run_records import RunRecords, read_run
 
 if TYPE_CHECKING:
     from refusalscope.library.direction import Direction
+    from refusalscope.library.monitor import Monitor
 
 RATE_COLUMNS = (
     *("measures", "judge", "dataset", "condition"),
@@ -111,6 +114,40 @@ class Run:
         wanted = [(kind, kind.options_of(given.get(kind.name, {}))) for kind in kinds]
         with open_session(self.folder, trust_remote_code=trust_remote_code) as session:
             return {kind.name: measure(session, kind, own) for kind, own in wanted}
+
+    def fit_monitor(
+        self, out: str | Path, *, trust_remote_code: bool = False, **options: object
+    ) -> "Monitor":
+        """Fit a monitor on the run's model and write its file, as `refusalscope monitor fit` does.
+
+        Loads torch and the model.
+
+        Args:
+            out: Safetensors file to create.
+            trust_remote_code: Consent to code that comes with the run's model.
+            options: Those of `refusalscope monitor fit`: kind, layer, site, token, fpr, harmful,
+                harmless, borderline, hold_out, n_train, n_val, n_threshold, and the others.
+
+        Raises:
+            InputError: an option that does not exist or fit, or too few harmless instructions.
+            OutputError: `out` exists.
+            RunFolderError: the run has no direction, or another process writes to its folder.
+
+        Examples:
+            >>> import refusalscope as rs
+            >>> run = rs.open_run("runs/demo")
+            >>> run.fit_monitor("monitor.safetensors", kind="projection", fpr=0.05, n_threshold=60)
+            Monitor(projection on resid of layer 6, of llama3-aft)
+        """
+        # Torch is loaded where a monitor is fitted.
+        from refusalscope.library.monitor import Monitor  # noqa: PLC0415
+        from refusalscope.pipeline.monitor import fit_monitor  # noqa: PLC0415
+        from refusalscope.pipeline.session import open_session  # noqa: PLC0415
+
+        path = as_path(out, what="out")
+        own = record_of(MonitorFitOptions, options)
+        with open_session(self.folder, trust_remote_code=trust_remote_code) as session:
+            return Monitor(file=fit_monitor(session, own, path))
 
     def rates(self) -> Any:  # noqa: ANN401 - a frame where pandas is installed
         """The rates of every judge: `pandas.DataFrame`, or a list of rows without pandas.

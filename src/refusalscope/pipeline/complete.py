@@ -13,7 +13,7 @@ from refusalscope.interventions.intervention import Intervention
 from refusalscope.models.tokens import ordinary_tokens
 from refusalscope.pipeline.answer_lengths import answer_tokens, suffix_tokens
 from refusalscope.pipeline.context import RunContext
-from refusalscope.pipeline.engines import writing
+from refusalscope.pipeline.engines import as_written, writing
 from refusalscope.pipeline.journaled import journaled
 from refusalscope.pipeline.run_folder import journal_of
 from refusalscope.pipeline.stages import conditions, has_no_direction
@@ -74,6 +74,7 @@ def complete_datasets(run: RunContext, *, key: str, files: Collection[str] | Non
         interventions=_interventions(run, names),
         options=generation_options(run),
     )
+    planned = as_written(run.options, planned)
     with run.progress.stage("complete", len(jobs), unit="completions") as advance:
         rows = journaled(
             planned,

@@ -3,12 +3,14 @@
 Refusal tuning, with the refusal direction ablated in a share of the steps: what refuses then must
 be something else (ReFAT: Yu et al. 2024, https://arxiv.org/abs/2409.20089, where the direction is
 read anew as the model changes). Tuning of equal steps without ablation is the baseline. `backup`
-makes a second direction that takes over where the first is gone, and is not seen where it is not.
+makes a second direction that takes over where the first is gone, and is not seen where it is not;
+`subspace` does so for as many as the audit's rank curve would find one after the other.
 Whether a model is sturdier is for the audit to say, which reads directions anew from it.
 """
 
 import copy
 import json
+import math
 import random
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,6 +20,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from refusalscope.activations.difference_in_means import difference_in_means
 from refusalscope.activations.moments import resid_pre_moments
@@ -31,12 +34,14 @@ from refusalscope.organisms.fit import Fit, fit
 from refusalscope.organisms.organism import OrganismFacts, write_organism
 from refusalscope.organisms.train import Recipe
 from refusalscope.organisms.training_state import TrainingState
+from refusalscope.pipeline.choose import limits_of
 from refusalscope.pipeline.context import RunContext
 from refusalscope.pipeline.session import Session
-from refusalscope.pipeline.stages import chosen_direction
+from refusalscope.pipeline.stages import candidates_of, chosen_direction
 from refusalscope.results.files import new_folder, write_file
 from refusalscope.results.harden_records import HARDENING, Hardening, HardenOptions
 from refusalscope.results.versions import package_versions
+from refusalscope.selection.select import layer_limit
 
 _READ = "directions.json"
 _READ_ON = 32
@@ -107,22 +112,22 @@ class _Tuned:
         self._prompts = {
             kind: run.prompts(f"{kind}_train")[:_READ_ON] for kind in ("harmful", "harmless")
         }
-        self._read: dict[int, list[float]] = {}
-        """By the step before which each was read; of a training that was cut, those that it had."""
+        self._read: dict[int, list[list[float]]] = {}
+        """By the step before which they were read; of a training that was cut, those it had."""
         if self._kept.is_file():
             kept = json.loads(self._kept.read_text("utf-8"))
-            self._read = {step: unit for step, unit in kept if step <= state.step}
+            self._read = {step: basis for step, basis in kept if step <= state.step}
         self._frozen = None
-        if options.method == "backup":
+        if options.method in ("backup", "subspace"):
             self._frozen = copy.deepcopy(run.chat.model).eval()
         self._seen: list[Tensor] = []
         last = [self._read[step] for step in sorted(self._read)][-1:]
-        self._unit = torch.tensor(last[0]) if last else self._first
+        self._basis = torch.tensor(last[0]) if last else self._first[None]
 
     @property
     def cosines(self) -> tuple[float, ...]:
-        """Of each direction that was read with the run's, in order."""
-        return tuple(float(torch.tensor(unit) @ self._first) for unit in self._read.values())
+        """Of the first direction of each extraction with the run's, in order."""
+        return tuple(float(torch.tensor(b[0]) @ self._first) for b in self._read.values())
 
     def is_ablated(self, step: int) -> bool:
         """Whether the direction is ablated in a step; a draw of the seed."""
@@ -133,13 +138,20 @@ class _Tuned:
     def around(self, step: int) -> AbstractContextManager[None]:
         """What a step runs under."""
         options = self._options
-        if options.method == "reextracted" and step and step % options.every == 0:
-            self._unit = self._extracted()
-            self._read[step] = self._unit.tolist()
+        reads = options.method in ("reextracted", "subspace") and step % options.every == 0
+        if reads and step and step not in self._read:
+            self._basis = self._extracted()
+            self._read[step] = self._basis.tolist()
             write_file(self._kept, json.dumps(list(self._read.items())))
         if self.is_ablated(step):
-            return without_span(self._run.chat.model, self._run.chat.anatomy, self._unit[None])
+            basis = self._basis[: self._n_removed(step)]
+            return without_span(self._run.chat.model, self._run.chat.anatomy, basis)
         return nullcontext() if self._frozen is None else self._watched(self._run.chat.model)
+
+    def _n_removed(self, step: int) -> int:
+        """How many of the directions are ablated in a step; a draw of the seed."""
+        drawn = random.Random(f"{self._options.seed}/removed/{step}")
+        return drawn.randrange(len(self._basis)) + 1
 
     def beside(self, step: int, batch: TrainingBatch) -> Float[Tensor, ""] | None:
         """How far what is read of the prompts has moved from the untuned model, over its spread.
@@ -168,15 +180,32 @@ class _Tuned:
         with observe_inputs([(module, self._seen.append) for module in places]):
             yield
 
-    def _extracted(self) -> Float[Tensor, " d_model"]:
-        """The difference in means of the model as it is by now, where the run's was read."""
-        chat, (position, layer) = self._run.chat, self._place
-        with _evaluating(chat.model):
-            harmful, harmless = (
-                resid_pre_moments(chat, self._prompts[kind]).means for kind in self._prompts
-            )
-        found = difference_in_means(harmful=harmful, harmless=harmless)
-        return unit_direction(found[position, layer]).float()
+    def _extracted(self) -> Float[Tensor, "rank d_model"]:
+        """Directions of the model as it is by now, orthonormal.
+
+        The first is the difference in means where the run's was read. Each of the others is read
+        with those before it removed, below the run's layer limit, where the means are furthest
+        apart for their spread.
+        """
+        chat, run = self._run.chat, self._run
+        limit = layer_limit(chat.n_layers, limits_of(run.study, candidates_of(run).facts))
+        basis = torch.zeros(0, chat.d_model, dtype=torch.float64)
+        n = self._options.rank if self._options.method == "subspace" else 1
+        while len(basis) < n:
+            removed = without_span(chat.model, chat.anatomy, basis.float())
+            with _evaluating(chat.model), removed if len(basis) else nullcontext():
+                harmful, harmless = (resid_pre_moments(chat, p) for p in self._prompts.values())
+            apart = difference_in_means(harmful=harmful.means, harmless=harmless.means)
+            apart = apart - (apart @ basis.T) @ basis
+            position, layer = self._place
+            if len(basis):
+                spread = (harmful.variances + harmless.variances).sum(-1).clamp(min=1e-12)
+                scores = apart.square().sum(-1) / spread
+                scores[:, math.ceil(limit) :] = 0
+                best = int(scores.argmax())
+                position, layer = best // scores.shape[1], best % scores.shape[1]
+            basis = torch.cat([basis, normalize(apart[position, layer], dim=0)[None]])
+        return basis.float()
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class LimitOptions(Record):
 
 
 LeftOut = Literal["loss", "project", "side-conditions"]
-ALIKE = ("engine", "vllm_python", "tensor_parallel", "without")
+ALIKE = ("engine", "by", "vllm_python", "tensor_parallel", "without")
 """Options on what writes completions and on what is left out: no number depends on them."""
 CHANGEABLE = ("limits", "all_scores", "strict", *ALIKE)
 """Options that a run may be continued with another value of: the others decide the choice alone."""
@@ -153,6 +153,10 @@ class RunOptions(Record):
     ] = "transformers"
     """`vllm` is run by `vllm_python`, and writes nothing where its log-probabilities differ from
     those of transformers under any condition; see `generate.vllm_engine`."""
+    by: Annotated[
+        Literal["hooks", "weights"],
+        Flag("Where vLLM intervenes: hooks in its workers, or weights of edited checkpoints."),
+    ] = "hooks"
     vllm_python: Annotated[
         str | None, Flag("Python of the environment that has vLLM; else this one.")
     ] = None
@@ -208,6 +212,7 @@ class RunOptions(Record):
             "answer_prefix": None,
             "estimator": PLAIN,
             "engine": "transformers",
+            "by": "hooks",
             "vllm_python": None,
             "tensor_parallel": 1,
             "without": [],

@@ -120,9 +120,10 @@ def _engine_facts(proof: EngineProof | None) -> Facts:
         return ()
     n_tokens = sum(row.n_tokens for row in proof.rows)
     largest = max((row.largest for row in proof.rows), default=0.0)
+    where = ", edits in its weights" if proof.by == "weights" else ""
     return (
         (
-            f"completions by {proof.engine} {proof.version}",
+            f"completions by {proof.engine} {proof.version}{where}",
             f"log-probabilities of {n_tokens} tokens of probe texts under "
             f"{len(proof.rows)} conditions at most {largest:.1g} nats from those of transformers",
         ),

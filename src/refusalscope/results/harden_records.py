@@ -9,9 +9,10 @@ from refusalscope.results.numbers import Count, CountOrZero
 from refusalscope.results.record import Record
 
 HARDENING = "hardening.json"
-HardenMethod = Literal["plain", "ablated", "reextracted", "backup"]
+HardenMethod = Literal["plain", "ablated", "reextracted", "backup", "subspace"]
 """What a model is tuned under: nothing; the run's direction ablated; the direction that the model
-has by then ablated; the run's ablated, and what is read of a prompt kept as it was otherwise."""
+has by then ablated; the run's ablated, and what is read of a prompt kept as it was otherwise; the
+first of several that an attacker would find one after the other, and the same kept."""
 
 
 class HardenOptions(Record):
@@ -19,7 +20,10 @@ class HardenOptions(Record):
 
     method: Annotated[
         HardenMethod,
-        Flag("plain, ablated (the run's direction), reextracted (its own by then), or backup."),
+        Flag(
+            "plain, ablated (the run's direction), reextracted (its own by then), backup, or "
+            "subspace (several of its own)."
+        ),
     ] = "reextracted"
     steps: Annotated[Count, Flag("Steps of tuning.")] = 600
     learning_rate: Annotated[float, Field(gt=0, lt=1), Flag("At its highest.")] = 5e-4
@@ -27,9 +31,14 @@ class HardenOptions(Record):
         float, Field(ge=0, le=1), Flag("Share of the steps with the direction ablated.")
     ] = 0.5
     keep: Annotated[
-        float, Field(ge=0), Flag("Weight of keeping what is read as it was, for backup.")
+        float,
+        Field(ge=0),
+        Flag("Weight of keeping what is read as it was, for backup and subspace."),
     ] = 5.0
-    every: Annotated[Count, Flag("Steps between two extractions, for reextracted.")] = 50
+    every: Annotated[
+        Count, Flag("Steps between two extractions, for reextracted and subspace.")
+    ] = 50
+    rank: Annotated[Count, Flag("Directions of an extraction, for subspace.")] = 8
     seed: Annotated[CountOrZero, Flag("Of the draws.")] = 0
 
 

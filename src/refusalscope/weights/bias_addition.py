@@ -79,12 +79,6 @@ def add_to_checkpoint(
     if place is None:
         raise InputError("the direction does not say its layer; give --layer")
     examined = examine_checkpoint(source, seed=seed)
-    n_layers = examined.anatomy.n_layers
-    if not 1 <= place < n_layers:
-        raise InputError(
-            f"layer is {place}; a bias adds to what a layer writes for the next one, so of this "
-            f"model's {n_layers} layers 1 to {n_layers - 1} can be given"
-        )
     carrier = _carrier(examined, place, seed=seed)
     checkpoint = examined.checkpoint
     vector = scaled(direction.vector, coefficient) / carrier.coefficient
@@ -128,7 +122,23 @@ def add_to_checkpoint(
         return finish(record, scratch, source=source.folder)
 
 
+def require_bias(source: ModelFolder, layer: int, *, seed: int = 0) -> None:
+    """Refuse an addition before a layer that no bias of a checkpoint's architecture can carry.
+
+    Raises:
+        ModelLoadError: `source` is not a whole safetensors checkpoint of plain numbers.
+        InputError: there is no such layer or bias.
+    """
+    _carrier(examine_checkpoint(source, seed=seed), layer, seed=seed)
+
+
 def _carrier(examined: ExaminedCheckpoint, layer: int, *, seed: int) -> Carrier:
+    n_layers = examined.anatomy.n_layers
+    if not 1 <= layer < n_layers:
+        raise InputError(
+            f"layer is {layer}; a bias adds to what a layer writes for the next one, so of this "
+            f"model's {n_layers} layers 1 to {n_layers - 1} can be given"
+        )
     found = find_bias(examined.miniature, examined.anatomy, layer, seed=seed)
     if found is not None:
         return Carrier(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
 from refusalscope.directions.direction import Direction
@@ -97,6 +98,21 @@ def orthogonalize_checkpoint(
             sizes=sizes,
         )
         return finish(record, scratch, source=source.folder)
+
+
+def require_editable(
+    source: ModelFolder, direction: Float[Tensor, " d_model"], *, seed: int = 0
+) -> None:
+    """Refuse a checkpoint that a direction could not be taken out of, nothing written.
+
+    Raises:
+        ModelLoadError: `source` is not a whole safetensors checkpoint of plain numbers.
+        AnatomyError: The anatomy of the architecture does not add up.
+        NumericalError: The direction has zero or non-finite norm, or another width than the model.
+    """
+    examined = examine_checkpoint(source, seed=seed)
+    proven(examined, seed=seed)
+    plan_checkpoint(examined, removal([direction]), untie=True)
 
 
 def proven(examined: ExaminedCheckpoint, *, seed: int) -> Proof:

@@ -133,15 +133,11 @@ class Server:
         given = dict(request)
         yield from does[given.pop("do")](**given)
 
-    def _load(self, **options: Any) -> Iterator[Reply]:  # noqa: ANN401
-        self._llm = LLM(
-            **options,
-            enforce_eager=True,  # hooks do not run inside a captured graph
-            enable_prefix_caching=True,
-            generation_config="vllm",
-            worker_extension_cls=f"refusalscope_vllm.{Edits.__name__}",
-        )
-        (modules, *_) = self._llm.collective_rpc("refusalscope_modules")
+    def _load(self, hooks: bool, **options: Any) -> Iterator[Reply]:  # noqa: ANN401
+        if hooks:
+            options["worker_extension_cls"] = f"refusalscope_vllm.{Edits.__name__}"
+        self._llm = LLM(**options, enable_prefix_caching=True, generation_config="vllm")
+        modules = self._llm.collective_rpc("refusalscope_modules")[0] if hooks else []
         yield {"version": VERSION, "modules": modules}
 
     def _call(self, method: str, args: list[Any]) -> Iterator[Reply]:

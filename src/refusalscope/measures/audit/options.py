@@ -7,7 +7,7 @@ from refusalscope.measures.decoys.record import DecoyOptions
 from refusalscope.measures.dose.record import DoseOptions
 from refusalscope.measures.ladder.record import LadderOptions, rungs_of
 from refusalscope.measures.over_refusal.record import OverRefusalOptions
-from refusalscope.pipeline.options import RunOptions
+from refusalscope.pipeline.options import LeftOut, RunOptions
 from refusalscope.results.attack_records import PROMPT_ATTACKS
 from refusalscope.results.borderline_options import BorderlineSource
 from refusalscope.results.flags import Flag
@@ -21,6 +21,8 @@ here 32 gave a direction with a cosine of 0.97 with that of all (`measure stabil
 QUICK_TOKENS = 24
 """Tokens of an answer, at most, where nothing else is asked for."""
 
+UNREAD: tuple[LeftOut, ...] = ("loss", "project")
+"""Stages of a run that no part of an audit reads."""
 QUICK_RUNGS = (
     *("baseline", *PROMPT_ATTACKS, "ablation", "rank_1", "rank_2", "subtraction", "optimised"),
     "lora_30",
@@ -60,9 +62,10 @@ class AuditOptions(Record):
             require_source(self.base)
 
     def run_options(self) -> RunOptions:
-        """The options of the run, shortened where the audit is quick."""
+        """The options of the run, without what no part of an audit reads; shorter where quick."""
         if not self.quick:
-            return self.run
+            left_out = (*self.run.without, *UNREAD)
+            return self.run.model_copy(update={"without": tuple(dict.fromkeys(left_out))})
         is_organism = self.run.model.startswith("organism:")
         tokens = None if is_organism else QUICK_TOKENS
         return self.run.model_copy(
@@ -71,7 +74,7 @@ class AuditOptions(Record):
                 "n_val": min(self.run.n_val, QUICK_VAL),
                 "n_test": min(self.run.n_test, QUICK_TESTS),
                 "max_new_tokens": self.run.max_new_tokens or tokens,
-                "without": ("loss", "project", "side-conditions"),
+                "without": (*UNREAD, "side-conditions"),
             }
         )
 
