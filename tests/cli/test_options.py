@@ -90,7 +90,7 @@ OPTIONS = {
     "extract": {"RUN", "--json", "--trust-remote-code"},
     "harden": {
         *("RUN", "--every", "--json", "--keep", "--learning-rate", "--method", "--out", "--seed"),
-        *("--share", "--steps", "--trust-remote-code"),
+        *("--rank", "--share", "--steps", "--trust-remote-code"),
     },
     "import-run": {"FOLDER", "--out", "--json"},
     "judge": {"RUN", "--json", "--trust-remote-code"},

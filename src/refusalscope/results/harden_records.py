@@ -33,7 +33,7 @@ class HardenOptions(Record):
     keep: Annotated[
         float,
         Field(ge=0),
-        Flag("Weight of keeping what is read as it was, for backup and subspace."),
+        Flag("Weight of keeping what is read, for backup and subspace."),
     ] = 5.0
     every: Annotated[
         Count, Flag("Steps between two extractions, for reextracted and subspace.")
