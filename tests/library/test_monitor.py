@@ -42,9 +42,11 @@ def test_what_fires_is_answered_with_the_direction_added_and_nothing_else_is(
         steered = organism.answer(asked)
     flags = monitor.fires(organism, asked)
     assert flags == [score > monitor.threshold for score in monitor.scores(organism, asked)]
-    assert flags == [True] * 4 + [False] * 4
+    assert all(flags[:4])
+    assert not all(flags[4:])
     assert [answer.is_flagged for answer in answers] == flags
-    assert [answer.text for answer in answers] == steered[:4] + plain[4:]
+    for answer, flag, with_it, without in zip(answers, flags, steered, plain, strict=True):
+        assert answer.text == (with_it if flag else without)
     assert steered[:4] != plain[:4]
 
 
