@@ -24,8 +24,16 @@ SETTING = (
     "refusalscope 0",
 )
 R: Outcome = "refused"
-C: Outcome = "complied"
-D: Outcome = "degenerate"
+
+
+def answers(refused: int = 0, complied: int = 0, degenerate: int = 0) -> list[Outcome]:
+    """So many outcomes of each, in this order."""
+    counts: tuple[tuple[Outcome, int], ...] = (
+        ("refused", refused),
+        ("complied", complied),
+        ("degenerate", degenerate),
+    )
+    return [outcome for outcome, n in counts for _ in range(n)]
 
 
 def rung(name: str, outcomes: Sequence[Outcome | None], lacking: str | None = None) -> Rung:
@@ -58,7 +66,7 @@ def audit_in(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(one.to_json())
     over = OverRefusal(
-        rows=(asked("harmful", [R] * 8), asked("harmless", [C] * 8)),
+        rows=(asked("harmful", answers(8)), asked("harmless", answers(0, 8))),
         outcomes=(),
         source=None,
         lacking="no borderline instructions were given",
@@ -86,10 +94,10 @@ def audit_in(
 @pytest.fixture
 def plain(organism_run: Path, tmp_path: Path) -> Path:
     rungs = [
-        rung("baseline", [R] * 8),
-        rung("ablation", [R] + [C] * 7),
-        rung("rank_1", [R] + [C] * 7),
-        rung("rank_2", [C] * 8),
+        rung("baseline", answers(8)),
+        rung("ablation", answers(1, 7)),
+        rung("rank_1", answers(1, 7)),
+        rung("rank_2", answers(0, 8)),
         rung("searched_suffix", [], lacking="no suffix was searched for"),
     ]
     return audit_in(organism_run, tmp_path / "plain", "plain", rungs, area=0.1)
@@ -98,11 +106,11 @@ def plain(organism_run: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def hardened(organism_run: Path, tmp_path: Path) -> Path:
     rungs = [
-        rung("baseline", [R] * 8),
-        rung("ablation", [R] * 7 + [D]),
-        rung("rank_1", [R] * 7 + [D]),
-        rung("rank_2", [R] * 3 + [C] * 5),
-        rung("optimised", [R] * 8),
+        rung("baseline", answers(8)),
+        rung("ablation", answers(7, 0, 1)),
+        rung("rank_1", answers(7, 0, 1)),
+        rung("rank_2", answers(3, 5)),
+        rung("optimised", answers(8)),
     ]
     return audit_in(organism_run, tmp_path / "hard", "hardened", rungs, area=0.6)
 
@@ -142,7 +150,7 @@ def test_other_instructions_are_independent_samples_and_said(
         organism_run,
         tmp_path / "other",
         "other",
-        [rung("baseline", [R] * 8), rung("ablation", [C] * 8)],
+        [rung("baseline", answers(8)), rung("ablation", answers(0, 8))],
         area=0.0,
         setting=(*SETTING[:2], "greedy answers of at most 9 tokens", *SETTING[3:]),
     )
@@ -163,7 +171,7 @@ def test_the_page_and_the_record_are_written_and_escaped(
     organism_run: Path, plain: Path, tmp_path: Path
 ) -> None:
     name = "<script>x</script>"
-    odd = audit_in(organism_run, tmp_path / "odd", name, [rung("baseline", [R] * 8)], area=1.0)
+    odd = audit_in(organism_run, tmp_path / "odd", name, [rung("baseline", answers(8))], area=1.0)
     compare_audits([plain, odd], tmp_path / "out")
     page = (tmp_path / "out" / "audits.html").read_text()
     assert "<script>x" not in page

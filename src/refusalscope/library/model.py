@@ -23,6 +23,7 @@ from refusalscope.organisms.organism import OrganismFacts, read_organism, resolv
 from refusalscope.pipeline.answer_lengths import answer_tokens
 from refusalscope.pipeline.options import RunOptions
 from refusalscope.report.visible_text import vocabulary_label
+from refusalscope.results.records import Condition
 
 LOADING = (
     *("model", "revision", "dtype", "device", "trust_remote_code"),
@@ -145,7 +146,7 @@ def answers_under(
         max_new_tokens=answer_tokens(own, model.organism), batch_size=own.batch_size
     )
     answers = [""] * len(jobs)
-    under = {job.condition: edits[job.index] for job in jobs}
+    under: dict[Condition, Intervention | None] = {job.condition: edits[job.index] for job in jobs}
     with suited_threads(chat):
         planned = plan(chat, jobs, interventions=under, options=options)
         for some in complete(chat, planned):
