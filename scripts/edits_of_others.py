@@ -2,25 +2,19 @@
 
     python scripts/edits_of_others.py PROGRAM MODEL OUT --python THEIR_PYTHON [--splits FOLDER]
 
-PROGRAM is `heretic` (package heretic-llm, AGPL), `temaq` (temaq-abliterated, MIT), or
-`gabliteration` (MIT, in bfloat16 alone: organisms). They are run as they are, with few prompts and
-few trials, in an environment of their own (`pip install torch==2.13.0 heretic-llm==1.4.0
-temaq-abliterated==1.1.1 gabliteration==0.1.0`), and nothing of theirs is imported here. MODEL is a
-folder, or `organism:NAME`. Prints the scan without the original and the comparison with it, as
-JSON; what the program printed is in OUT/printed.txt.
+PROGRAM is `temaq` (temaq-abliterated, MIT) or `gabliteration` (MIT, in bfloat16 alone: on a CPU for
+organisms). They are run as they are, with few prompts and few trials, in an environment of their
+own (`pip install torch==2.13.0 temaq-abliterated==1.1.1 gabliteration==0.1.0`), and nothing of
+theirs is imported here. MODEL is a folder, or `organism:NAME`. Prints the scan without the original
+and the comparison with it, as JSON; what the program printed is in OUT/printed.txt.
 """
 
 import argparse
 import json
 import os
-import pty
-import re
-import select
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from refusalscope.data.read import read_instructions
 from refusalscope.organisms.organism import read_organism
@@ -66,37 +60,6 @@ def instructions(folder: Path, splits: Path | None, *, harmful: bool) -> list[st
     return [" ".join(one.text.split()) for one in given]
 
 
-def heretic(programs: Path, model: str, work: Path, edited: Path) -> None:
-    """Its menus want a terminal: the trial with the fewest refusals, saved, merged."""
-    prompts = {
-        "good_prompts": "harmless",
-        "bad_prompts": "harmful",
-        "good_evaluation_prompts": "harmless",
-        "bad_evaluation_prompts": "harmful",
-    }
-    lines = [
-        'dtypes = ["float32"]',
-        f"n_trials = {N_TRIALS}",
-        f"n_startup_trials = {N_TRIALS // 2}",
-        "batch_size = 8",
-        "max_response_length = 16",
-        "seed = 0",
-        'export_strategy = "merge"',
-    ]
-    for setting, name in prompts.items():
-        some = "[:8]" if "evaluation" in setting else "[:]"
-        file = json.dumps(str(work / f"{name}.txt"))
-        lines += [f"[{setting}]", f"dataset = {file}", f'split = "{some}"']
-    (work / "config.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    answers = (
-        ("Which trial do you want to use?", "\r"),
-        ("What do you want to do", "\r"),
-        ("Path to the folder", f"{edited}\r"),
-        ("Model saved to", ""),
-    )
-    _in_terminal([str(programs / "heretic"), "--model", model], work, answers)
-
-
 def temaq(programs: Path, model: str, work: Path, edited: Path) -> None:
     """Its choice among its trials; nothing of it asks where there is no terminal."""
     options = {
@@ -137,7 +100,6 @@ def gabliteration(programs: Path, model: str, work: Path, edited: Path) -> None:
 
 
 PROGRAMS: dict[str, Callable[[Path, str, Path, Path], None]] = {
-    "heretic": heretic,
     "temaq": temaq,
     "gabliteration": gabliteration,
 }
@@ -161,54 +123,6 @@ def _alone(command: Sequence[str], work: Path) -> None:
             timeout=SECONDS,
             check=True,
         )
-
-
-def _in_terminal(command: Sequence[str], work: Path, answers: Sequence[tuple[str, str]]) -> None:
-    """Run it on a terminal and give each answer once its question stands there."""
-    ours, theirs = pty.openpty()
-    environment = {**_environment(), "TERM": "xterm"}
-    running = subprocess.Popen(
-        command, cwd=work, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
-    )
-    os.close(theirs)
-    waiting = list(answers)
-    try:
-        with (work / "printed.txt").open("w", encoding="utf-8") as kept:
-            _answer(ours, running, waiting, kept)
-    finally:
-        running.kill()
-        running.wait()
-        os.close(ours)
-    if waiting:
-        raise SystemExit(f"it ended before {waiting[0][0]!r}: see {work / 'printed.txt'}")
-
-
-def _answer(
-    ours: int,
-    running: "subprocess.Popen[bytes]",
-    waiting: list[tuple[str, str]],
-    kept: TextIO,
-) -> None:
-    printed, seen, end = "", 0, time.monotonic() + SECONDS
-    while waiting and running.poll() is None and time.monotonic() < end:
-        if not select.select([ours], [], [], 1.0)[0]:
-            continue
-        try:
-            raw = os.read(ours, 65536).decode("utf-8", errors="replace")
-        except OSError:  # it has ended
-            return
-        if "\x1b[6n" in raw:  # it asks where the cursor is
-            os.write(ours, b"\x1b[1;1R")
-        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw)
-        printed += text
-        kept.write(text)
-        question, answer = waiting[0]
-        place = printed.find(question, seen)
-        if place >= 0:
-            seen = place + len(question)
-            waiting.pop(0)
-            time.sleep(1.0)
-            os.write(ours, answer.encode())
 
 
 if __name__ == "__main__":
