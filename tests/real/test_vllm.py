@@ -87,11 +87,10 @@ def test_a_real_model_answers_the_same_under_every_condition(
     assert len({tuple(texts) for texts in by_condition.values()}) == 3
 
 
-@pytest.mark.parametrize("by_weights", [False, True], ids=["hooks", "weights"])
-def test_a_miniature_answers_the_same(python: str, tmp_path: Path, by_weights: bool) -> None:
+def test_a_miniature_answers_the_same(python: str, tmp_path: Path) -> None:
     chat = tiny_chat(tmp_path / "tiny", hidden_size=128, intermediate_size=96)  # heads of 32
     texts = ["paint the door", "x", "what now?"]
-    own, theirs, _ = both(chat, texts, python, tmp_path, tokens=9, by_weights=by_weights)
+    own, theirs, _ = both(chat, texts, python, tmp_path, tokens=9)
     assert own == theirs
 
 
