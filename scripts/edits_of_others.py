@@ -108,7 +108,7 @@ PROGRAMS: dict[str, Callable[[Path, str, Path, Path], None]] = {
 def _environment() -> dict[str, str]:
     """This one, without the hub and without this package on the path."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return {**kept, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "LINES": "50"}
+    return {**kept, "HF_HUB_OFFLINE": "1"}
 
 
 def _alone(command: Sequence[str], work: Path) -> None:

@@ -45,6 +45,7 @@ def audits(
 ) -> None:
     """Put audits of several models in one table: every rung, and the changes from the first."""
     from refusalscope.measures.audit.compare import PAGE, compare_audits
+    from refusalscope.measures.audit.compare_page import directions_it_takes
 
     found = compare_audits(folders, out)
     if as_json:
@@ -53,10 +54,8 @@ def audits(
     for text in found.not_alike:
         say(f"not alike: {text}")
     for one in found.audits:
-        most = one.ranks[-1] if one.ranks else None
-        takes = one.rank_below_half or ("not measured" if most is None else f"more than {most}")
         area = "not measured" if one.rank_area is None else f"{one.rank_area.rate:.2f}"
-        say(f"{one.label}: directions it takes {takes}, rank area {area}")
+        say(f"{one.label}: directions it takes {directions_it_takes(one)}, rank area {area}")
     say(str(out / PAGE))
 
 

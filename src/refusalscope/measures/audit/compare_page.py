@@ -71,14 +71,15 @@ def _model_row(one: ComparedAudit) -> tuple[str, ...]:
         else f"position {position_name(direction.position)}\nlayer {direction.layer} of "
         f"{direction.n_layers}",
         number(None if direction is None else direction.norm),
-        _rank(one),
+        directions_it_takes(one),
         NOT_MEASURED
         if area is None
         else f"{number(area.rate, 2)}\n{number(area.low, 2)} to {number(area.high, 2)}",
     )
 
 
-def _rank(one: ComparedAudit) -> str:
+def directions_it_takes(one: ComparedAudit) -> str:
+    """The fewest directions that bring refusal below half, as they are written."""
     if not one.ranks:
         return NOT_MEASURED
     if one.rank_below_half is None:
